@@ -1,0 +1,3 @@
+//! Memory management of an accelerator driver.
+#![cfg_attr(not(test), no_std)]
+#![deny(unsafe_code)]

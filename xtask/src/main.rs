@@ -1,0 +1,2 @@
+//! The one entry for every check of this workspace.
+fn main() {}
