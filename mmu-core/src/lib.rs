@@ -3,6 +3,20 @@
 #![deny(unsafe_code)]
 
 pub mod addr;
+mod error;
+pub mod format;
+mod memory;
+mod pool;
+mod removed;
 mod sync;
+mod table;
 
 pub use addr::{AddrRange, Address, BusAddr, DeviceAddr, Run};
+pub use error::{MapError, QueryError, UnmapError};
+pub use format::{Format, Hop, LeafSizes};
+pub use memory::{DeviceLost, Slot, TableDemand, TableId, TableMemory};
+pub use pool::{
+    PoolError, PoolUsage, Region, ReuseOrder, TableArena, TablePool, TableRecord, TableWord,
+};
+pub use removed::{ConfirmError, Extent, Invalidate, Removed, Stale};
+pub use table::{MapOptions, PageTable, Translation};

@@ -1,0 +1,345 @@
+//! Formats: what the entries of a page table look like, and which address bits index which hop.
+//!
+//! A format is an uninhabited-in-spirit type: it has constants and a few tiny functions, and no
+//! value of it is ever needed. To add one, write one file beside this one with a type that
+//! implements [`Format`]; everything else in the crate is generic over it. The functions get the
+//! hop, because on several parts the meaning of an entry depends on it.
+//!
+//! # Walk addresses
+//!
+//! A table is always indexed by a *walk address*, in which every leaf is a power of two bytes.
+//! For most formats that is the device address itself. Where the hardware transforms an address
+//! before it walks (the DRAM scrambling of Gaudi2, the sign extension of x86-64), the format's
+//! conversion functions do the same, and nothing else in the crate needs to know.
+
+mod entry;
+mod gaudi2;
+mod v1;
+mod x86_64;
+
+pub use entry::{HlEntry, NoAttributes};
+pub use gaudi2::{Gaudi2Hmmu, Gaudi2Pmmu, Gaudi2Pmmu64K};
+pub use v1::V1;
+pub use x86_64::{X86_64, X86Attributes, X86Entry};
+
+use core::fmt;
+
+use crate::addr::{AddrRange, BusAddr, DeviceAddr, Run};
+
+/// Bytes in a table of every format known here: 512 entries of 8 bytes.
+pub const TABLE_BYTES: u64 = 4096;
+
+/// Entries that fit into a table, whether or not a hop indexes all of them.
+pub const TABLE_ENTRIES: usize = 512;
+
+/// The most hops any format has.
+pub const MAX_HOPS: usize = 6;
+
+/// A level of a page table; hop 0 is the root.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Hop(u8);
+
+impl Hop {
+    /// The hop with this number, 0 being the root; `None` beyond the deepest any format has.
+    #[must_use]
+    pub const fn new(number: u8) -> Option<Self> {
+        if (number as usize) < MAX_HOPS {
+            Some(Self(number))
+        } else {
+            None
+        }
+    }
+
+    pub(crate) const fn from_index(index: usize) -> Self {
+        // Callers pass indices into `Format::HOPS`, whose length the geometry check bounds.
+        Self(index as u8)
+    }
+
+    /// The number of the hop.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self.0
+    }
+}
+
+impl fmt::Display for Hop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "hop {}", self.0)
+    }
+}
+
+/// Which walk-address bits index the tables of one hop, and whether its entries may be leaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct HopGeometry {
+    /// The lowest walk-address bit of the index; a leaf here spans `1 << shift` walk bytes.
+    pub shift: u8,
+    /// The number of index bits.
+    pub index_bits: u8,
+    /// Whether an entry of this hop may be a leaf.
+    pub leaf: bool,
+}
+
+impl HopGeometry {
+    /// A hop whose entries are tables only.
+    #[must_use]
+    pub const fn tables(shift: u8, index_bits: u8) -> Self {
+        Self {
+            shift,
+            index_bits,
+            leaf: false,
+        }
+    }
+
+    /// A hop whose entries may be leaves.
+    #[must_use]
+    pub const fn leaves(shift: u8, index_bits: u8) -> Self {
+        Self {
+            shift,
+            index_bits,
+            leaf: true,
+        }
+    }
+
+    /// Entries of a table of this hop that the hardware can index.
+    #[must_use]
+    pub const fn slots(self) -> usize {
+        1 << self.index_bits
+    }
+
+    /// Walk bytes that one entry of this hop covers.
+    #[must_use]
+    pub const fn entry_span(self) -> u64 {
+        1 << self.shift
+    }
+
+    /// The index of `walk_address` in a table of this hop.
+    #[must_use]
+    #[inline(always)]
+    pub const fn index(self, walk_address: u64) -> usize {
+        ((walk_address >> self.shift) & ((1 << self.index_bits) - 1)) as usize
+    }
+
+    /// The bits of a walk address below its index.
+    #[must_use]
+    #[inline(always)]
+    pub const fn offset_mask(self) -> u64 {
+        self.entry_span() - 1
+    }
+
+    /// The first walk address of the slot at `index`, in the table of which `walk_address` uses
+    /// the slot at `at`, for `index >= at`.
+    #[inline(always)]
+    pub(crate) const fn slot_start(self, walk_address: u64, at: usize, index: usize) -> u64 {
+        let start = walk_address & !self.offset_mask();
+        start.wrapping_add(((index - at) as u64) << self.shift)
+    }
+
+    /// What remains of a walk address when the bits that select an entry within this hop's table
+    /// are dropped: equal for two addresses exactly when they use the same table.
+    #[must_use]
+    #[inline(always)]
+    pub const fn prefix(self, walk_address: u64) -> u64 {
+        // A root that is indexed by the topmost bits has no bits left above it.
+        match walk_address.checked_shr(self.shift as u32 + self.index_bits as u32) {
+            Some(prefix) => prefix,
+            None => 0,
+        }
+    }
+}
+
+/// What one entry says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Entry<A> {
+    /// Nothing: a walk ends here with a fault.
+    Empty,
+    /// The address of a table of the next hop.
+    Table {
+        /// As the entry holds it.
+        address: u64,
+    },
+    /// A mapped page.
+    Leaf {
+        /// As the entry holds it; [`Format::bus_address`] undoes the format's transformation.
+        address: u64,
+        /// The rights and properties stored with it.
+        attributes: A,
+    },
+}
+
+/// The layout of one kind of page table. See the [module](self) for how to add one.
+pub trait Format: Copy + fmt::Debug + 'static {
+    /// What a leaf carries besides its address.
+    type Attributes: Copy + PartialEq + fmt::Debug;
+
+    /// The format's name, as people write it.
+    const NAME: &'static str;
+
+    /// The hops, root first. The index bits of adjacent hops adjoin.
+    const HOPS: &'static [HopGeometry];
+
+    /// The highest walk address.
+    const LAST_WALK_ADDRESS: u64;
+
+    /// An entry that points at the table at `address`, for a table of `hop`.
+    fn table_entry(hop: Hop, address: u64) -> u64;
+
+    /// An entry that maps the page at `address` (as the entry holds it), for a table of `hop`.
+    fn leaf_entry(hop: Hop, address: u64, attributes: Self::Attributes) -> u64;
+
+    /// What an entry found in a table of `hop` says.
+    fn decode(hop: Hop, entry: u64) -> Entry<Self::Attributes>;
+
+    /// The walk address of a device address; `None` where the format cannot translate it.
+    /// Strictly increasing where defined.
+    #[inline(always)]
+    fn walk_address(address: DeviceAddr) -> Option<u64> {
+        (address.get() <= Self::LAST_WALK_ADDRESS).then_some(address.get())
+    }
+
+    /// The device address of a walk address; the inverse of [`walk_address`](Self::walk_address).
+    #[inline(always)]
+    fn device_address(walk_address: u64) -> DeviceAddr {
+        DeviceAddr::new(walk_address)
+    }
+
+    /// The first walk address and the length in walk bytes of a range of device addresses; `None`
+    /// where the format cannot translate all of it as one piece.
+    #[inline(always)]
+    fn walk_range(range: AddrRange<DeviceAddr>) -> Option<(u64, u64)> {
+        let first = Self::walk_address(range.start())?;
+        let last = Self::walk_address(range.last())?;
+        // A hole between the two (x86-64's non-canonical addresses) shows as a shorter distance.
+        (last.wrapping_sub(first) == range.len() - 1).then_some((first, range.len()))
+    }
+
+    /// The first and the last walk address within a range of device addresses, which may reach
+    /// beyond what the format can translate; `None` where there is none.
+    #[inline(always)]
+    fn walk_hull(range: AddrRange<DeviceAddr>) -> Option<(u64, u64)> {
+        let last = range.last().get().min(Self::LAST_WALK_ADDRESS);
+        (range.start().get() <= last).then_some((range.start().get(), last))
+    }
+
+    /// The length in device bytes of `len` walk bytes that begin at a leaf boundary.
+    #[inline(always)]
+    fn device_len(len: u64) -> u64 {
+        len
+    }
+
+    /// What a leaf that maps `bus` holds as its address; `None` where it cannot hold it.
+    #[inline(always)]
+    fn entry_address(bus: BusAddr) -> Option<u64> {
+        Some(bus.get())
+    }
+
+    /// The first entry address and the length in walk bytes of a run; `None` where leaves cannot
+    /// hold all of it.
+    #[inline(always)]
+    fn entry_run(run: Run) -> Option<(u64, u64)> {
+        let first = Self::entry_address(run.start())?;
+        let last = Self::entry_address(run.last())?;
+        (last.wrapping_sub(first) == run.len() - 1).then_some((first, run.len()))
+    }
+
+    /// The bus address that an entry's address, plus an offset inside its leaf, stands for; the
+    /// inverse of [`entry_address`](Self::entry_address).
+    #[inline(always)]
+    fn bus_address(address: u64) -> BusAddr {
+        BusAddr::new(address)
+    }
+}
+
+/// The number of the deepest hop of a format.
+#[inline(always)]
+pub(crate) const fn deepest<F: Format>() -> usize {
+    F::HOPS.len() - 1
+}
+
+/// Checks a format's constants at compile time; each table evaluates it once.
+pub(crate) const fn geometry_is_sound<F: Format>() -> bool {
+    let hops = F::HOPS;
+    if hops.len() < 2 || hops.len() > MAX_HOPS || !hops[hops.len() - 1].leaf {
+        return false;
+    }
+    let mut hop = 0;
+    while hop < hops.len() {
+        let here = hops[hop];
+        if here.index_bits == 0 || here.slots() > TABLE_ENTRIES || here.shift < 12 {
+            return false;
+        }
+        if hop + 1 < hops.len() && hops[hop + 1].shift + hops[hop + 1].index_bits != here.shift {
+            return false;
+        }
+        hop += 1;
+    }
+    let top = hops[0].shift as u32 + hops[0].index_bits as u32;
+    top <= 64 && (top == 64 || F::LAST_WALK_ADDRESS < 1 << top)
+}
+
+/// Which leaf sizes a mapping may use, as a set of hops.
+///
+/// Hops whose entries cannot be leaves are ignored, so [`ALL`](Self::ALL) suits every format.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct LeafSizes(u8);
+
+impl LeafSizes {
+    /// Every size the format has.
+    pub const ALL: Self = Self(u8::MAX);
+
+    /// The size of leaves at one hop only.
+    #[must_use]
+    pub const fn at(hop: Hop) -> Self {
+        Self(1 << hop.0)
+    }
+
+    /// The smallest size of a format only.
+    #[must_use]
+    pub const fn smallest<F: Format>() -> Self {
+        Self(1 << deepest::<F>())
+    }
+
+    /// The sizes of both sets.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether leaves at `hop` belong to the set.
+    #[must_use]
+    pub const fn contains(self, hop: Hop) -> bool {
+        self.0 & (1 << hop.0) != 0
+    }
+
+    /// Whether the set has leaves of a format at the hop with this index.
+    #[inline(always)]
+    pub(crate) const fn allows<F: Format>(self, hop: usize) -> bool {
+        F::HOPS[hop].leaf && self.0 & (1 << hop) != 0
+    }
+
+    /// The deepest hop of a format that the set allows.
+    #[inline(always)]
+    pub(crate) const fn deepest_allowed<F: Format>(self) -> Option<usize> {
+        let mut hop = F::HOPS.len();
+        while hop > 0 {
+            hop -= 1;
+            if self.allows::<F>(hop) {
+                return Some(hop);
+            }
+        }
+        None
+    }
+}
+
+/// Bytes of device address space that a leaf at `hop` spans, or `None` where that hop has none.
+#[must_use]
+pub fn leaf_bytes<F: Format>(hop: Hop) -> Option<u64> {
+    let geometry = F::HOPS.get(usize::from(hop.0))?;
+    geometry.leaf.then(|| F::device_len(geometry.entry_span()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,161 @@
+//! x86-64: the format that a processor at hand and every page-table crate share, so that both can
+//! check this one.
+
+use bitfield_struct::bitfield;
+use static_assertions::{assert_eq_size, const_assert_eq};
+
+use super::{Entry, Format, Hop, HopGeometry};
+use crate::addr::{AddrRange, BusAddr, DeviceAddr};
+
+/// A page-table entry of x86-64.
+#[bitfield(u64, defmt = cfg(feature = "defmt"))]
+#[derive(PartialEq, Eq)]
+pub struct X86Entry {
+    /// The entry is in use (bit 0).
+    pub present: bool,
+    /// Writes are allowed (bit 1).
+    pub writable: bool,
+    /// User-mode accesses are allowed (bit 2).
+    pub user: bool,
+    #[bits(4)]
+    __: u8,
+    /// The entry maps a page though a deeper hop exists (bit 7, "PS"). In the deepest hop the bit
+    /// means something else and stays zero.
+    pub large: bool,
+    #[bits(4)]
+    __: u8,
+    /// Bits 51:12 of the address.
+    #[bits(40)]
+    pub frame: u64,
+    #[bits(11)]
+    __: u16,
+    /// Instruction fetches are refused (bit 63).
+    pub no_execute: bool,
+}
+
+assert_eq_size!(X86Entry, u64);
+const_assert_eq!(X86Entry::new().with_large(true).into_bits(), 0x80);
+const_assert_eq!(X86Entry::new().with_frame(1).into_bits(), 0x1000);
+const_assert_eq!(X86Entry::new().with_no_execute(true).into_bits(), 1 << 63);
+
+/// What an x86-64 leaf allows. The default is the least: read-only, supervisor, no execution.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct X86Attributes {
+    /// Writes are allowed.
+    pub writable: bool,
+    /// User-mode accesses are allowed.
+    pub user: bool,
+    /// Instruction fetches are refused.
+    pub no_execute: bool,
+}
+
+impl Default for X86Attributes {
+    fn default() -> Self {
+        Self {
+            writable: false,
+            user: false,
+            no_execute: true,
+        }
+    }
+}
+
+/// The x86-64 format with `LEVELS` hops: 4 (48-bit addresses) or 5 (57-bit addresses).
+///
+/// Leaves of 4 KiB, 2 MiB and 1 GiB. Table entries allow everything; the leaf alone decides.
+#[derive(Clone, Copy, Debug)]
+pub struct X86_64<const LEVELS: usize>;
+
+const FIVE_HOPS: &[HopGeometry] = &[
+    HopGeometry::tables(48, 9),
+    HopGeometry::tables(39, 9),
+    HopGeometry::leaves(30, 9),
+    HopGeometry::leaves(21, 9),
+    HopGeometry::leaves(12, 9),
+];
+
+impl<const LEVELS: usize> Format for X86_64<LEVELS> {
+    type Attributes = X86Attributes;
+    const NAME: &'static str = "x86-64";
+    const HOPS: &'static [HopGeometry] = {
+        assert!(LEVELS == 4 || LEVELS == 5, "x86-64 has four or five hops");
+        FIVE_HOPS.split_at(5 - LEVELS).1
+    };
+    const LAST_WALK_ADDRESS: u64 = (1 << (12 + 9 * LEVELS)) - 1;
+
+    #[inline(always)]
+    fn table_entry(_hop: Hop, address: u64) -> u64 {
+        X86Entry::new()
+            .with_present(true)
+            .with_writable(true)
+            .with_user(true)
+            .with_frame(address >> 12)
+            .into_bits()
+    }
+
+    #[inline(always)]
+    fn leaf_entry(hop: Hop, address: u64, attributes: X86Attributes) -> u64 {
+        X86Entry::new()
+            .with_present(true)
+            .with_writable(attributes.writable)
+            .with_user(attributes.user)
+            .with_large(usize::from(hop.number()) + 1 < LEVELS)
+            .with_frame(address >> 12)
+            .with_no_execute(attributes.no_execute)
+            .into_bits()
+    }
+
+    #[inline(always)]
+    fn decode(hop: Hop, entry: u64) -> Entry<X86Attributes> {
+        let entry = X86Entry::from_bits(entry);
+        let address = entry.frame() << 12;
+        if !entry.present() {
+            Entry::Empty
+        } else if usize::from(hop.number()) + 1 == LEVELS || entry.large() {
+            Entry::Leaf {
+                address,
+                attributes: X86Attributes {
+                    writable: entry.writable(),
+                    user: entry.user(),
+                    no_execute: entry.no_execute(),
+                },
+            }
+        } else {
+            Entry::Table { address }
+        }
+    }
+
+    /// Strips the sign extension; a non-canonical address has no walk address.
+    #[inline(always)]
+    fn walk_address(address: DeviceAddr) -> Option<u64> {
+        let walk_address = address.get() & Self::LAST_WALK_ADDRESS;
+        (Self::device_address(walk_address) == address).then_some(walk_address)
+    }
+
+    #[inline(always)]
+    fn device_address(walk_address: u64) -> DeviceAddr {
+        let unused = (64 - 12 - 9 * LEVELS) as u32;
+        DeviceAddr::new((((walk_address << unused) as i64) >> unused) as u64)
+    }
+
+    /// Clips the non-canonical addresses off both ends. A range that has canonical addresses on
+    /// both sides of the hole covers one piece of walk addresses, since the hole is none.
+    fn walk_hull(range: AddrRange<DeviceAddr>) -> Option<(u64, u64)> {
+        let half = Self::LAST_WALK_ADDRESS.div_ceil(2);
+        let upper = Self::device_address(half);
+        let first = match Self::walk_address(range.start()) {
+            Some(first) => first,
+            None => Self::walk_address(upper)?,
+        };
+        let last = match Self::walk_address(range.last()) {
+            Some(last) => last,
+            None => half - 1,
+        };
+        (first <= last).then_some((first, last))
+    }
+
+    #[inline(always)]
+    fn entry_address(bus: BusAddr) -> Option<u64> {
+        (bus.get() >> 52 == 0).then_some(bus.get())
+    }
+}

@@ -1,0 +1,178 @@
+//! Where tables live: what the page-table algorithms need of it, and nothing of how it is done.
+//!
+//! Two kinds exist. [`TablePool`](crate::TablePool) keeps tables in memory that the processor
+//! reads and writes directly; [`DeviceTablePool`](crate::DeviceTablePool) keeps them behind a bus,
+//! which it writes in runs and does not read while mapping or unmapping. The trait between them
+//! and the algorithms is sealed: an embedder implements [`TableArena`](crate::TableArena) or
+//! [`TableBus`](crate::TableBus), which are smaller.
+
+use core::fmt;
+
+use crate::format::{Format, Hop};
+
+/// A table of a pool, by its number in that pool.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct TableId(u32);
+
+impl TableId {
+    /// The link value that stands for "no table".
+    pub(crate) const NONE: u32 = u32::MAX;
+
+    /// The table with this number.
+    #[must_use]
+    pub const fn new(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// The number of the table in its pool.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+
+    pub(crate) const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What a slot of a table holds, as far as walking and bookkeeping need to know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Slot {
+    /// Nothing.
+    Empty,
+    /// A table of the next hop.
+    Table(TableId),
+    /// A leaf.
+    Leaf,
+    /// A pointer to a table that the pool does not own: somebody else wrote to table memory.
+    Foreign,
+}
+
+/// Tables linked through the pool's side array: reserved and not yet in use, or removed and not
+/// yet released. Losing one leaks its tables; it never makes them reusable.
+#[derive(Debug)]
+#[must_use = "tables in a chain that is dropped are lost to the pool"]
+pub struct Chain {
+    pub(crate) head: u32,
+    pub(crate) tail: u32,
+    pub(crate) count: u32,
+}
+
+impl Chain {
+    pub(crate) const EMPTY: Self = Self {
+        head: TableId::NONE,
+        tail: TableId::NONE,
+        count: 0,
+    };
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Empties this chain and returns what was in it.
+    pub(crate) const fn take(&mut self) -> Self {
+        core::mem::replace(self, Self::EMPTY)
+    }
+}
+
+/// How many tables an operation needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct TableDemand {
+    /// Tables of the deepest hop, whose entries are all leaves.
+    pub deepest: u64,
+    /// Tables of other hops.
+    pub interior: u64,
+}
+
+impl TableDemand {
+    /// Tables of either sort.
+    #[must_use]
+    pub const fn total(self) -> u64 {
+        self.deepest.saturating_add(self.interior)
+    }
+}
+
+/// The device does not answer: what was written to table memory has not been seen to arrive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct DeviceLost;
+
+impl fmt::Display for DeviceLost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the device does not answer")
+    }
+}
+
+impl core::error::Error for DeviceLost {}
+
+mod sealed {
+    /// Keeps [`TableMemory`](super::TableMemory) implementable in this crate only.
+    pub trait Sealed {}
+}
+pub(crate) use sealed::Sealed;
+
+/// Memory for tables, shared by the address spaces of a device.
+///
+/// Implemented for references to pools. A table is written only by the page table that took it,
+/// so these calls need no lock of their own; taking and releasing tables goes through the pool's
+/// lock.
+pub trait TableMemory: Copy + Sealed {
+    /// Takes tables out of the pool, all that are asked for or none.
+    fn reserve(self, demand: TableDemand) -> Option<Chain>;
+
+    /// Takes one table of a reserved chain; `interior` as it was counted when reserving.
+    fn take(self, reserved: &mut Chain, interior: bool) -> Option<TableId>;
+
+    /// Gives tables back to the pool for reuse.
+    fn release(self, chain: Chain);
+
+    /// Appends a table to a chain. `zeroed` says that all its entries are known to be zero.
+    fn append(self, chain: &mut Chain, table: TableId, zeroed: bool);
+
+    /// Appends all of one chain to another.
+    fn append_chain(self, chain: &mut Chain, other: Chain);
+
+    /// The address of a table as an entry holds it.
+    fn address(self, table: TableId) -> u64;
+
+    /// Whether all entries of a table just taken are known to be zero.
+    fn is_zeroed(self, table: TableId) -> bool;
+
+    /// What the slot at `index` holds.
+    fn slot<F: Format>(self, table: TableId, hop: Hop, index: usize) -> Slot;
+
+    /// The entry at `index`, as the device sees it. May read over the bus.
+    fn entry(self, table: TableId, index: usize) -> u64;
+
+    /// Writes leaves into consecutive slots, beginning at `first`, until the iterator or the
+    /// table ends. Returns how many.
+    fn write_leaves(
+        self,
+        table: TableId,
+        first: usize,
+        entries: impl Iterator<Item = u64>,
+    ) -> usize;
+
+    /// Writes an entry that points at `child`.
+    fn write_table(self, table: TableId, index: usize, entry: u64, child: TableId);
+
+    /// Empties `count` slots, beginning at `first`.
+    fn clear(self, table: TableId, first: usize, count: usize);
+
+    /// Fills the slots from `first` up to `end` of a table nobody can see yet with zeros.
+    fn zero(self, table: TableId, first: usize, end: usize);
+
+    /// How many slots are in use.
+    fn live(self, table: TableId) -> u32;
+
+    /// Records how many slots are in use.
+    fn set_live(self, table: TableId, live: u32);
+
+    /// Orders all entries written so far before the next one, as the device sees them.
+    fn publish(self);
+
+    /// Makes all entries written so far visible to the device.
+    fn flush(self) -> Result<(), DeviceLost>;
+}

@@ -1,0 +1,548 @@
+//! Tables in memory that the processor reads and writes directly.
+
+use core::fmt;
+
+use lock_api::{Mutex, RawMutex};
+
+use crate::addr::BusAddr;
+use crate::format::{Entry, Format, Hop, TABLE_BYTES, TABLE_ENTRIES, deepest};
+use crate::memory::{Chain, DeviceLost, Sealed, Slot, TableDemand, TableId, TableMemory};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
+
+/// One 64-bit entry in memory that a device reads while the processor writes it.
+///
+/// Implemented for `AtomicU64`; a model checker supplies its own.
+pub trait TableWord {
+    /// Reads the entry, whole.
+    fn load(&self) -> u64;
+
+    /// Writes the entry, whole: a device that reads concurrently sees the old value or the new
+    /// one. Orders nothing else.
+    fn store(&self, entry: u64);
+}
+
+// The device reads memory in little-endian order (facts 2.1), whatever the host's order.
+impl TableWord for AtomicU64 {
+    #[inline(always)]
+    fn load(&self) -> u64 {
+        u64::from_le(AtomicU64::load(self, Ordering::Relaxed))
+    }
+
+    #[inline(always)]
+    fn store(&self, entry: u64) {
+        AtomicU64::store(self, entry.to_le(), Ordering::Relaxed);
+    }
+}
+
+/// The memory of a [`TablePool`]: some number of tables, each page-aligned and at a fixed bus
+/// address.
+///
+/// # For implementers
+///
+/// Tables are numbered from zero. [`locate`](Self::locate) is the inverse of
+/// [`address`](Self::address). A wrong answer cannot break memory safety here, but it makes the
+/// *device* walk wrong tables.
+pub trait TableArena {
+    /// What an entry is made of.
+    type Word: TableWord;
+
+    /// The number of tables.
+    fn capacity(&self) -> u32;
+
+    /// The entries of a table; `None` beyond the capacity.
+    fn words(&self, table: TableId) -> Option<&[Self::Word; TABLE_ENTRIES]>;
+
+    /// The bus address of a table, by which the device reads it.
+    fn address(&self, table: TableId) -> BusAddr;
+
+    /// The table at a bus address, if it is one of the arena's.
+    fn locate(&self, address: BusAddr) -> Option<TableId>;
+
+    /// Orders the entries stored before this call before those stored after it, for a device that
+    /// reads both. The default suffices where the device is coherent with the processor's ordinary
+    /// memory ordering; elsewhere this is the place for the barrier.
+    #[inline(always)]
+    fn publish(&self) {
+        fence(Ordering::Release);
+    }
+}
+
+/// A [`TableArena`] of one contiguous piece of memory.
+///
+/// `W` is `AtomicU64` outside of models.
+pub struct Region<'a, W = AtomicU64> {
+    tables: &'a [[W; TABLE_ENTRIES]],
+    address: BusAddr,
+}
+
+impl<'a, W> Region<'a, W> {
+    /// The tables in `tables`, the first of which lies at `address`, a multiple of 4096, as the
+    /// device sees it. `None` where `address` is not aligned, or the region would reach 2^64 or
+    /// hold 2^32 - 1 tables or more.
+    #[must_use]
+    pub fn new(tables: &'a [[W; TABLE_ENTRIES]], address: BusAddr) -> Option<Self> {
+        let count = u32::try_from(tables.len())
+            .ok()
+            .filter(|&count| count != TableId::NONE)?;
+        address.checked_add(u64::from(count) * TABLE_BYTES)?;
+        address
+            .is_multiple_of(TABLE_BYTES)
+            .then_some(Self { tables, address })
+    }
+}
+
+impl<W> fmt::Debug for Region<'_, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Region({} tables at {})",
+            self.tables.len(),
+            self.address
+        )
+    }
+}
+
+impl<W: TableWord> TableArena for Region<'_, W> {
+    type Word = W;
+
+    #[inline(always)]
+    fn capacity(&self) -> u32 {
+        self.tables.len() as u32
+    }
+
+    #[inline(always)]
+    fn words(&self, table: TableId) -> Option<&[W; TABLE_ENTRIES]> {
+        self.tables.get(table.index())
+    }
+
+    #[inline(always)]
+    fn address(&self, table: TableId) -> BusAddr {
+        // `new` checked that no table of the region lies beyond 2^64.
+        BusAddr::new(
+            self.address
+                .get()
+                .wrapping_add(u64::from(table.number()) * TABLE_BYTES),
+        )
+    }
+
+    #[inline(always)]
+    fn locate(&self, address: BusAddr) -> Option<TableId> {
+        let index = address.get().wrapping_sub(self.address.get()) / TABLE_BYTES;
+        (index < self.tables.len() as u64).then_some(TableId::new(index as u32))
+    }
+}
+
+/// What a pool remembers of one table: 8 bytes.
+#[derive(Debug)]
+pub struct TableRecord {
+    /// Slots in use; [`ZEROED`] while the table is free or reserved and known to be all zero.
+    live: AtomicU32,
+    /// The next table of the chain that this one is in.
+    next: AtomicU32,
+}
+
+const ZEROED: u32 = 1 << 31;
+
+impl TableRecord {
+    /// The record of a table that has never been used.
+    #[must_use]
+    #[cfg(not(loom))]
+    pub const fn new() -> Self {
+        Self {
+            live: AtomicU32::new(0),
+            next: AtomicU32::new(TableId::NONE),
+        }
+    }
+
+    /// The record of a table that has never been used.
+    #[must_use]
+    #[cfg(loom)]
+    pub fn new() -> Self {
+        Self {
+            live: AtomicU32::new(0),
+            next: AtomicU32::new(TableId::NONE),
+        }
+    }
+}
+
+impl Default for TableRecord {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// How many tables a pool has, and where they are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct PoolUsage {
+    /// Tables in the pool, free or not.
+    pub capacity: u32,
+    /// Tables that can be taken.
+    pub free: u32,
+}
+
+impl PoolUsage {
+    /// Tables in use, or removed and not yet released.
+    #[must_use]
+    pub const fn used(self) -> u32 {
+        self.capacity - self.free
+    }
+}
+
+/// The order in which released tables are used again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum ReuseOrder {
+    /// The last released first: it is the likeliest to be in a cache.
+    #[default]
+    LastReleased,
+    /// The first released first: a stale use of a released table goes unpunished for longest,
+    /// which spreads wear and helps when hunting one.
+    FirstReleased,
+}
+
+/// A free list over side-array links, with the tables never used so far behind it.
+#[derive(Debug)]
+pub(crate) struct FreeList {
+    released: Chain,
+    unused: u32,
+    capacity: u32,
+    order: ReuseOrder,
+}
+
+impl FreeList {
+    pub(crate) const fn new(capacity: u32, order: ReuseOrder) -> Self {
+        Self {
+            released: Chain::EMPTY,
+            unused: 0,
+            capacity,
+            order,
+        }
+    }
+
+    pub(crate) const fn usage(&self) -> PoolUsage {
+        PoolUsage {
+            capacity: self.capacity,
+            free: self.released.count + self.capacity - self.unused,
+        }
+    }
+
+    /// Takes `count` tables as a chain. `link` reads the link of a table and `set_link` writes it.
+    #[inline]
+    pub(crate) fn reserve(
+        &mut self,
+        count: u64,
+        link: impl Fn(u32) -> u32,
+        set_link: impl Fn(u32, u32),
+    ) -> Option<Chain> {
+        if count > u64::from(self.usage().free) {
+            return None;
+        }
+        let mut taken = Chain::EMPTY;
+        while u64::from(taken.count) < count {
+            let table = if self.released.is_empty() {
+                self.unused += 1;
+                self.unused - 1
+            } else {
+                let table = self.released.head;
+                self.released.head = link(table);
+                self.released.count -= 1;
+                table
+            };
+            if taken.is_empty() {
+                taken.head = table;
+            } else {
+                set_link(taken.tail, table);
+            }
+            taken.tail = table;
+            taken.count += 1;
+        }
+        Some(taken)
+    }
+
+    #[inline]
+    pub(crate) fn release(&mut self, chain: Chain, set_link: impl Fn(u32, u32)) {
+        if chain.is_empty() {
+            return;
+        }
+        if self.released.is_empty() {
+            self.released = chain;
+            return;
+        }
+        self.released.count += chain.count;
+        match self.order {
+            ReuseOrder::LastReleased => {
+                set_link(chain.tail, self.released.head);
+                self.released.head = chain.head;
+            }
+            ReuseOrder::FirstReleased => {
+                set_link(self.released.tail, chain.head);
+                self.released.tail = chain.tail;
+            }
+        }
+    }
+}
+
+/// A pool of tables in memory that the processor reads and writes directly: host-resident tables
+/// of a device, or tables in a firmware's own memory.
+///
+/// Share it by reference between the page tables of all address spaces. Only reserving and
+/// releasing tables takes the lock; everything else touches tables that one page table owns.
+pub struct TablePool<'a, A, R> {
+    arena: A,
+    records: &'a [TableRecord],
+    free: Mutex<R, FreeList>,
+}
+
+/// Why a pool cannot be built.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum PoolError {
+    /// There are fewer records than tables.
+    TooFewRecords {
+        /// Records that are needed: one per table.
+        needed: u32,
+    },
+}
+
+impl fmt::Display for PoolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooFewRecords { needed } => write!(f, "the pool needs {needed} table records"),
+        }
+    }
+}
+
+impl core::error::Error for PoolError {}
+
+impl<'a, A: TableArena, R: RawMutex> TablePool<'a, A, R> {
+    /// A pool over all tables of `arena`, with one of `records` for each.
+    ///
+    /// The content of the tables may be anything; each is filled when it is taken.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError::TooFewRecords`] when there are fewer records than tables.
+    pub fn new(
+        arena: A,
+        records: &'a mut [TableRecord],
+        order: ReuseOrder,
+    ) -> Result<Self, PoolError> {
+        let capacity = arena.capacity();
+        if (records.len() as u64) < u64::from(capacity) {
+            return Err(PoolError::TooFewRecords { needed: capacity });
+        }
+        Ok(Self {
+            arena,
+            records,
+            free: Mutex::new(FreeList::new(capacity, order)),
+        })
+    }
+}
+
+impl<A, R: RawMutex> TablePool<'_, A, R> {
+    /// How many tables there are and how many of them are free.
+    #[must_use]
+    pub fn usage(&self) -> PoolUsage {
+        self.free.lock().usage()
+    }
+
+    /// The memory the tables are in.
+    #[must_use]
+    pub fn arena(&self) -> &A {
+        &self.arena
+    }
+
+    #[inline(always)]
+    fn link(&self, table: u32) -> u32 {
+        match self.records.get(table as usize) {
+            Some(record) => record.next.load(Ordering::Relaxed),
+            None => TableId::NONE,
+        }
+    }
+
+    #[inline(always)]
+    fn set_link(&self, table: u32, next: u32) {
+        if let Some(record) = self.records.get(table as usize) {
+            record.next.store(next, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<A: fmt::Debug, R: RawMutex> fmt::Debug for TablePool<'_, A, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TablePool")
+            .field("arena", &self.arena)
+            .field("usage", &self.usage())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<A, R> Sealed for &TablePool<'_, A, R> {}
+
+impl<A: TableArena, R: RawMutex> TableMemory for &TablePool<'_, A, R> {
+    #[inline]
+    fn reserve(self, demand: TableDemand) -> Option<Chain> {
+        let count = demand.total();
+        if count == 0 {
+            return Some(Chain::EMPTY);
+        }
+        self.free.lock().reserve(
+            count,
+            |table| self.link(table),
+            |table, next| self.set_link(table, next),
+        )
+    }
+
+    #[inline]
+    fn take(self, reserved: &mut Chain, _interior: bool) -> Option<TableId> {
+        if reserved.is_empty() {
+            return None;
+        }
+        let table = reserved.head;
+        reserved.head = self.link(table);
+        reserved.count -= 1;
+        Some(TableId::new(table))
+    }
+
+    #[inline]
+    fn release(self, chain: Chain) {
+        if !chain.is_empty() {
+            self.free
+                .lock()
+                .release(chain, |table, next| self.set_link(table, next));
+        }
+    }
+
+    #[inline]
+    fn append(self, chain: &mut Chain, table: TableId, zeroed: bool) {
+        if let Some(record) = self.records.get(table.index()) {
+            record
+                .live
+                .store(if zeroed { ZEROED } else { 0 }, Ordering::Relaxed);
+        }
+        let one = Chain {
+            head: table.number(),
+            tail: table.number(),
+            count: 1,
+        };
+        self.append_chain(chain, one);
+    }
+
+    #[inline]
+    fn append_chain(self, chain: &mut Chain, other: Chain) {
+        if other.is_empty() {
+            return;
+        }
+        if chain.is_empty() {
+            *chain = other;
+            return;
+        }
+        self.set_link(chain.tail, other.head);
+        chain.tail = other.tail;
+        chain.count += other.count;
+    }
+
+    #[inline(always)]
+    fn address(self, table: TableId) -> u64 {
+        self.arena.address(table).get()
+    }
+
+    #[inline(always)]
+    fn is_zeroed(self, table: TableId) -> bool {
+        self.records
+            .get(table.index())
+            .is_some_and(|record| record.live.load(Ordering::Relaxed) == ZEROED)
+    }
+
+    #[inline(always)]
+    fn slot<F: Format>(self, table: TableId, hop: Hop, index: usize) -> Slot {
+        match F::decode(hop, self.entry(table, index)) {
+            Entry::Empty => Slot::Empty,
+            Entry::Leaf { .. } => Slot::Leaf,
+            // The deepest hop has no tables below it.
+            Entry::Table { .. } if usize::from(hop.number()) == deepest::<F>() => Slot::Foreign,
+            Entry::Table { address } => match self.arena.locate(BusAddr::new(address)) {
+                Some(child) => Slot::Table(child),
+                None => Slot::Foreign,
+            },
+        }
+    }
+
+    #[inline(always)]
+    fn entry(self, table: TableId, index: usize) -> u64 {
+        match self.arena.words(table) {
+            Some(words) => words[index % TABLE_ENTRIES].load(),
+            None => 0,
+        }
+    }
+
+    #[inline(always)]
+    fn write_leaves(
+        self,
+        table: TableId,
+        first: usize,
+        entries: impl Iterator<Item = u64>,
+    ) -> usize {
+        let slots = self.arena.words(table).and_then(|words| words.get(first..));
+        let mut written = 0;
+        for (slot, entry) in slots.unwrap_or_default().iter().zip(entries) {
+            slot.store(entry);
+            written += 1;
+        }
+        written
+    }
+
+    #[inline(always)]
+    fn write_table(self, table: TableId, index: usize, entry: u64, _child: TableId) {
+        if let Some(words) = self.arena.words(table) {
+            words[index % TABLE_ENTRIES].store(entry);
+        }
+    }
+
+    #[inline(always)]
+    fn clear(self, table: TableId, first: usize, count: usize) {
+        self.zero(table, first, first.saturating_add(count));
+    }
+
+    #[inline(always)]
+    fn zero(self, table: TableId, first: usize, end: usize) {
+        if let Some(slots) = self
+            .arena
+            .words(table)
+            .and_then(|words| words.get(first..end))
+        {
+            for slot in slots {
+                slot.store(0);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn live(self, table: TableId) -> u32 {
+        match self.records.get(table.index()) {
+            Some(record) => record.live.load(Ordering::Relaxed),
+            None => 0,
+        }
+    }
+
+    #[inline(always)]
+    fn set_live(self, table: TableId, live: u32) {
+        if let Some(record) = self.records.get(table.index()) {
+            record.live.store(live, Ordering::Relaxed);
+        }
+    }
+
+    #[inline(always)]
+    fn publish(self) {
+        self.arena.publish();
+    }
+
+    #[inline(always)]
+    fn flush(self) -> Result<(), DeviceLost> {
+        // A plain store needs no read back, only order before whatever tells the device to look.
+        self.arena.publish();
+        Ok(())
+    }
+}

@@ -1,0 +1,309 @@
+//! Filling tables in ascending order: each word of a new table is written once, and a table is
+//! linked only when everything below it is complete.
+
+use super::map::{MapOptions, leaf_entries};
+use crate::addr::Run;
+use crate::format::{Format, Hop, LeafSizes, MAX_HOPS, TABLE_ENTRIES, deepest};
+use crate::memory::{Chain, Slot, TableId, TableMemory};
+
+/// The runs differ from those that were checked.
+pub(super) struct RunsChanged;
+
+/// Leaves of one size, contiguous in walk addresses and in entry addresses.
+#[derive(Clone, Copy)]
+pub(super) struct Segment {
+    pub(super) walk: u64,
+    pub(super) entry: u64,
+    pub(super) leaves: u64,
+    pub(super) hop: usize,
+}
+
+/// The part of a run that is not yet split into segments.
+pub(super) struct Rest {
+    pub(super) walk: u64,
+    pub(super) entry: u64,
+    pub(super) len: u64,
+}
+
+impl Rest {
+    /// The next leaves of one size: as many as there are before a larger size becomes possible.
+    #[inline(always)]
+    pub(super) fn next_segment<F: Format>(
+        &mut self,
+        sizes: LeafSizes,
+        smallest: usize,
+    ) -> Option<Segment> {
+        if self.len == 0 {
+            return None;
+        }
+        let mut hop = smallest;
+        let mut len = self.len;
+        for larger in (0..smallest).rev().filter(|&hop| sizes.allows::<F>(hop)) {
+            let geometry = F::HOPS[larger];
+            let span = geometry.entry_span();
+            if self.len < span || (self.walk ^ self.entry) & geometry.offset_mask() != 0 {
+                break;
+            }
+            let before = self.walk.wrapping_neg() & geometry.offset_mask();
+            if before != 0 {
+                if self.len - before >= span {
+                    len = before;
+                }
+                break;
+            }
+            hop = larger;
+            len = self.len & !geometry.offset_mask();
+        }
+        let leaves = len >> F::HOPS[hop].shift;
+        let segment = Segment {
+            walk: self.walk,
+            entry: self.entry,
+            leaves,
+            hop,
+        };
+        self.walk = self.walk.wrapping_add(len);
+        self.entry = self.entry.wrapping_add(len);
+        self.len -= len;
+        Some(segment)
+    }
+}
+
+/// A table on the way to where entries are being written.
+#[derive(Clone, Copy)]
+struct Open {
+    table: TableId,
+    /// The table is not linked yet: nobody can see it.
+    fresh: bool,
+    /// All words of the fresh table were zero when it was taken.
+    zeroed: bool,
+    /// In a fresh table, the slots below this one are written.
+    filled: usize,
+    /// Entries written so far.
+    added: u32,
+}
+
+/// Writes leaves in ascending order of walk addresses, keeping its place in the tables.
+pub(super) struct Builder<F, M> {
+    memory: M,
+    reserved: Chain,
+    open: [Open; MAX_HOPS],
+    /// The deepest hop with an open table.
+    depth: usize,
+    /// An address that uses every open table.
+    walk: u64,
+    format: core::marker::PhantomData<F>,
+}
+
+impl<F: Format, M: TableMemory> Builder<F, M> {
+    #[inline(always)]
+    pub(super) fn new(memory: M, root: TableId, walk: u64, reserved: Chain) -> Self {
+        let root = Open {
+            table: root,
+            fresh: false,
+            zeroed: false,
+            filled: 0,
+            added: 0,
+        };
+        let format = core::marker::PhantomData;
+        Self {
+            memory,
+            reserved,
+            open: [root; MAX_HOPS],
+            depth: 0,
+            walk,
+            format,
+        }
+    }
+
+    /// Maps `len` walk bytes from where the builder stands to `runs`.
+    #[inline(always)]
+    pub(super) fn map(
+        &mut self,
+        mut len: u64,
+        smallest: usize,
+        options: &MapOptions<F::Attributes>,
+        mut runs: impl Iterator<Item = Run>,
+    ) -> Result<(), RunsChanged> {
+        let geometry = F::HOPS[smallest];
+        let attributes = options.attributes;
+        let hop = Hop::from_index(smallest);
+        let mut walk = self.walk;
+        let mut next = runs.next();
+        while let Some(run) = next {
+            let (entry, run_len) = F::entry_run(run).ok_or(RunsChanged)?;
+            if run_len > len || (run_len | entry) & geometry.offset_mask() != 0 {
+                return Err(RunsChanged);
+            }
+            if run_len != geometry.entry_span() {
+                let mut rest = Rest {
+                    walk,
+                    entry,
+                    len: run_len,
+                };
+                while let Some(segment) = rest.next_segment::<F>(options.sizes, smallest) {
+                    self.write_segment(segment, attributes)?;
+                }
+                walk = walk.wrapping_add(run_len);
+                len -= run_len;
+                next = runs.next();
+                continue;
+            }
+            // Runs of one smallest leaf each: stay in one loop as long as they go on and the
+            // table has room.
+            self.descend(walk, smallest)?;
+            let first = geometry.index(walk);
+            let room = (geometry.slots() - first).min((len >> geometry.shift) as usize);
+            let mut current = Some(entry);
+            let entries = core::iter::from_fn(|| {
+                let entry = current?;
+                next = runs.next();
+                current = next.and_then(F::entry_run).and_then(|(entry, len)| {
+                    let single =
+                        len == geometry.entry_span() && entry & geometry.offset_mask() == 0;
+                    single.then_some(entry)
+                });
+                Some(F::leaf_entry(hop, entry, attributes))
+            });
+            let written = self.write(first, entries.take(room)) as u64;
+            walk = walk.wrapping_add(written << geometry.shift);
+            len -= written << geometry.shift;
+        }
+        if len == 0 { Ok(()) } else { Err(RunsChanged) }
+    }
+
+    #[inline(always)]
+    fn write_segment(
+        &mut self,
+        mut segment: Segment,
+        attributes: F::Attributes,
+    ) -> Result<(), RunsChanged> {
+        let geometry = F::HOPS[segment.hop];
+        while segment.leaves > 0 {
+            self.descend(segment.walk, segment.hop)?;
+            let first = geometry.index(segment.walk);
+            let room = (geometry.slots() - first) as u64;
+            let count = segment.leaves.min(room);
+            self.write(
+                first,
+                leaf_entries::<F>(segment.hop, segment.entry, count as usize, attributes),
+            );
+            segment.walk = segment.walk.wrapping_add(count << geometry.shift);
+            segment.entry = segment.entry.wrapping_add(count << geometry.shift);
+            segment.leaves -= count;
+        }
+        Ok(())
+    }
+
+    /// Writes leaves into the deepest open table.
+    #[inline(always)]
+    fn write(&mut self, first: usize, entries: impl Iterator<Item = u64>) -> usize {
+        self.fill_up_to(self.depth, first);
+        let open = &mut self.open[self.depth];
+        let written = self.memory.write_leaves(open.table, first, entries);
+        open.added += written as u32;
+        open.filled = first + written;
+        written
+    }
+
+    /// Zeroes what was skipped of a fresh table.
+    #[inline(always)]
+    fn fill_up_to(&mut self, hop: usize, index: usize) {
+        let open = self.open[hop];
+        if open.fresh && !open.zeroed && open.filled < index {
+            self.memory.zero(open.table, open.filled, index);
+        }
+    }
+
+    /// Opens the table of `hop` that `walk` uses.
+    #[inline(always)]
+    fn descend(&mut self, walk: u64, hop: usize) -> Result<(), RunsChanged> {
+        let mut shared = 0;
+        while shared < self.depth
+            && shared < hop
+            && F::HOPS[shared + 1].prefix(walk) == F::HOPS[shared + 1].prefix(self.walk)
+        {
+            shared += 1;
+        }
+        while self.depth > shared {
+            self.close_deepest();
+        }
+        self.walk = walk;
+        while self.depth < hop {
+            let parent = self.open[self.depth];
+            let index = F::HOPS[self.depth].index(walk);
+            let slot = if parent.fresh {
+                Slot::Empty
+            } else {
+                self.memory
+                    .slot::<F>(parent.table, Hop::from_index(self.depth), index)
+            };
+            let (table, fresh) = match slot {
+                Slot::Table(table) => (table, false),
+                Slot::Empty => {
+                    let interior = self.depth + 1 < deepest::<F>();
+                    let table = self.memory.take(&mut self.reserved, interior);
+                    (table.ok_or(RunsChanged)?, true)
+                }
+                Slot::Leaf | Slot::Foreign => return Err(RunsChanged),
+            };
+            let zeroed = fresh && self.memory.is_zeroed(table);
+            self.depth += 1;
+            self.open[self.depth] = Open {
+                table,
+                fresh,
+                zeroed,
+                filled: 0,
+                added: 0,
+            };
+        }
+        Ok(())
+    }
+
+    /// Completes the deepest open table and links it, where it is fresh, into its parent.
+    #[inline(always)]
+    fn close_deepest(&mut self) {
+        let done = self.open[self.depth];
+        if !done.fresh {
+            self.add_live(self.depth);
+            self.depth -= 1;
+            return;
+        }
+        self.fill_up_to(self.depth, TABLE_ENTRIES);
+        self.memory.set_live(done.table, done.added);
+        self.depth -= 1;
+        let index = F::HOPS[self.depth].index(self.walk);
+        self.fill_up_to(self.depth, index);
+        let parent = &mut self.open[self.depth];
+        parent.added += 1;
+        parent.filled = index + 1;
+        if !parent.fresh {
+            // From the next store on the device can see everything below.
+            self.memory.publish();
+        }
+        let entry = F::table_entry(Hop::from_index(self.depth), self.memory.address(done.table));
+        self.memory
+            .write_table(parent.table, index, entry, done.table);
+    }
+
+    #[inline(always)]
+    fn add_live(&self, hop: usize) {
+        let open = self.open[hop];
+        if open.added != 0 {
+            self.memory
+                .set_live(open.table, self.memory.live(open.table) + open.added);
+        }
+    }
+
+    /// Completes and links every open table and gives back what was reserved and not needed.
+    /// Returns the table of the deepest hop that was written last.
+    #[inline(always)]
+    pub(super) fn finish(mut self) -> Option<TableId> {
+        let last = (self.depth == deepest::<F>()).then_some(self.open[self.depth].table);
+        while self.depth > 0 {
+            self.close_deepest();
+        }
+        self.add_live(0);
+        self.memory.release(self.reserved);
+        last
+    }
+}

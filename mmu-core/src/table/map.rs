@@ -1,0 +1,385 @@
+//! Mapping: check everything, reserve every table, then fill, order and link.
+
+use super::build::{Builder, Rest, RunsChanged};
+use super::{PageTable, Recent};
+use crate::addr::{AddrRange, DeviceAddr, Run};
+use crate::error::MapError;
+use crate::format::{Format, Hop, LeafSizes, MAX_HOPS, deepest};
+use crate::memory::{Slot, TableDemand, TableId, TableMemory};
+
+/// How to map: which leaf sizes may be used, and what each leaf carries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct MapOptions<A> {
+    /// The leaf sizes that may be used. Of these, the largest that the device address, the bus
+    /// address and the remaining length of a run allow is used at each point.
+    pub sizes: LeafSizes,
+    /// What each leaf carries.
+    pub attributes: A,
+}
+
+impl<A: Default> Default for MapOptions<A> {
+    fn default() -> Self {
+        Self {
+            sizes: LeafSizes::ALL,
+            attributes: A::default(),
+        }
+    }
+}
+
+/// A request whose device addresses are checked.
+#[derive(Clone, Copy)]
+struct Request<A> {
+    walk: u64,
+    len: u64,
+    smallest: usize,
+    options: MapOptions<A>,
+}
+
+/// Counts the tables that a sequence of leaves needs, in ascending order of walk addresses.
+///
+/// Leaves of one size that follow each other count as one stretch, so that a page costs no more
+/// than noticing that it continues the stretch.
+struct TableCount {
+    start: u64,
+    len: u64,
+    hop: usize,
+    tables: [u64; MAX_HOPS],
+    /// For each hop one more than the prefix last counted, or zero.
+    counted: [u64; MAX_HOPS],
+}
+
+impl TableCount {
+    const fn new(walk: u64, hop: usize) -> Self {
+        Self {
+            start: walk,
+            len: 0,
+            hop,
+            tables: [0; MAX_HOPS],
+            counted: [0; MAX_HOPS],
+        }
+    }
+
+    #[inline(always)]
+    fn add<F: Format>(&mut self, hop: usize, len: u64) {
+        if hop != self.hop {
+            self.end_stretch::<F>();
+            self.hop = hop;
+        }
+        self.len += len;
+    }
+
+    fn end_stretch<F: Format>(&mut self) {
+        if self.len == 0 {
+            return;
+        }
+        let last = self.start.wrapping_add(self.len - 1);
+        for hop in 1..=self.hop {
+            let geometry = F::HOPS[hop];
+            let mut from = geometry.prefix(self.start);
+            let to = geometry.prefix(last) + 1;
+            if self.counted[hop] == from + 1 {
+                from += 1;
+            }
+            self.tables[hop] += to - from;
+            self.counted[hop] = to;
+        }
+        self.start = self.start.wrapping_add(self.len);
+        self.len = 0;
+    }
+
+    /// The tables needed beyond those that exist.
+    fn demand<F: Format>(mut self, existing: &[u64; MAX_HOPS]) -> TableDemand {
+        self.end_stretch::<F>();
+        let mut demand = TableDemand::default();
+        for hop in 1..F::HOPS.len() {
+            let tables = self.tables[hop].saturating_sub(existing[hop]);
+            if hop == deepest::<F>() {
+                demand.deepest = tables;
+            } else {
+                demand.interior += tables;
+            }
+        }
+        demand
+    }
+}
+
+impl<F: Format, M: TableMemory> PageTable<F, M> {
+    /// Maps the addresses from `at` on to the bus addresses of `run`, one to one.
+    ///
+    /// All or nothing: either every address of the run is mapped, or the page table, its counts
+    /// and the pool are as before. A device that walks at the same time sees, for each address,
+    /// nothing or the complete path.
+    ///
+    /// # Errors
+    ///
+    /// * [`MapError::OutOfRange`], [`MapError::Misaligned`] for the device addresses;
+    /// * [`MapError::RunOutOfRange`], [`MapError::MisalignedRun`] for the bus addresses;
+    /// * [`MapError::AlreadyMapped`] when anything is mapped in the range;
+    /// * [`MapError::NoTableMemory`] when the pool has too few free tables;
+    /// * [`MapError::NoLeafSize`] when no leaf size is allowed;
+    /// * [`MapError::Corrupt`] when an entry points out of the pool;
+    /// * [`MapError::DeviceLost`] when the entries cannot be seen to arrive.
+    #[inline]
+    pub fn map(
+        &mut self,
+        at: DeviceAddr,
+        run: Run,
+        options: &MapOptions<F::Attributes>,
+    ) -> Result<(), MapError> {
+        let range = AddrRange::new(at, run.len()).ok_or(MapError::OutOfRange { at })?;
+        let request = Self::request(range, options)?;
+        let (entry, len) = Self::entry_run(run, &request)?;
+        if self.map_recent(&request, entry)? {
+            return Ok(());
+        }
+        let mut count = TableCount::new(request.walk, request.smallest);
+        request.count_leaves::<F>(request.walk, entry, len, &mut count);
+        self.commit(&request, count, core::iter::once(run))
+    }
+
+    /// Maps `range` to the bus addresses of `runs`, one after the other.
+    ///
+    /// The iterator is cloned: one pass checks, the other maps. Otherwise as [`map`](Self::map).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`map`](Self::map), and
+    ///
+    /// * [`MapError::LengthMismatch`] when the runs are not as long as the range;
+    /// * [`MapError::RunsChanged`] when the clone did not yield the same runs.
+    #[inline]
+    pub fn map_list<I>(
+        &mut self,
+        range: AddrRange<DeviceAddr>,
+        runs: I,
+        options: &MapOptions<F::Attributes>,
+    ) -> Result<(), MapError>
+    where
+        I: IntoIterator<Item = Run>,
+        I::IntoIter: Clone,
+    {
+        let request = Self::request(range, options)?;
+        let runs = runs.into_iter();
+        let mut count = TableCount::new(request.walk, request.smallest);
+        let mut walk = request.walk;
+        let mut left = request.len;
+        for run in runs.clone() {
+            let (entry, len) = Self::entry_run(run, &request)?;
+            if len > left {
+                return Err(MapError::LengthMismatch { at: range.last() });
+            }
+            request.count_leaves::<F>(walk, entry, len, &mut count);
+            walk = walk.wrapping_add(len);
+            left -= len;
+        }
+        if left != 0 {
+            return Err(MapError::LengthMismatch {
+                at: F::device_address(walk),
+            });
+        }
+        self.commit(&request, count, runs)
+    }
+
+    /// Checks the device addresses of a request.
+    #[inline(always)]
+    fn request(
+        range: AddrRange<DeviceAddr>,
+        options: &MapOptions<F::Attributes>,
+    ) -> Result<Request<F::Attributes>, MapError> {
+        let at = range.start();
+        let smallest = options
+            .sizes
+            .deepest_allowed::<F>()
+            .ok_or(MapError::NoLeafSize)?;
+        let (walk, len) = F::walk_range(range).ok_or(MapError::OutOfRange { at })?;
+        if (walk | len) & (F::HOPS[smallest].entry_span() - 1) != 0 {
+            return Err(MapError::Misaligned { at });
+        }
+        Ok(Request {
+            walk,
+            len,
+            smallest,
+            options: *options,
+        })
+    }
+
+    /// Checks the bus addresses of a run.
+    #[inline(always)]
+    fn entry_run(run: Run, request: &Request<F::Attributes>) -> Result<(u64, u64), MapError> {
+        let bus = run.start();
+        let (entry, len) = F::entry_run(run).ok_or(MapError::RunOutOfRange { bus })?;
+        if (entry | len) & (F::HOPS[request.smallest].entry_span() - 1) != 0 {
+            return Err(MapError::MisalignedRun { bus });
+        }
+        Ok((entry, len))
+    }
+
+    /// Maps into the table used last, where all of a run goes there; `false` where it does not.
+    #[inline(always)]
+    fn map_recent(
+        &mut self,
+        request: &Request<F::Attributes>,
+        entry: u64,
+    ) -> Result<bool, MapError> {
+        let recent = self.recent.get();
+        let hop = deepest::<F>();
+        let geometry = F::HOPS[hop];
+        // Shorter than the next larger leaf, so that no other size is possible.
+        if recent.hop != hop
+            || request.smallest != hop
+            || request.len >= F::HOPS[hop - 1].entry_span()
+            || geometry.prefix(request.walk) != recent.prefix
+        {
+            return Ok(false);
+        }
+        let first = geometry.index(request.walk);
+        let count = (request.len >> geometry.shift) as usize;
+        if first + count > geometry.slots() {
+            return Ok(false);
+        }
+        let mut at = request.walk;
+        for index in first..first + count {
+            self.expect_empty(recent.table, hop, index, at)?;
+            at = at.wrapping_add(geometry.entry_span());
+        }
+        let live = self.memory.live(recent.table);
+        self.memory.write_leaves(
+            recent.table,
+            first,
+            leaf_entries::<F>(hop, entry, count, request.options.attributes),
+        );
+        self.memory.set_live(recent.table, live + count as u32);
+        if self.memory.flush().is_err() {
+            self.memory.clear(recent.table, first, count);
+            self.memory.set_live(recent.table, live);
+            return Err(MapError::DeviceLost);
+        }
+        Ok(true)
+    }
+
+    #[inline(always)]
+    fn expect_empty(
+        &self,
+        table: TableId,
+        hop: usize,
+        index: usize,
+        walk: u64,
+    ) -> Result<(), MapError> {
+        let at = F::device_address(walk);
+        match self.memory.slot::<F>(table, Hop::from_index(hop), index) {
+            Slot::Empty => Ok(()),
+            Slot::Foreign => Err(MapError::Corrupt { at }),
+            Slot::Leaf | Slot::Table(_) => Err(MapError::AlreadyMapped { at }),
+        }
+    }
+
+    /// Checks that nothing is mapped from `first` to `last`, addresses of one table of `hop`, and
+    /// counts the tables on the way.
+    fn check_vacant(
+        &self,
+        mut table: TableId,
+        mut hop: usize,
+        first: u64,
+        last: u64,
+        existing: &mut [u64; MAX_HOPS],
+    ) -> Result<(), MapError> {
+        loop {
+            let geometry = F::HOPS[hop];
+            let (from, to) = (geometry.index(first), geometry.index(last));
+            let mut only_child = None;
+            for index in from..=to {
+                let start = geometry.slot_start(first, from, index);
+                let at = F::device_address(if index == from { first } else { start });
+                match self.memory.slot::<F>(table, Hop::from_index(hop), index) {
+                    Slot::Empty => {}
+                    Slot::Leaf => return Err(MapError::AlreadyMapped { at }),
+                    Slot::Foreign => return Err(MapError::Corrupt { at }),
+                    Slot::Table(child) => {
+                        existing[hop + 1] += 1;
+                        if from == to {
+                            only_child = Some(child);
+                            break;
+                        }
+                        let from = if index == from { first } else { start };
+                        let to = if index == to {
+                            last
+                        } else {
+                            start | geometry.offset_mask()
+                        };
+                        self.check_vacant(child, hop + 1, from, to, existing)?;
+                    }
+                }
+            }
+            match only_child {
+                Some(child) => {
+                    table = child;
+                    hop += 1;
+                }
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Maps runs that are checked and counted.
+    fn commit(
+        &mut self,
+        request: &Request<F::Attributes>,
+        count: TableCount,
+        runs: impl Iterator<Item = Run>,
+    ) -> Result<(), MapError> {
+        let last = request.walk.wrapping_add(request.len - 1);
+        let mut existing = [0; MAX_HOPS];
+        self.check_vacant(self.root, 0, request.walk, last, &mut existing)?;
+        let demand = count.demand::<F>(&existing);
+        let reserved = self.memory.reserve(demand).ok_or(MapError::NoTableMemory {
+            needed: demand.total(),
+        })?;
+        let mut builder = Builder::<F, M>::new(self.memory, self.root, request.walk, reserved);
+        let built = builder.map(request.len, request.smallest, &request.options, runs);
+        let deepest_open = builder.finish();
+        let error = match built {
+            Ok(()) => match self.memory.flush() {
+                Ok(()) => {
+                    if let Some(table) = deepest_open {
+                        let hop = deepest::<F>();
+                        let prefix = F::HOPS[hop].prefix(last);
+                        self.recent.set(Recent { prefix, hop, table });
+                    }
+                    return Ok(());
+                }
+                Err(_) => MapError::DeviceLost,
+            },
+            Err(RunsChanged) => MapError::RunsChanged,
+        };
+        // The device may have seen entries already: the tables wait for the next invalidation.
+        let undone = self.remove_all_in(request.walk, last);
+        self.memory.append_chain(&mut self.undone, undone);
+        Err(error)
+    }
+}
+
+impl<A: Copy> Request<A> {
+    /// Counts the tables that the leaves of one run need.
+    #[inline(always)]
+    fn count_leaves<F: Format>(&self, walk: u64, entry: u64, len: u64, count: &mut TableCount) {
+        let mut rest = Rest { walk, entry, len };
+        while let Some(segment) = rest.next_segment::<F>(self.options.sizes, self.smallest) {
+            count.add::<F>(segment.hop, segment.leaves << F::HOPS[segment.hop].shift);
+        }
+    }
+}
+
+/// The entries of `count` leaves that map consecutive pages from `entry` on.
+#[inline(always)]
+pub(super) fn leaf_entries<F: Format>(
+    hop: usize,
+    entry: u64,
+    count: usize,
+    attributes: F::Attributes,
+) -> impl Iterator<Item = u64> {
+    let shift = F::HOPS[hop].shift;
+    let hop = Hop::from_index(hop);
+    (0..count as u64)
+        .map(move |leaf| F::leaf_entry(hop, entry.wrapping_add(leaf << shift), attributes))
+}
