@@ -3,6 +3,7 @@
 #![deny(unsafe_code)]
 
 pub mod addr;
+mod device;
 mod error;
 pub mod format;
 mod memory;
@@ -12,6 +13,7 @@ mod sync;
 mod table;
 
 pub use addr::{AddrRange, Address, BusAddr, DeviceAddr, Run};
+pub use device::{ChildMap, DeviceTablePool, DeviceTableRecord, TableBus};
 pub use error::{MapError, QueryError, UnmapError};
 pub use format::{Format, Hop, LeafSizes};
 pub use memory::{DeviceLost, Slot, TableDemand, TableId, TableMemory};

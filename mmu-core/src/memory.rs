@@ -57,6 +57,8 @@ pub struct Chain {
     pub(crate) head: u32,
     pub(crate) tail: u32,
     pub(crate) count: u32,
+    /// Child maps reserved with the tables, where the pool has such: a chain of their own.
+    maps: [u32; 3],
 }
 
 impl Chain {
@@ -64,7 +66,20 @@ impl Chain {
         head: TableId::NONE,
         tail: TableId::NONE,
         count: 0,
+        maps: Self::NO_MAPS,
     };
+
+    const NO_MAPS: [u32; 3] = [TableId::NONE, TableId::NONE, 0];
+
+    /// The chain of one table.
+    pub(crate) const fn of(table: TableId) -> Self {
+        Self {
+            head: table.0,
+            tail: table.0,
+            count: 1,
+            maps: Self::NO_MAPS,
+        }
+    }
 
     pub(crate) const fn is_empty(&self) -> bool {
         self.count == 0
@@ -73,6 +88,35 @@ impl Chain {
     /// Empties this chain and returns what was in it.
     pub(crate) const fn take(&mut self) -> Self {
         core::mem::replace(self, Self::EMPTY)
+    }
+
+    /// Appends all of another chain.
+    #[inline]
+    pub(crate) fn append(&mut self, other: Self, set_link: impl Fn(u32, u32)) {
+        if other.is_empty() {
+            return;
+        }
+        if self.is_empty() {
+            *self = other;
+            return;
+        }
+        set_link(self.tail, other.head);
+        self.tail = other.tail;
+        self.count += other.count;
+    }
+
+    pub(crate) const fn set_maps(&mut self, maps: Self) {
+        self.maps = [maps.head, maps.tail, maps.count];
+    }
+
+    pub(crate) const fn take_maps(&mut self) -> Self {
+        let [head, tail, count] = core::mem::replace(&mut self.maps, Self::NO_MAPS);
+        Self {
+            head,
+            tail,
+            count,
+            maps: Self::NO_MAPS,
+        }
     }
 }
 

@@ -299,6 +299,8 @@ pub struct TablePool<'a, A, R> {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum PoolError {
+    /// The tables are not page-aligned, reach 2^64, or are too many to number.
+    Region,
     /// There are fewer records than tables.
     TooFewRecords {
         /// Records that are needed: one per table.
@@ -309,6 +311,7 @@ pub enum PoolError {
 impl fmt::Display for PoolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Region => f.write_str("the tables cannot be numbered or addressed"),
             Self::TooFewRecords { needed } => write!(f, "the pool needs {needed} table records"),
         }
     }
@@ -422,26 +425,12 @@ impl<A: TableArena, R: RawMutex> TableMemory for &TablePool<'_, A, R> {
                 .live
                 .store(if zeroed { ZEROED } else { 0 }, Ordering::Relaxed);
         }
-        let one = Chain {
-            head: table.number(),
-            tail: table.number(),
-            count: 1,
-        };
-        self.append_chain(chain, one);
+        self.append_chain(chain, Chain::of(table));
     }
 
     #[inline]
     fn append_chain(self, chain: &mut Chain, other: Chain) {
-        if other.is_empty() {
-            return;
-        }
-        if chain.is_empty() {
-            *chain = other;
-            return;
-        }
-        self.set_link(chain.tail, other.head);
-        chain.tail = other.tail;
-        chain.count += other.count;
+        chain.append(other, |table, next| self.set_link(table, next));
     }
 
     #[inline(always)]

@@ -1,0 +1,472 @@
+//! Tables in memory behind a bus: the device's own DRAM, which the host reaches through a window.
+//!
+//! Writing there is slow and reading is slower still, since a read waits for the answer. So the
+//! host keeps a compact record of each table: one bit for each slot in use and, for tables that
+//! point at other tables, which ones. That is enough to map and to unmap without a single read,
+//! and takes 80 bytes for a table of leaves instead of a copy of its 4096.
+
+use core::fmt;
+
+use lock_api::{Mutex, RawMutex};
+
+use crate::addr::BusAddr;
+use crate::format::{Format, Hop, TABLE_BYTES, TABLE_ENTRIES, deepest};
+use crate::memory::{Chain, DeviceLost, Sealed, Slot, TableDemand, TableId, TableMemory};
+use crate::pool::{FreeList, PoolError, PoolUsage, ReuseOrder};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+
+/// The way to table memory behind a bus.
+///
+/// # For implementers
+///
+/// Addresses are those that entries hold: device-physical addresses of the device's own memory.
+/// Writes may be posted, but arrive in the order of the calls and each entry whole.
+pub trait TableBus {
+    /// Writes `entries` to consecutive 8-byte words, beginning at `address`.
+    fn write(&self, address: BusAddr, entries: impl Iterator<Item = u64>);
+
+    /// Reads the entry at `address`. Never called while mapping or unmapping.
+    fn read(&self, address: BusAddr) -> u64;
+
+    /// Waits until everything written so far has arrived. Called once for each operation.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceLost`] when the device does not answer, so that nothing is known of the writes.
+    fn flush(&self) -> Result<(), DeviceLost>;
+}
+
+const WORDS: usize = TABLE_ENTRIES / 64;
+
+/// What a pool remembers of one table behind the bus: 80 bytes.
+#[derive(Debug)]
+pub struct DeviceTableRecord {
+    /// One bit for each slot in use.
+    used: [AtomicU64; WORDS],
+    /// Slots in use; [`ZEROED`] while the table is free or reserved and known to be all zero.
+    live: AtomicU32,
+    /// The next table of the chain that this one is in.
+    next: AtomicU32,
+    /// The number of this table's [`ChildMap`], for tables that have one.
+    children: AtomicU32,
+}
+
+const ZEROED: u32 = 1 << 31;
+
+impl DeviceTableRecord {
+    /// The record of a table that has never been used.
+    #[must_use]
+    #[cfg(not(loom))]
+    pub const fn new() -> Self {
+        Self {
+            used: [const { AtomicU64::new(0) }; WORDS],
+            live: AtomicU32::new(0),
+            next: AtomicU32::new(TableId::NONE),
+            children: AtomicU32::new(TableId::NONE),
+        }
+    }
+
+    /// The record of a table that has never been used.
+    #[must_use]
+    #[cfg(loom)]
+    pub fn new() -> Self {
+        Self {
+            used: core::array::from_fn(|_| AtomicU64::new(0)),
+            live: AtomicU32::new(0),
+            next: AtomicU32::new(TableId::NONE),
+            children: AtomicU32::new(TableId::NONE),
+        }
+    }
+
+    fn is_used(&self, index: usize) -> bool {
+        let word = &self.used[index / 64 % WORDS];
+        word.load(Ordering::Relaxed) >> (index % 64) & 1 != 0
+    }
+
+    fn set_used(&self, index: usize, used: bool) {
+        let word = &self.used[index / 64 % WORDS];
+        let bit = 1 << (index % 64);
+        let old = word.load(Ordering::Relaxed);
+        word.store(if used { old | bit } else { old & !bit }, Ordering::Relaxed);
+    }
+
+    fn forget_all(&self) {
+        for word in &self.used {
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Default for DeviceTableRecord {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Which tables the slots of one table point at. Only tables above the deepest hop have one.
+#[derive(Debug)]
+pub struct ChildMap {
+    tables: [AtomicU32; TABLE_ENTRIES],
+    next: AtomicU32,
+}
+
+impl ChildMap {
+    /// A map that has never been used.
+    #[must_use]
+    #[cfg(not(loom))]
+    pub const fn new() -> Self {
+        Self {
+            tables: [const { AtomicU32::new(TableId::NONE) }; TABLE_ENTRIES],
+            next: AtomicU32::new(TableId::NONE),
+        }
+    }
+
+    /// A map that has never been used.
+    #[must_use]
+    #[cfg(loom)]
+    pub fn new() -> Self {
+        Self {
+            tables: core::array::from_fn(|_| AtomicU32::new(TableId::NONE)),
+            next: AtomicU32::new(TableId::NONE),
+        }
+    }
+
+    fn set(&self, index: usize, table: u32) {
+        self.tables[index % TABLE_ENTRIES].store(table, Ordering::Relaxed);
+    }
+
+    fn forget_all(&self) {
+        for index in 0..TABLE_ENTRIES {
+            self.set(index, TableId::NONE);
+        }
+    }
+}
+
+impl Default for ChildMap {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The free tables and the free child maps.
+#[derive(Debug)]
+struct Free {
+    tables: FreeList,
+    maps: FreeList,
+}
+
+/// A pool of tables in memory behind a bus.
+///
+/// Share it by reference between the page tables of all address spaces. Only reserving and
+/// releasing tables takes the lock; everything else touches tables that one page table owns.
+pub struct DeviceTablePool<'a, B, R> {
+    bus: B,
+    address: BusAddr,
+    records: &'a [DeviceTableRecord],
+    maps: &'a [ChildMap],
+    free: Mutex<R, Free>,
+}
+
+impl<'a, B: TableBus, R: RawMutex> DeviceTablePool<'a, B, R> {
+    /// A pool of as many tables as there are records, the first of which lies at `address`.
+    ///
+    /// There is one of `maps` for each table above the deepest hop that can be in use at a time.
+    /// The content of the tables may be anything; each is filled when it is taken.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError::Region`] when `address` is not a multiple of 4096, the tables would reach
+    /// 2^64, or there are 2^32 - 1 records or maps or more.
+    pub fn new(
+        bus: B,
+        address: BusAddr,
+        records: &'a mut [DeviceTableRecord],
+        maps: &'a mut [ChildMap],
+        order: ReuseOrder,
+    ) -> Result<Self, PoolError> {
+        let count = |len| u32::try_from(len).ok().filter(|&len| len != TableId::NONE);
+        let tables = count(records.len()).ok_or(PoolError::Region)?;
+        let map_count = count(maps.len()).ok_or(PoolError::Region)?;
+        if !address.is_multiple_of(TABLE_BYTES)
+            || address
+                .checked_add(u64::from(tables) * TABLE_BYTES)
+                .is_none()
+        {
+            return Err(PoolError::Region);
+        }
+        let free = Mutex::new(Free {
+            tables: FreeList::new(tables, order),
+            maps: FreeList::new(map_count, ReuseOrder::LastReleased),
+        });
+        Ok(Self {
+            bus,
+            address,
+            records,
+            maps,
+            free,
+        })
+    }
+}
+
+impl<B, R: RawMutex> DeviceTablePool<'_, B, R> {
+    /// How many tables there are and how many of them are free.
+    #[must_use]
+    pub fn usage(&self) -> PoolUsage {
+        self.free.lock().tables.usage()
+    }
+
+    /// How many child maps there are and how many of them are free.
+    #[must_use]
+    pub fn map_usage(&self) -> PoolUsage {
+        self.free.lock().maps.usage()
+    }
+
+    /// The way to the tables.
+    #[must_use]
+    pub fn bus(&self) -> &B {
+        &self.bus
+    }
+
+    fn record(&self, table: TableId) -> Option<&DeviceTableRecord> {
+        self.records.get(table.index())
+    }
+
+    fn children(&self, record: &DeviceTableRecord) -> Option<&ChildMap> {
+        self.maps
+            .get(record.children.load(Ordering::Relaxed) as usize)
+    }
+
+    fn slot_address(&self, table: TableId, index: usize) -> BusAddr {
+        // `new` checked that no table lies beyond 2^64.
+        let offset = u64::from(table.number()) * TABLE_BYTES + index as u64 * 8;
+        BusAddr::new(self.address.get().wrapping_add(offset))
+    }
+
+    fn link(&self, table: u32) -> u32 {
+        match self.records.get(table as usize) {
+            Some(record) => record.next.load(Ordering::Relaxed),
+            None => TableId::NONE,
+        }
+    }
+
+    fn set_link(&self, table: u32, next: u32) {
+        if let Some(record) = self.records.get(table as usize) {
+            record.next.store(next, Ordering::Relaxed);
+        }
+    }
+
+    fn map_link(&self, map: u32) -> u32 {
+        match self.maps.get(map as usize) {
+            Some(map) => map.next.load(Ordering::Relaxed),
+            None => TableId::NONE,
+        }
+    }
+
+    fn set_map_link(&self, map: u32, next: u32) {
+        if let Some(map) = self.maps.get(map as usize) {
+            map.next.store(next, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes the child maps off the tables of a chain.
+    fn detach_maps(&self, chain: &Chain) -> Chain {
+        let mut maps = Chain::EMPTY;
+        let mut table = chain.head;
+        for _ in 0..chain.count {
+            if let Some(record) = self.record(TableId::new(table)) {
+                let map = record.children.load(Ordering::Relaxed);
+                if map != TableId::NONE {
+                    record.children.store(TableId::NONE, Ordering::Relaxed);
+                    self.set_map_link(map, maps.head);
+                    maps.tail = if maps.is_empty() { map } else { maps.tail };
+                    maps.head = map;
+                    maps.count += 1;
+                }
+            }
+            table = self.link(table);
+        }
+        maps
+    }
+}
+
+impl<B: fmt::Debug, R: RawMutex> fmt::Debug for DeviceTablePool<'_, B, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeviceTablePool")
+            .field("bus", &self.bus)
+            .field("address", &self.address)
+            .field("usage", &self.usage())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<B, R> Sealed for &DeviceTablePool<'_, B, R> {}
+
+impl<B: TableBus, R: RawMutex> TableMemory for &DeviceTablePool<'_, B, R> {
+    fn reserve(self, demand: TableDemand) -> Option<Chain> {
+        let mut free = self.free.lock();
+        if demand.interior > u64::from(free.maps.usage().free) {
+            return None;
+        }
+        let mut chain = free.tables.reserve(
+            demand.total(),
+            |table| self.link(table),
+            |table, next| self.set_link(table, next),
+        )?;
+        let maps = free.maps.reserve(
+            demand.interior,
+            |map| self.map_link(map),
+            |map, next| self.set_map_link(map, next),
+        );
+        // The check above left no way for this to fail.
+        chain.set_maps(maps.unwrap_or(Chain::EMPTY));
+        Some(chain)
+    }
+
+    fn take(self, reserved: &mut Chain, interior: bool) -> Option<TableId> {
+        if reserved.is_empty() {
+            return None;
+        }
+        let table = TableId::new(reserved.head);
+        let record = self.record(table)?;
+        if interior {
+            let mut maps = reserved.take_maps();
+            let map = maps.head;
+            if maps.is_empty() {
+                return None;
+            }
+            maps.head = self.map_link(map);
+            maps.count -= 1;
+            reserved.set_maps(maps);
+            self.maps.get(map as usize)?.forget_all();
+            record.children.store(map, Ordering::Relaxed);
+        }
+        reserved.head = self.link(table.number());
+        reserved.count -= 1;
+        record.forget_all();
+        Some(table)
+    }
+
+    fn release(self, mut chain: Chain) {
+        let spare = chain.take_maps();
+        let detached = self.detach_maps(&chain);
+        let mut free = self.free.lock();
+        free.tables
+            .release(chain, |table, next| self.set_link(table, next));
+        free.maps
+            .release(detached, |map, next| self.set_map_link(map, next));
+        free.maps
+            .release(spare, |map, next| self.set_map_link(map, next));
+    }
+
+    fn append(self, chain: &mut Chain, table: TableId, zeroed: bool) {
+        if let Some(record) = self.record(table) {
+            record
+                .live
+                .store(if zeroed { ZEROED } else { 0 }, Ordering::Relaxed);
+        }
+        self.append_chain(chain, Chain::of(table));
+    }
+
+    fn append_chain(self, chain: &mut Chain, other: Chain) {
+        chain.append(other, |table, next| self.set_link(table, next));
+    }
+
+    fn address(self, table: TableId) -> u64 {
+        self.slot_address(table, 0).get()
+    }
+
+    fn is_zeroed(self, table: TableId) -> bool {
+        self.record(table)
+            .is_some_and(|record| record.live.load(Ordering::Relaxed) == ZEROED)
+    }
+
+    fn slot<F: Format>(self, table: TableId, hop: Hop, index: usize) -> Slot {
+        let Some(record) = self.record(table).filter(|record| record.is_used(index)) else {
+            return Slot::Empty;
+        };
+        if usize::from(hop.number()) == deepest::<F>() {
+            return Slot::Leaf;
+        }
+        let child = self
+            .children(record)
+            .map(|map| map.tables[index % TABLE_ENTRIES].load(Ordering::Relaxed));
+        match child {
+            Some(child) if child != TableId::NONE => Slot::Table(TableId::new(child)),
+            _ => Slot::Leaf,
+        }
+    }
+
+    fn entry(self, table: TableId, index: usize) -> u64 {
+        self.bus.read(self.slot_address(table, index))
+    }
+
+    fn write_leaves(
+        self,
+        table: TableId,
+        first: usize,
+        entries: impl Iterator<Item = u64>,
+    ) -> usize {
+        let Some(record) = self.record(table) else {
+            return 0;
+        };
+        let mut written = 0;
+        let noted = entries
+            .take(TABLE_ENTRIES.saturating_sub(first))
+            .inspect(|_| {
+                record.set_used(first + written, true);
+                written += 1;
+            });
+        self.bus.write(self.slot_address(table, first), noted);
+        written
+    }
+
+    fn write_table(self, table: TableId, index: usize, entry: u64, child: TableId) {
+        if let Some(record) = self.record(table) {
+            record.set_used(index, true);
+            if let Some(children) = self.children(record) {
+                children.set(index, child.number());
+            }
+            self.bus
+                .write(self.slot_address(table, index), core::iter::once(entry));
+        }
+    }
+
+    fn clear(self, table: TableId, first: usize, count: usize) {
+        if let Some(record) = self.record(table) {
+            let children = self.children(record);
+            for index in first..first + count {
+                record.set_used(index, false);
+                if let Some(children) = children {
+                    children.set(index, TableId::NONE);
+                }
+            }
+            self.zero(table, first, first + count);
+        }
+    }
+
+    fn zero(self, table: TableId, first: usize, end: usize) {
+        let zeros = core::iter::repeat_n(0, end.saturating_sub(first));
+        self.bus.write(self.slot_address(table, first), zeros);
+    }
+
+    fn live(self, table: TableId) -> u32 {
+        match self.record(table) {
+            Some(record) => record.live.load(Ordering::Relaxed),
+            None => 0,
+        }
+    }
+
+    fn set_live(self, table: TableId, live: u32) {
+        if let Some(record) = self.record(table) {
+            record.live.store(live, Ordering::Relaxed);
+        }
+    }
+
+    fn publish(self) {
+        // Writes over the bus arrive in order.
+    }
+
+    fn flush(self) -> Result<(), DeviceLost> {
+        self.bus.flush()
+    }
+}
