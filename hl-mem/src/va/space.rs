@@ -1,0 +1,397 @@
+//! The free space of one region: which extents there are, which one a request gets, and how they
+//! split and merge.
+
+use mmu_core::{AddrRange, DeviceAddr};
+
+use super::Placement;
+use super::error::{AllocateError, LayoutError};
+use super::layout::{Grid, VaLayout};
+use super::tree::{self, ByAddress, BySize, Extent, Node, Slot, Vacant};
+
+/// The zone of all that lies outside the reserved windows, which are numbered from one.
+const ORDINARY: u32 = 0;
+
+/// The state of an allocator apart from its nodes, which are handed to every call.
+///
+/// Each free extent has one node in the tree by address. Extents of the ordinary zone are in the
+/// tree by size as well; those of reserved windows are not, so that no search for space finds them.
+/// No two extents of one zone touch.
+///
+/// A piece is an extent of the region with nothing allocated. With *b* blocks in it there are at
+/// most *b* + 1 extents. Admitting a block only while pieces + blocks is below the number of nodes
+/// therefore leaves a node for every extent that later calls can make.
+#[derive(Debug)]
+pub(super) struct Space {
+    grid: Grid,
+    by_address: Slot,
+    by_size: Slot,
+    vacant: Vacant,
+    extents: u32,
+    pieces: u32,
+    blocks: u32,
+    /// Pages that are free while nothing is allocated.
+    whole_pages: u64,
+    free_pages: u64,
+}
+
+/// A place inside a free extent.
+#[derive(Clone, Copy)]
+struct Place {
+    slot: Slot,
+    extent: Extent,
+    first: u64,
+}
+
+impl Space {
+    pub(super) fn new(nodes: &mut [Node], layout: &VaLayout<'_>) -> Result<Self, LayoutError> {
+        let grid = Grid::new(layout)?;
+        let mut space = Self {
+            grid,
+            by_address: Slot::NONE,
+            by_size: Slot::NONE,
+            vacant: Vacant::ALL,
+            extents: 0,
+            pieces: 0,
+            blocks: 0,
+            whole_pages: 0,
+            free_pages: 0,
+        };
+        space.add(
+            nodes,
+            Extent {
+                first: 0,
+                pages: grid.pages,
+                zone: ORDINARY,
+            },
+        )?;
+        for &window in layout.fixed {
+            space.cut_window(nodes, window)?;
+        }
+        for (&window, zone) in layout.reserved.iter().zip(1..) {
+            let (first, pages) = space.cut_window(nodes, window)?;
+            space.add(nodes, Extent { first, pages, zone })?;
+        }
+        space.pieces = space.extents;
+        space.whole_pages = space.free_pages;
+        Ok(space)
+    }
+
+    fn add(&mut self, nodes: &mut [Node], extent: Extent) -> Result<(), LayoutError> {
+        let slot = self.vacant.take(nodes).ok_or(LayoutError::NoNodes)?;
+        self.link(nodes, slot, extent);
+        self.free_pages = self.free_pages.saturating_add(extent.pages);
+        Ok(())
+    }
+
+    /// Takes the pages of `window` out of the ordinary zone.
+    fn cut_window(
+        &mut self,
+        nodes: &mut [Node],
+        window: AddrRange<DeviceAddr>,
+    ) -> Result<(u64, u64), LayoutError> {
+        let (first, pages) = self.grid.window(window)?;
+        let overlap = |page| LayoutError::WindowsOverlap {
+            at: self.grid.address(page),
+        };
+        let place = self.find(nodes, first, pages).map_err(overlap)?;
+        if place.extent.zone != ORDINARY {
+            return Err(overlap(first));
+        }
+        self.cut(nodes, place, pages).ok_or(LayoutError::NoNodes)?;
+        Ok((first, pages))
+    }
+
+    pub(super) fn allocate(
+        &mut self,
+        nodes: &mut [Node],
+        bytes: u64,
+        placement: Placement,
+    ) -> Result<(AddrRange<DeviceAddr>, u32), AllocateError> {
+        if bytes == 0 {
+            return Err(AllocateError::ZeroLength);
+        }
+        let pages = bytes.div_ceil(self.grid.page);
+        let place = match placement {
+            Placement::Exact(at) => self.exact(nodes, at, pages)?,
+            Placement::Anywhere { align } => {
+                let align = self.grid.alignment(align)?;
+                self.best(nodes, pages, align)?
+            }
+            Placement::Hint { at, align } => {
+                let align = self.grid.alignment(align)?;
+                match self.exact(nodes, at, pages) {
+                    Ok(place) if self.grid.is_aligned(place.first, align) => place,
+                    _ => self.best(nodes, pages, align)?,
+                }
+            }
+        };
+        if self.blocks >= self.capacity(nodes) {
+            return Err(AllocateError::NoNodes);
+        }
+        self.cut(nodes, place, pages)
+            .ok_or(AllocateError::NoNodes)?;
+        self.blocks = self.blocks.saturating_add(1);
+        Ok((self.grid.range(place.first, pages), place.extent.zone))
+    }
+
+    /// Whether `range` could be taken back; if not, nothing has changed.
+    pub(super) fn free(
+        &mut self,
+        nodes: &mut [Node],
+        range: AddrRange<DeviceAddr>,
+        zone: u32,
+    ) -> bool {
+        let pages = range.len() / self.grid.page;
+        let Ok(first) = self.grid.page_at(range.start(), pages) else {
+            return false;
+        };
+        let block = Extent { first, pages, zone };
+        let below = tree::at_or_below::<ByAddress>(nodes, self.by_address, (first, 0));
+        let above = tree::at_or_above::<ByAddress>(nodes, self.by_address, (first, 0));
+        let before = tree::extent(nodes, below);
+        let after = tree::extent(nodes, above);
+        // A block of this allocator never overlaps free space. This finds one of another that has
+        // the same identity, see there.
+        if before.is_some_and(|before| before.end() > first)
+            || after.is_some_and(|after| after.first < block.end())
+            || self.blocks == 0
+        {
+            return false;
+        }
+        let before = before.filter(|before| before.zone == zone && before.end() == first);
+        let after = after.filter(|after| after.zone == zone && after.first == block.end());
+        match (before, after) {
+            (None, None) => {
+                let Some(slot) = self.vacant.take(nodes) else {
+                    return false;
+                };
+                self.link(nodes, slot, block);
+            }
+            (Some(before), None) => self.resize(nodes, below, before, join(before, block)),
+            (None, Some(after)) => self.resize(nodes, above, after, join(block, after)),
+            (Some(before), Some(after)) => {
+                self.unlink(nodes, above, after);
+                self.resize(nodes, below, before, join(join(before, block), after));
+            }
+        }
+        self.blocks = self.blocks.saturating_sub(1);
+        self.free_pages = self.free_pages.saturating_add(pages);
+        true
+    }
+
+    /// The place at address `at`, if all of `pages` from there are free and of one zone.
+    fn exact(&self, nodes: &[Node], at: DeviceAddr, pages: u64) -> Result<Place, AllocateError> {
+        let first = self.grid.page_at(at, pages)?;
+        self.find(nodes, first, pages)
+            .map_err(|page| AllocateError::HintTaken {
+                at: self.grid.address(page),
+            })
+    }
+
+    /// The place at page `first`, or the first page that is in the way.
+    fn find(&self, nodes: &[Node], first: u64, pages: u64) -> Result<Place, u64> {
+        let slot = tree::at_or_below::<ByAddress>(nodes, self.by_address, (first, 0));
+        let extent = tree::extent(nodes, slot).ok_or(first)?;
+        let left = extent.end().saturating_sub(first);
+        if left == 0 {
+            Err(first)
+        } else if left < pages {
+            Err(extent.end())
+        } else {
+            Ok(Place {
+                slot,
+                extent,
+                first,
+            })
+        }
+    }
+
+    /// The best fit of the ordinary zone.
+    fn best(&self, nodes: &[Node], pages: u64, align: u64) -> Result<Place, AllocateError> {
+        let root = self.by_size;
+        let slot = if align == 1 {
+            tree::at_or_above::<BySize>(nodes, root, (pages, 0))
+        } else if align == self.grid.large {
+            tree::first_with_room(nodes, root, pages)
+        } else if let Some(sure) = pages.checked_add(align.saturating_sub(1))
+            && let slot = tree::at_or_above::<BySize>(nodes, root, (sure, 0))
+            && slot != Slot::NONE
+        {
+            slot
+        } else {
+            return self.scan(nodes, pages, align);
+        };
+        self.fit(nodes, slot, pages, align)
+            .ok_or(AllocateError::NoSpace)
+    }
+
+    /// Looks at every extent of the ordinary zone that is not shorter than `pages`.
+    fn scan(&self, nodes: &[Node], pages: u64, align: u64) -> Result<Place, AllocateError> {
+        let mut key = (pages, 0);
+        loop {
+            let slot = tree::at_or_above::<BySize>(nodes, self.by_size, key);
+            let extent = tree::extent(nodes, slot).ok_or(AllocateError::NoSpace)?;
+            if let Some(place) = self.fit(nodes, slot, pages, align) {
+                return Ok(place);
+            }
+            key = (extent.pages, extent.first.saturating_add(1));
+        }
+    }
+
+    /// The lowest aligned place in the extent at `slot`.
+    fn fit(&self, nodes: &[Node], slot: Slot, pages: u64, align: u64) -> Option<Place> {
+        let extent = tree::extent(nodes, slot)?;
+        let first = self.grid.align_up(extent.first, align)?;
+        (extent.end().checked_sub(first)? >= pages).then_some(Place {
+            slot,
+            extent,
+            first,
+        })
+    }
+
+    /// Takes `pages` out of the extent of `place`, where they fit. `None`, with nothing changed,
+    /// where that leaves two extents and there is no node for the second.
+    fn cut(&mut self, nodes: &mut [Node], place: Place, pages: u64) -> Option<()> {
+        let Place {
+            slot,
+            extent,
+            first,
+        } = place;
+        let end = first.saturating_add(pages);
+        let front = Extent {
+            pages: first.saturating_sub(extent.first),
+            ..extent
+        };
+        let tail = Extent {
+            first: end,
+            pages: extent.end().saturating_sub(end),
+            ..extent
+        };
+        match (front.pages, tail.pages) {
+            (0, 0) => {
+                self.unlink(nodes, slot, extent);
+            }
+            (0, _) => self.resize(nodes, slot, extent, tail),
+            (_, 0) => self.resize(nodes, slot, extent, front),
+            (_, _) => {
+                let second = self.vacant.take(nodes)?;
+                self.resize(nodes, slot, extent, front);
+                self.link(nodes, second, tail);
+            }
+        }
+        self.free_pages = self.free_pages.saturating_sub(pages);
+        Some(())
+    }
+
+    /// Makes the node at `slot`, which is in no tree, a free extent.
+    fn link(&mut self, nodes: &mut [Node], slot: Slot, extent: Extent) {
+        self.set(nodes, slot, extent);
+        self.by_address = tree::insert::<ByAddress>(nodes, self.by_address, slot);
+        if extent.zone == ORDINARY {
+            self.by_size = tree::insert::<BySize>(nodes, self.by_size, slot);
+        }
+        self.extents = self.extents.saturating_add(1);
+    }
+
+    /// Takes the free extent at `slot` out; its node is vacant then.
+    fn unlink(&mut self, nodes: &mut [Node], slot: Slot, extent: Extent) {
+        self.by_address = tree::remove::<ByAddress>(nodes, self.by_address, slot);
+        if extent.zone == ORDINARY {
+            self.by_size = tree::remove::<BySize>(nodes, self.by_size, slot);
+        }
+        self.vacant.put(nodes, slot);
+        self.extents = self.extents.saturating_sub(1);
+    }
+
+    /// Gives the free extent at `slot` other ends. None of its neighbours comes to lie on its other
+    /// side, so its place in the tree by address stays.
+    fn resize(&mut self, nodes: &mut [Node], slot: Slot, from: Extent, to: Extent) {
+        if from.zone == ORDINARY {
+            self.by_size = tree::remove::<BySize>(nodes, self.by_size, slot);
+        }
+        self.set(nodes, slot, to);
+        if from.zone == ORDINARY {
+            self.by_size = tree::insert::<BySize>(nodes, self.by_size, slot);
+        }
+    }
+
+    fn set(&self, nodes: &mut [Node], slot: Slot, extent: Extent) {
+        let room = self.grid.room(extent.first, extent.pages);
+        tree::set_extent(nodes, slot, extent, room);
+    }
+
+    pub(super) fn grid(&self) -> &Grid {
+        &self.grid
+    }
+
+    pub(super) fn outstanding(&self) -> u32 {
+        self.blocks
+    }
+
+    pub(super) fn capacity(&self, nodes: &[Node]) -> u32 {
+        u32::try_from(nodes.len())
+            .unwrap_or(u32::MAX)
+            .saturating_sub(self.pieces)
+    }
+
+    pub(super) fn used(&self) -> u64 {
+        self.bytes(self.whole_pages.saturating_sub(self.free_pages))
+    }
+
+    pub(super) fn free_bytes(&self) -> u64 {
+        self.bytes(self.free_pages)
+    }
+
+    pub(super) fn largest(&self, nodes: &[Node]) -> u64 {
+        let last = tree::at_or_below::<BySize>(nodes, self.by_size, (u64::MAX, u64::MAX));
+        self.bytes(tree::extent(nodes, last).map_or(0, |extent| extent.pages))
+    }
+
+    /// The lowest free extent that does not start below page `first`.
+    pub(super) fn extent_from(&self, nodes: &[Node], first: u64) -> Option<Extent> {
+        let slot = tree::at_or_above::<ByAddress>(nodes, self.by_address, (first, 0));
+        tree::extent(nodes, slot)
+    }
+
+    /// Checks every promise of the types here and in [`tree`]; returns the number of extents.
+    #[cfg(test)]
+    pub(super) fn audit(&self, nodes: &[Node]) -> u32 {
+        let all = tree::audit::tree::<ByAddress>(nodes, self.by_address);
+        let mut ordinary: Vec<_> = all
+            .iter()
+            .filter_map(|&slot| tree::extent(nodes, slot))
+            .collect();
+        assert_eq!(ordinary.len(), self.extents as usize);
+        assert!(self.extents <= self.pieces + self.blocks);
+        assert_eq!(
+            ordinary.iter().map(|extent| extent.pages).sum::<u64>(),
+            self.free_pages
+        );
+        for pair in ordinary.windows(2) {
+            assert!(pair[0].end() <= pair[1].first, "{pair:?} overlap");
+            let touch = pair[0].end() == pair[1].first;
+            assert!(!touch || pair[0].zone != pair[1].zone, "{pair:?} unmerged");
+        }
+        ordinary.retain(|extent| extent.zone == ORDINARY);
+        ordinary.sort_by_key(|extent| (extent.pages, extent.first));
+        let by_size: Vec<_> = tree::audit::tree::<BySize>(nodes, self.by_size)
+            .iter()
+            .filter_map(|&slot| tree::extent(nodes, slot))
+            .collect();
+        assert_eq!(by_size, ordinary);
+        self.extents
+    }
+
+    /// No more pages than the region has, whose bytes are a `u64`.
+    fn bytes(&self, pages: u64) -> u64 {
+        pages.saturating_mul(self.grid.page)
+    }
+}
+
+/// The extent of `low` and of `high`, which starts where `low` ends.
+fn join(low: Extent, high: Extent) -> Extent {
+    Extent {
+        pages: low.pages.saturating_add(high.pages),
+        ..low
+    }
+}

@@ -1,0 +1,469 @@
+//! Balanced search trees whose nodes lie in a slice that the embedder provides.
+//!
+//! Every free extent is one [`Node`], linked into up to two AVL trees at once: one by address and
+//! one by size. AVL, because its height is at most 1.44 log2(n + 2): the path of a descent fits
+//! a small fixed array, so nothing here recurses and no node needs a link to its parent.
+//!
+//! Nothing here can panic. A link that leads nowhere reads as an empty node, which makes a missing
+//! child and the root of an empty tree ordinary cases.
+
+/// An AVL tree of height 46 has at least 4 807 526 975 nodes, more than a [`Slot`] can name.
+const MAX_HEIGHT: usize = 45;
+
+/// One element of the storage of a [`VaAllocator`](super::VaAllocator).
+///
+/// Opaque: it exists so that an embedder can lay out storage, for instance as a `[Node; 64]`.
+/// [`EMPTY`](Self::EMPTY) is all zeroes, so a static array of it takes no room in an image. What a
+/// node held before it was handed over does not matter.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Node {
+    /// First page of the extent, counted from the start of the region.
+    first: u64,
+    /// Number of pages.
+    pages: u64,
+    /// How many of the pages are left from the first large-page boundary on.
+    room: u64,
+    /// The greatest `room` in the subtree by size that has this node at its top.
+    greatest_room: u64,
+    by_address: Links,
+    by_size: Links,
+    /// Which part of the region the extent is in.
+    zone: u32,
+}
+
+/// The place of a node in one tree.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub(super) struct Links {
+    low: Slot,
+    high: Slot,
+    height: u8,
+}
+
+impl Node {
+    /// A node that belongs to no allocator yet.
+    pub const EMPTY: Self = Self {
+        first: 0,
+        pages: 0,
+        room: 0,
+        greatest_room: 0,
+        by_address: Links::EMPTY,
+        by_size: Links::EMPTY,
+        zone: 0,
+    };
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
+impl Links {
+    const EMPTY: Self = Self {
+        low: Slot::NONE,
+        high: Slot::NONE,
+        height: 0,
+    };
+}
+
+/// What a node says of its extent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Extent {
+    pub(super) first: u64,
+    pub(super) pages: u64,
+    pub(super) zone: u32,
+}
+
+impl Extent {
+    /// The first page after the extent. Exact: an extent ends within its region, whose number of
+    /// pages is a `u64`.
+    pub(super) fn end(self) -> u64 {
+        self.first.saturating_add(self.pages)
+    }
+}
+
+/// Names a node by its place in the storage, counted from one; zero is no node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub(super) struct Slot(u32);
+
+impl Slot {
+    pub(super) const NONE: Self = Self(0);
+
+    /// The slot of the node at `index`; `None` beyond what a slot can name.
+    pub(super) fn at(index: u32) -> Option<Self> {
+        index.checked_add(1).map(Self)
+    }
+
+    fn index(self) -> usize {
+        // No slice of nodes has as many elements as what zero wraps to: slot 0 finds nothing.
+        (self.0 as usize).wrapping_sub(1)
+    }
+}
+
+/// Which of its two trees a node is looked at in, and the order of that tree.
+pub(super) trait Order {
+    /// Whether this is the tree that [`Node::greatest_room`] is kept for.
+    const SUMS_ROOM: bool;
+
+    /// No two nodes of one tree have equal keys.
+    fn key(node: &Node) -> (u64, u64);
+    fn links(node: &Node) -> &Links;
+    fn links_mut(node: &mut Node) -> &mut Links;
+}
+
+/// By first page.
+pub(super) struct ByAddress;
+
+impl Order for ByAddress {
+    const SUMS_ROOM: bool = false;
+
+    fn key(node: &Node) -> (u64, u64) {
+        (node.first, 0)
+    }
+    fn links(node: &Node) -> &Links {
+        &node.by_address
+    }
+    fn links_mut(node: &mut Node) -> &mut Links {
+        &mut node.by_address
+    }
+}
+
+/// Shortest first, and of the equally long the lowest first.
+pub(super) struct BySize;
+
+impl Order for BySize {
+    const SUMS_ROOM: bool = true;
+
+    fn key(node: &Node) -> (u64, u64) {
+        (node.pages, node.first)
+    }
+    fn links(node: &Node) -> &Links {
+        &node.by_size
+    }
+    fn links_mut(node: &mut Node) -> &mut Links {
+        &mut node.by_size
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Low,
+    High,
+}
+
+impl Side {
+    fn other(self) -> Self {
+        match self {
+            Self::Low => Self::High,
+            Self::High => Self::Low,
+        }
+    }
+}
+
+/// The way down from a root: the nodes passed and the side each was left on.
+type Path = heapless::Vec<(Slot, Side), MAX_HEIGHT>;
+
+fn node(nodes: &[Node], slot: Slot) -> &Node {
+    const NOTHING: &Node = &Node::EMPTY;
+    nodes.get(slot.index()).unwrap_or(NOTHING)
+}
+
+fn child<O: Order>(nodes: &[Node], slot: Slot, side: Side) -> Slot {
+    let links = O::links(node(nodes, slot));
+    match side {
+        Side::Low => links.low,
+        Side::High => links.high,
+    }
+}
+
+fn set_child<O: Order>(nodes: &mut [Node], slot: Slot, side: Side, child: Slot) {
+    if let Some(node) = nodes.get_mut(slot.index()) {
+        let links = O::links_mut(node);
+        match side {
+            Side::Low => links.low = child,
+            Side::High => links.high = child,
+        }
+    }
+}
+
+fn height<O: Order>(nodes: &[Node], slot: Slot) -> u8 {
+    O::links(node(nodes, slot)).height
+}
+
+/// Brings what the node knows of its subtree up to date with its children.
+fn update<O: Order>(nodes: &mut [Node], slot: Slot) {
+    let low = node(nodes, child::<O>(nodes, slot, Side::Low));
+    let high = node(nodes, child::<O>(nodes, slot, Side::High));
+    let height = O::links(low).height.max(O::links(high).height);
+    let room = low.greatest_room.max(high.greatest_room);
+    if let Some(node) = nodes.get_mut(slot.index()) {
+        O::links_mut(node).height = height.saturating_add(1);
+        if O::SUMS_ROOM {
+            node.greatest_room = node.room.max(room);
+        }
+    }
+}
+
+/// Turns the subtree at `top` so that its child on `side` becomes the new top, which is returned.
+fn rotate<O: Order>(nodes: &mut [Node], top: Slot, side: Side) -> Slot {
+    let rising = child::<O>(nodes, top, side);
+    let crossing = child::<O>(nodes, rising, side.other());
+    set_child::<O>(nodes, top, side, crossing);
+    set_child::<O>(nodes, rising, side.other(), top);
+    update::<O>(nodes, top);
+    update::<O>(nodes, rising);
+    rising
+}
+
+/// Restores the balance at `top`, whose subtrees are balanced and differ in height by two at most.
+/// Returns the new top.
+fn balance<O: Order>(nodes: &mut [Node], top: Slot) -> Slot {
+    #[cfg(test)]
+    steps::count();
+    let low = height::<O>(nodes, child::<O>(nodes, top, Side::Low));
+    let high = height::<O>(nodes, child::<O>(nodes, top, Side::High));
+    let heavy = if low > high.saturating_add(1) {
+        Side::Low
+    } else if high > low.saturating_add(1) {
+        Side::High
+    } else {
+        update::<O>(nodes, top);
+        return top;
+    };
+    let side = child::<O>(nodes, top, heavy);
+    let outer = height::<O>(nodes, child::<O>(nodes, side, heavy));
+    let inner = height::<O>(nodes, child::<O>(nodes, side, heavy.other()));
+    if inner > outer {
+        let inner = rotate::<O>(nodes, side, heavy.other());
+        set_child::<O>(nodes, top, heavy, inner);
+    }
+    rotate::<O>(nodes, top, heavy)
+}
+
+/// Hangs `subtree` below the last `path` node and goes up, balancing, until `keep` path nodes are
+/// left. Returns the top of what was climbed.
+fn climb<O: Order>(nodes: &mut [Node], path: &mut Path, keep: usize, subtree: Slot) -> Slot {
+    let mut subtree = subtree;
+    while path.len() > keep
+        && let Some((parent, side)) = path.pop()
+    {
+        set_child::<O>(nodes, parent, side, subtree);
+        subtree = balance::<O>(nodes, parent);
+    }
+    subtree
+}
+
+/// Goes down from `top` towards `key`, extending `path`, and stops before the node with that key
+/// or where it would be. Returns that node.
+fn descend<O: Order>(nodes: &[Node], path: &mut Path, top: Slot, key: (u64, u64)) -> Slot {
+    let mut at = top;
+    while at != Slot::NONE {
+        #[cfg(test)]
+        steps::count();
+        let here = O::key(node(nodes, at));
+        let side = if key < here {
+            Side::Low
+        } else if key > here {
+            Side::High
+        } else {
+            break;
+        };
+        // The height of the tree is the length of the longest path: there is always a place.
+        if path.push((at, side)).is_err() {
+            return Slot::NONE;
+        }
+        at = child::<O>(nodes, at, side);
+    }
+    at
+}
+
+/// Adds the node at `slot`, whose key is in no other node. Returns the new root.
+pub(super) fn insert<O: Order>(nodes: &mut [Node], root: Slot, slot: Slot) -> Slot {
+    let mut path = Path::new();
+    let key = O::key(node(nodes, slot));
+    descend::<O>(nodes, &mut path, root, key);
+    if let Some(node) = nodes.get_mut(slot.index()) {
+        *O::links_mut(node) = Links::EMPTY;
+    }
+    update::<O>(nodes, slot);
+    climb::<O>(nodes, &mut path, 0, slot)
+}
+
+/// Takes out the node at `slot`, whose key has not changed since it was added. Returns the new
+/// root.
+pub(super) fn remove<O: Order>(nodes: &mut [Node], root: Slot, slot: Slot) -> Slot {
+    let mut path = Path::new();
+    let key = O::key(node(nodes, slot));
+    if descend::<O>(nodes, &mut path, root, key) != slot {
+        return root;
+    }
+    let low = child::<O>(nodes, slot, Side::Low);
+    let high = child::<O>(nodes, slot, Side::High);
+    let subtree = if high == Slot::NONE {
+        low
+    } else if low == Slot::NONE {
+        high
+    } else {
+        // The next node in order takes the place of the one that goes.
+        let above = path.len();
+        let successor = lowest::<O>(nodes, &mut path, high);
+        let rest = child::<O>(nodes, successor, Side::High);
+        let high = climb::<O>(nodes, &mut path, above, rest);
+        set_child::<O>(nodes, successor, Side::Low, low);
+        set_child::<O>(nodes, successor, Side::High, high);
+        balance::<O>(nodes, successor)
+    };
+    climb::<O>(nodes, &mut path, 0, subtree)
+}
+
+/// The lowest node of the subtree at `top`; `path` is extended by the nodes above it.
+fn lowest<O: Order>(nodes: &[Node], path: &mut Path, top: Slot) -> Slot {
+    let mut at = top;
+    loop {
+        #[cfg(test)]
+        steps::count();
+        let low = child::<O>(nodes, at, Side::Low);
+        if low == Slot::NONE || path.push((at, Side::Low)).is_err() {
+            return at;
+        }
+        at = low;
+    }
+}
+
+/// The last node of the order whose key is not above `key`.
+pub(super) fn at_or_below<O: Order>(nodes: &[Node], root: Slot, key: (u64, u64)) -> Slot {
+    let mut best = Slot::NONE;
+    let mut at = root;
+    while at != Slot::NONE {
+        #[cfg(test)]
+        steps::count();
+        at = if O::key(node(nodes, at)) <= key {
+            best = at;
+            child::<O>(nodes, at, Side::High)
+        } else {
+            child::<O>(nodes, at, Side::Low)
+        };
+    }
+    best
+}
+
+/// The first node of the order whose key is not below `key`.
+pub(super) fn at_or_above<O: Order>(nodes: &[Node], root: Slot, key: (u64, u64)) -> Slot {
+    let mut best = Slot::NONE;
+    let mut at = root;
+    while at != Slot::NONE {
+        #[cfg(test)]
+        steps::count();
+        at = if O::key(node(nodes, at)) >= key {
+            best = at;
+            child::<O>(nodes, at, Side::Low)
+        } else {
+            child::<O>(nodes, at, Side::High)
+        };
+    }
+    best
+}
+
+/// The first node by size with room for `pages` behind a large-page boundary, `pages` not zero.
+pub(super) fn first_with_room(nodes: &[Node], root: Slot, pages: u64) -> Slot {
+    let mut at = root;
+    // One way down is enough: wherever the sum promises room below, there is a node that has it.
+    while node(nodes, at).greatest_room >= pages {
+        #[cfg(test)]
+        steps::count();
+        let low = child::<BySize>(nodes, at, Side::Low);
+        at = if node(nodes, low).greatest_room >= pages {
+            low
+        } else if node(nodes, at).room >= pages {
+            return at;
+        } else {
+            child::<BySize>(nodes, at, Side::High)
+        };
+    }
+    Slot::NONE
+}
+
+/// The extent of the node at `slot`; `None` where there is no node.
+pub(super) fn extent(nodes: &[Node], slot: Slot) -> Option<Extent> {
+    nodes.get(slot.index()).map(|node| Extent {
+        first: node.first,
+        pages: node.pages,
+        zone: node.zone,
+    })
+}
+
+/// Gives the node at `slot` another extent. Its links stay: in every tree it is in, the new extent
+/// must come at the same place of the order.
+pub(super) fn set_extent(nodes: &mut [Node], slot: Slot, extent: Extent, room: u64) {
+    if let Some(node) = nodes.get_mut(slot.index()) {
+        node.first = extent.first;
+        node.pages = extent.pages;
+        node.zone = extent.zone;
+        node.room = room;
+    }
+}
+
+/// The nodes of a storage that hold no extent.
+///
+/// Those that were never used are only counted, so that starting to use a storage does not touch
+/// all of it. The others form a list through their links.
+#[derive(Debug)]
+pub(super) struct Vacant {
+    list: Slot,
+    untouched: u32,
+}
+
+impl Vacant {
+    /// All of a storage.
+    pub(super) const ALL: Self = Self {
+        list: Slot::NONE,
+        untouched: 0,
+    };
+
+    /// Takes a node out; `None` where all hold extents.
+    pub(super) fn take(&mut self, nodes: &mut [Node]) -> Option<Slot> {
+        if let Some(node) = nodes.get(self.list.index()) {
+            let slot = self.list;
+            self.list = node.by_address.high;
+            return Some(slot);
+        }
+        let slot = Slot::at(self.untouched)?;
+        nodes.get(slot.index())?;
+        self.untouched = self.untouched.saturating_add(1);
+        Some(slot)
+    }
+
+    /// Puts back a node that is in no tree.
+    pub(super) fn put(&mut self, nodes: &mut [Node], slot: Slot) {
+        if let Some(node) = nodes.get_mut(slot.index()) {
+            node.by_address.high = self.list;
+            self.list = slot;
+        }
+    }
+}
+
+/// Counts the nodes that searches, insertions and removals visit, so that tests can assert work
+/// where asserting time would be fragile.
+#[cfg(test)]
+pub(super) mod steps {
+    use core::cell::Cell;
+
+    std::thread_local! {
+        static STEPS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(in crate::va) fn count() {
+        STEPS.set(STEPS.get() + 1);
+    }
+
+    /// The number since the last call on this thread.
+    pub(in crate::va) fn take() -> u64 {
+        STEPS.replace(0)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod audit;
