@@ -256,7 +256,8 @@ impl BlockLayout {
     pub(super) fn whole_records(self, len: usize) -> Option<u32> {
         let len = len as u64;
         let size = u64::from(self.record_size);
-        len.is_multiple_of(size).then(|| u32::try_from(len / size).unwrap_or(u32::MAX))
+        len.is_multiple_of(size)
+            .then(|| u32::try_from(len / size).unwrap_or(u32::MAX))
     }
 
     /// How many bytes of the `count` records from `index` on lie before the ring's end, and how many
