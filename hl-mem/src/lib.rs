@@ -3,3 +3,5 @@
 #![deny(unsafe_code)]
 
 pub mod va;
+pub mod ring;
+mod sync;
