@@ -12,6 +12,7 @@
 //! that rustup installs contain both, and would let `extern crate alloc` pass.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -37,6 +38,15 @@ pub(crate) enum Toolchain {
     Running,
     /// The one in `/usr/bin`.
     Debian,
+}
+
+impl fmt::Display for Toolchain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Running => "the running toolchain, with its core library alone",
+            Self::Debian => "Debian's toolchain, with core built from source",
+        })
+    }
 }
 
 /// What this machine has for building for bare targets.
@@ -66,35 +76,39 @@ impl Found {
         })
     }
 
-    /// Decides how to build for `target`.
-    ///
-    /// # Errors
-    /// Neither way is open; the message says what to do about each.
-    pub(crate) fn choose(&self, target: &str, packages: &[String]) -> Result<Toolchain> {
+    /// Decides how to build for `target`; `None` if neither way is open.
+    pub(crate) fn choose(&self, target: &str) -> Option<Toolchain> {
         if self.running.contains(target) {
-            return Ok(Toolchain::Running);
-        }
-        match &self.debian {
-            Ok(()) => Ok(Toolchain::Debian),
-            Err(reason) => Err(format!(
-                "nothing here can compile for {target}: the running toolchain has no libraries \
-                 for it, and {reason}.\n\
-                 Either `rustup target add {target}`\n\
-                 or, on Debian, `apt-get install -y --no-install-recommends {}`;\n\
-                 `cargo xtask ci --setup` tries both in this order.",
-                packages.join(" ")
-            )),
+            Some(Toolchain::Running)
+        } else if self.debian.is_ok() {
+            Some(Toolchain::Debian)
+        } else {
+            None
         }
     }
 
-    /// Returns the targets of this run that only the running toolchain could still gain.
+    /// Returns those of `targets` that nothing here can build for.
     pub(crate) fn missing<'a>(&self, targets: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-        if self.debian.is_ok() {
-            return Vec::new();
-        }
         targets
-            .filter(|&target| !self.running.contains(target))
+            .filter(|target| self.choose(target).is_none())
             .collect()
+    }
+
+    /// Says what is missing for `targets` and what to do about it, either way.
+    pub(crate) fn complaint(&self, targets: &[&str], packages: &[String]) -> String {
+        let targets = targets.join(" ");
+        let debian = match &self.debian {
+            Ok(()) => "",
+            Err(reason) => reason,
+        };
+        format!(
+            "nothing here can compile for {targets}: the running toolchain lacks their libraries; \
+             as for Debian's, {debian}.\n\
+             Either `rustup target add {targets}`\n\
+             or, on Debian, `apt-get install -y --no-install-recommends {}`;\n\
+             `cargo xtask ci --setup` tries both in this order.",
+            packages.join(" ")
+        )
     }
 }
 
@@ -219,35 +233,35 @@ mod tests {
 
     #[test]
     fn the_running_toolchain_goes_first() {
-        assert_eq!(
-            found(&[ARM], Ok(())).choose(ARM, &[]),
-            Ok(Toolchain::Running)
-        );
-        assert_eq!(
-            found(&[ARM], Err("absent")).choose(ARM, &[]),
-            Ok(Toolchain::Running)
-        );
+        let both = found(&[ARM], Ok(()));
+        assert_eq!(both.choose(ARM), Some(Toolchain::Running));
+        let one = found(&[ARM], Err("absent"));
+        assert_eq!(one.choose(ARM), Some(Toolchain::Running));
     }
 
     #[test]
     fn debian_serves_the_targets_that_the_running_toolchain_lacks() {
         let found = found(&[ARM], Ok(()));
-        assert_eq!(found.choose(RISC_V, &[]), Ok(Toolchain::Debian));
+        assert_eq!(found.choose(RISC_V), Some(Toolchain::Debian));
     }
 
     #[test]
-    fn with_neither_the_message_names_both_ways_the_reason_and_the_setup() {
+    fn with_neither_nothing_is_chosen() {
+        assert_eq!(found(&[ARM], Err("absent")).choose(RISC_V), None);
+    }
+
+    #[test]
+    fn the_complaint_names_both_ways_the_reason_and_the_setup() {
         let packages = ["rustc-web".to_owned(), "cargo-web".to_owned()];
-        let error = found(&[ARM], Err("there is no /usr/bin/rustc"))
-            .choose(RISC_V, &packages)
-            .expect_err("there is no way");
+        let text =
+            found(&[], Err("there is no /usr/bin/rustc")).complaint(&[ARM, RISC_V], &packages);
         for part in [
-            "rustup target add riscv64gc-unknown-none-elf",
+            "rustup target add thumbv7em-none-eabihf riscv64gc-unknown-none-elf",
             "--no-install-recommends rustc-web cargo-web",
             "there is no /usr/bin/rustc",
             "cargo xtask ci --setup",
         ] {
-            assert!(error.contains(part), "{part} is not in: {error}");
+            assert!(text.contains(part), "{part} is not in: {text}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! `cargo xtask ci`: the chosen stages one after the other, all failures, one summary.
 
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -43,12 +44,14 @@ impl Options {
 
 /// Runs the stages that `options` selects.
 ///
+/// Returns the status for the caller: failure if a stage failed.
+///
 /// # Errors
-/// A stage failed, or the workspace cannot be read.
-pub(crate) fn run(options: &Options) -> Result<()> {
+/// The workspace or its configuration cannot be read, so that no stage ran.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if options.list {
         list();
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
     let start = Instant::now();
     for name in NOT_INHERITED {
@@ -81,11 +84,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
     header("summary", "", start.elapsed());
     print!("{}", summary(&ended));
-    if ended.iter().all(Ended::passed) {
-        Ok(())
+    Ok(if ended.iter().all(Ended::passed) {
+        ExitCode::SUCCESS
     } else {
-        Err("a stage failed".to_owned())
-    }
+        ExitCode::FAILURE
+    })
 }
 
 fn list() {

@@ -287,7 +287,7 @@ mod tests {
     fn a_command_that_hangs_is_ended_with_what_it_started() {
         // The inner sleep holds the pipe open: reading ends only if it is ended as well.
         let start = Instant::now();
-        let error = shell("sleep 300; true", Duration::from_millis(200))
+        let error = shell("sleep 300 & wait", Duration::from_millis(200))
             .query()
             .expect_err("it sleeps for longer than the limit");
         assert!(error.contains("was ended"), "{error}");

@@ -38,13 +38,10 @@ enum Subcommands {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Subcommands::Ci(options) => ci::run(&options),
-        Subcommands::Loom(options) => loom::run(&options),
+        Subcommands::Loom(options) => loom::run(&options).map(|()| ExitCode::SUCCESS),
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            println!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    outcome.unwrap_or_else(|error| {
+        println!("error: {error}");
+        ExitCode::FAILURE
+    })
 }

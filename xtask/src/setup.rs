@@ -50,9 +50,9 @@ impl Need {
             Self::BareTargets => {
                 let found = Found::look(session)?;
                 let targets = &session.config.targets;
-                Ok(targets
-                    .selected(session.long)
-                    .find_map(|target| found.choose(&target.name, &targets.debian.packages).err()))
+                let missing = found.missing(wanted(session));
+                Ok((!missing.is_empty())
+                    .then(|| found.complaint(&missing, &targets.debian.packages)))
             }
         }
     }
@@ -106,13 +106,7 @@ pub(crate) fn install_missing<'a>(
 /// rustup first, since it is quick and changes nothing but its own toolchain; Debian's packages
 /// where rustup is absent or cannot reach its server.
 fn install_bare_targets(session: &Session) -> Result<()> {
-    let targets = &session.config.targets;
-    let wanted = || {
-        targets
-            .selected(session.long)
-            .map(|target| target.name.as_str())
-    };
-    let missing = Found::look(session)?.missing(wanted());
+    let missing = Found::look(session)?.missing(wanted(session));
     let rustup = session
         .command("rustup")
         .arguments(["target", "add"])
@@ -120,7 +114,7 @@ fn install_bare_targets(session: &Session) -> Result<()> {
     if let Err(error) = rustup.run() {
         println!("{error}; now Debian's packages");
     }
-    if Found::look(session)?.missing(wanted()).is_empty() {
+    if Found::look(session)?.missing(wanted(session)).is_empty() {
         return Ok(());
     }
 
@@ -132,10 +126,15 @@ fn install_bare_targets(session: &Session) -> Result<()> {
     };
     let install = apt("install")
         .arguments(["-y", "--no-install-recommends"])
-        .arguments(&targets.debian.packages);
+        .arguments(&session.config.targets.debian.packages);
     if session.command("id").argument("-u").query()?.trim() != "0" {
         return Err(format!("run as root: `{}`", install.line()));
     }
     apt("update").run()?;
     install.run()
+}
+
+fn wanted(session: &Session) -> impl Iterator<Item = &str> {
+    let targets = session.config.targets.selected(session.long);
+    targets.map(|target| target.name.as_str())
 }

@@ -22,9 +22,12 @@ fn group(session: &Session) -> Result<BTreeMap<Toolchain, Vec<&str>>> {
     let settings = &session.config.targets;
     let mut groups: BTreeMap<Toolchain, Vec<&str>> = BTreeMap::new();
     for target in settings.selected(session.long) {
-        let toolchain = found.choose(&target.name, &settings.debian.packages)?;
-        println!("{} ({}): {toolchain:?} toolchain", target.name, target.why);
-        groups.entry(toolchain).or_default().push(&target.name);
+        let name = target.name.as_str();
+        let toolchain = found
+            .choose(name)
+            .ok_or_else(|| found.complaint(&[name], &settings.debian.packages))?;
+        println!("{name} ({}): {toolchain}", target.why);
+        groups.entry(toolchain).or_default().push(name);
     }
     Ok(groups)
 }
