@@ -1,2 +1,47 @@
 //! The one entry for every check of this workspace.
-fn main() {}
+//!
+//! `cargo xtask ci` is the whole of CI: the same stages, in the same order, on any machine. Each
+//! command is printed as it runs, so that one that fails can be repeated by hand.
+
+mod bare;
+mod ci;
+mod command;
+mod config;
+mod loom;
+mod policy;
+mod setup;
+mod stages;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Every error of this program ends as a sentence that a person reads; none is acted upon.
+type Result<T> = std::result::Result<T, String>;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Subcommands,
+}
+
+#[derive(Debug, Subcommand)]
+enum Subcommands {
+    /// Runs everything that CI runs and sums it up; status 1 if anything failed
+    Ci(ci::Options),
+    /// Runs the loom models, all or some
+    Loom(loom::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Subcommands::Ci(options) => ci::run(&options),
+        Subcommands::Loom(options) => loom::run(&options).map(|()| ExitCode::SUCCESS),
+    };
+    outcome.unwrap_or_else(|error| {
+        println!("error: {error}");
+        ExitCode::FAILURE
+    })
+}

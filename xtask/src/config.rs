@@ -1,0 +1,290 @@
+//! The configuration in `ci/`, as types.
+//!
+//! Every type refuses unknown keys: a misspelt setting is an error, not a check that silently does
+//! nothing.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use semver::VersionReq;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::Result;
+
+/// Everything under `ci/` that xtask itself reads.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) ci: Ci,
+    pub(crate) targets: Targets,
+    pub(crate) deny: Deny,
+    pub(crate) advisories: Advisories,
+}
+
+impl Config {
+    /// Reads the four files under `root/ci`.
+    ///
+    /// # Errors
+    /// A file cannot be read, or does not have the expected form; the message names it.
+    pub(crate) fn read(root: &Path) -> Result<Self> {
+        Ok(Self {
+            ci: read(root, "ci/ci.toml")?,
+            targets: read(root, "ci/targets.toml")?,
+            deny: read(root, "ci/deny.toml")?,
+            advisories: read(root, "ci/advisories.toml")?,
+        })
+    }
+}
+
+fn read<T: DeserializeOwned>(root: &Path, name: &str) -> Result<T> {
+    let text = fs::read_to_string(root.join(name)).map_err(|error| format!("{name}: {error}"))?;
+    toml::from_str(&text).map_err(|error| format!("{name}: {error}"))
+}
+
+/// `ci/ci.toml`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ci {
+    pub(crate) commands: Commands,
+    pub(crate) clippy: FeatureSets,
+    pub(crate) tests: FeatureSets,
+    pub(crate) loom: Loom,
+    pub(crate) demo: Demo,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Commands {
+    limit_minutes: u64,
+}
+
+impl Commands {
+    pub(crate) fn limit(&self) -> Duration {
+        Duration::from_secs(self.limit_minutes.saturating_mul(60))
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct FeatureSets {
+    pub(crate) feature_sets: Vec<FeatureSet>,
+}
+
+/// Which of a package's features are on.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum FeatureSet {
+    None,
+    Default,
+    All,
+}
+
+impl FeatureSet {
+    /// Returns what cargo is told to select this set.
+    pub(crate) fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::None => &["--no-default-features"],
+            Self::Default => &[],
+            Self::All => &["--all-features"],
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Loom {
+    pub(crate) package: String,
+    pub(crate) test: String,
+    pub(crate) profile: String,
+    pub(crate) max_preemptions: u32,
+    pub(crate) long_max_preemptions: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Demo {
+    pub(crate) package: String,
+    arguments: Vec<String>,
+    pub(crate) asics: Vec<String>,
+    pub(crate) unknown_asic: String,
+}
+
+impl Demo {
+    /// Returns the program's arguments with `asic` in its place.
+    pub(crate) fn arguments<'a>(&'a self, asic: &'a str) -> impl Iterator<Item = String> + 'a {
+        self.arguments
+            .iter()
+            .map(move |argument| argument.replace("{asic}", asic))
+    }
+}
+
+/// `ci/targets.toml`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Targets {
+    pub(crate) packages: Vec<String>,
+    pub(crate) feature_sets: Vec<FeatureSet>,
+    pub(crate) debian: Debian,
+    targets: Vec<Target>,
+}
+
+impl Targets {
+    /// Returns the targets of a run, in the order of the file.
+    pub(crate) fn selected(&self, long: bool) -> impl Iterator<Item = &Target> {
+        self.targets
+            .iter()
+            .filter(move |target| long || !target.long_only)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Target {
+    pub(crate) name: String,
+    pub(crate) why: String,
+    #[serde(default)]
+    long_only: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Debian {
+    pub(crate) packages: Vec<String>,
+}
+
+/// `ci/deny.toml`: the part of cargo-deny's format that [`crate::policy`] implements.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Deny {
+    pub(crate) graph: Graph,
+    pub(crate) licenses: Licenses,
+    pub(crate) bans: Bans,
+    pub(crate) sources: Sources,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Graph {
+    pub(crate) all_features: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Licenses {
+    pub(crate) allow: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Bans {
+    pub(crate) multiple_versions: Level,
+    pub(crate) wildcards: Level,
+    pub(crate) allow_wildcard_paths: bool,
+    pub(crate) deny: Vec<Ban>,
+}
+
+/// A crate that may not be depended on, except directly by `wrappers`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ban {
+    #[serde(rename = "crate")]
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) wrappers: Vec<String>,
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Sources {
+    pub(crate) unknown_registry: Level,
+    pub(crate) unknown_git: Level,
+    pub(crate) allow_registry: Vec<String>,
+}
+
+/// What a finding does: nothing, a note, a failure.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Level {
+    Allow,
+    Warn,
+    Deny,
+}
+
+/// `ci/advisories.toml`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Advisories {
+    pub(crate) refused: Vec<Refused>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Refused {
+    #[serde(rename = "crate")]
+    pub(crate) name: String,
+    pub(crate) versions: VersionReq,
+    pub(crate) reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checked_in_configuration_is_understood_and_not_empty() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let config = Config::read(&root).expect("ci/ must parse");
+        assert!(config.targets.selected(false).count() > 0);
+        assert!(!config.targets.packages.is_empty());
+        assert!(!config.ci.demo.asics.is_empty());
+        assert!(!config.deny.licenses.allow.is_empty());
+        assert!(!config.deny.sources.allow_registry.is_empty());
+    }
+
+    #[test]
+    fn a_misspelt_setting_is_refused() {
+        let error = toml::from_str::<Sources>(
+            "unknown-registry = 'deny'\nunknown-git = 'deny'\nallow-registri = []\n",
+        )
+        .expect_err("the key does not exist");
+        assert!(error.to_string().contains("allow-registri"), "{error}");
+    }
+
+    #[test]
+    fn a_policy_setting_that_only_cargo_deny_knows_is_refused() {
+        let error = toml::from_str::<Licenses>("allow = []\nexceptions = []\n")
+            .expect_err("exceptions are not implemented here");
+        assert!(error.to_string().contains("exceptions"), "{error}");
+    }
+
+    #[test]
+    fn long_only_targets_wait_for_a_long_run() {
+        let targets: Targets = toml::from_str(
+            "packages = []\nfeature-sets = ['none', 'all']\ndebian.packages = []\n\
+             [[targets]]\nname = 'quick'\nwhy = ''\n\
+             [[targets]]\nname = 'slow'\nwhy = ''\nlong-only = true\n",
+        )
+        .expect("well formed");
+        let names = |long| {
+            targets
+                .selected(long)
+                .map(|target| target.name.as_str())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names(false), ["quick"]);
+        assert_eq!(names(true), ["quick", "slow"]);
+    }
+
+    #[test]
+    fn the_asic_is_put_into_every_argument_that_asks_for_it() {
+        let demo: Demo = toml::from_str(
+            "package = 'p'\narguments = ['demo', '--asic={asic}', '{asic}']\n\
+             asics = []\nunknown-asic = 'none'\n",
+        )
+        .expect("well formed");
+        let arguments: Vec<_> = demo.arguments("goya").collect();
+        assert_eq!(arguments, ["demo", "--asic=goya", "goya"]);
+    }
+}

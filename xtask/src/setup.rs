@@ -1,0 +1,140 @@
+//! What the stages need from the machine: whether it is there, and how to get it.
+
+use crate::Result;
+use crate::bare::Found;
+use crate::workspace::Session;
+
+/// Something a stage cannot do without.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// A subcommand of cargo, and the command line that installs it.
+    Subcommand {
+        name: &'static str,
+        installer: &'static [&'static str],
+    },
+    /// A way to compile for every target of `ci/targets.toml`.
+    BareTargets,
+}
+
+pub(crate) const RUSTFMT: Need = Need::Subcommand {
+    name: "fmt",
+    installer: &["rustup", "component", "add", "rustfmt"],
+};
+
+pub(crate) const CLIPPY: Need = Need::Subcommand {
+    name: "clippy",
+    installer: &["rustup", "component", "add", "clippy"],
+};
+
+pub(crate) const CARGO_DENY: Need = Need::Subcommand {
+    name: "deny",
+    installer: &["cargo", "install", "--locked", "cargo-deny"],
+};
+
+impl Need {
+    /// Says what is missing and how to get it; `None` if nothing is.
+    ///
+    /// # Errors
+    /// The machine could not be looked at.
+    pub(crate) fn missing(&self, session: &Session) -> Result<Option<String>> {
+        match self {
+            Self::Subcommand { name, installer } => {
+                let there = session.cargo(name).argument("--version").query();
+                Ok(there.err().map(|_| {
+                    format!(
+                        "`cargo {name}` is missing: `{}`, or add --setup to this call",
+                        installer.join(" ")
+                    )
+                }))
+            }
+            Self::BareTargets => {
+                let found = Found::look(session)?;
+                let targets = &session.config.targets;
+                let missing = found.missing(wanted(session));
+                Ok((!missing.is_empty())
+                    .then(|| found.complaint(&missing, &targets.debian.packages)))
+            }
+        }
+    }
+
+    /// Installs what is missing.
+    ///
+    /// # Errors
+    /// It could not be installed; the message says what failed.
+    pub(crate) fn install(&self, session: &Session) -> Result<()> {
+        match self {
+            Self::Subcommand { installer, .. } => {
+                let [program, arguments @ ..] = installer else {
+                    return Ok(());
+                };
+                let arguments = arguments.iter().copied();
+                session.command(program).arguments(arguments).run()
+            }
+            Self::BareTargets => install_bare_targets(session),
+        }
+    }
+}
+
+/// Installs every need of a run that is not met. A need that several stages share is looked at
+/// once. Goes on after a failure; returns all of them.
+pub(crate) fn install_missing<'a>(
+    session: &Session,
+    needs: impl Iterator<Item = &'a Need>,
+) -> Vec<String> {
+    let mut done: Vec<&Need> = Vec::new();
+    let mut failures = Vec::new();
+    for need in needs {
+        if done.contains(&need) {
+            continue;
+        }
+        done.push(need);
+        let outcome = need.missing(session).and_then(|missing| match missing {
+            Some(what) => {
+                println!("{what}");
+                need.install(session)
+            }
+            None => Ok(()),
+        });
+        failures.extend(outcome.err());
+    }
+    if failures.is_empty() {
+        println!("everything that the stages need is here");
+    }
+    failures
+}
+
+/// rustup first, since it is quick and changes nothing but its own toolchain; Debian's packages
+/// where rustup is absent or cannot reach its server.
+fn install_bare_targets(session: &Session) -> Result<()> {
+    let missing = Found::look(session)?.missing(wanted(session));
+    let rustup = session
+        .command("rustup")
+        .arguments(["target", "add"])
+        .arguments(missing.iter().copied());
+    if let Err(error) = rustup.run() {
+        println!("{error}; now Debian's packages");
+    }
+    if Found::look(session)?.missing(wanted(session)).is_empty() {
+        return Ok(());
+    }
+
+    let apt = |subcommand| {
+        session
+            .command("apt-get")
+            .argument(subcommand)
+            .variable("DEBIAN_FRONTEND", "noninteractive")
+    };
+    let install = apt("install")
+        .arguments(["-y", "--no-install-recommends"])
+        .arguments(&session.config.targets.debian.packages);
+    if session.command("id").argument("-u").query()?.trim() != "0" {
+        return Err(format!("run as root: `{}`", install.line()));
+    }
+    apt("update").run()?;
+    install.run()
+}
+
+fn wanted(session: &Session) -> impl Iterator<Item = &str> {
+    let targets = session.config.targets.selected(session.long);
+    targets.map(|target| target.name.as_str())
+}

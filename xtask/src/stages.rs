@@ -1,0 +1,105 @@
+//! The stages of CI, in the order in which they run: what fails fast goes first.
+
+mod demo;
+mod dependencies;
+mod host_tests;
+mod lints;
+pub(crate) mod loom;
+mod no_std;
+mod rust_version;
+
+use crate::ci::Report;
+use crate::setup::{CARGO_DENY, CLIPPY, Need, RUSTFMT};
+use crate::workspace::Session;
+
+/// One check of the whole workspace.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    /// Whether it waits for `--long` or for its name.
+    pub(crate) long_only: bool,
+    pub(crate) needs: &'static [Need],
+    pub(crate) run: fn(&Session, &mut Report),
+}
+
+/// Every stage there is. A new one is a function and an entry here.
+pub(crate) const STAGES: &[Stage] = &[
+    Stage {
+        name: "format",
+        about: "cargo fmt leaves everything as it is",
+        long_only: false,
+        needs: &[RUSTFMT],
+        run: lints::format,
+    },
+    Stage {
+        name: "dependencies",
+        about: "licences, bans, sources and refused versions of everything in Cargo.lock",
+        long_only: false,
+        needs: &[],
+        run: dependencies::policy,
+    },
+    Stage {
+        name: "clippy",
+        about: "no warning in any feature set of any package, nor under cfg(loom)",
+        long_only: false,
+        needs: &[CLIPPY],
+        run: lints::clippy,
+    },
+    Stage {
+        name: "rust-version",
+        about: "one minimum Rust version, stated everywhere, true as far as this compiler can tell",
+        long_only: false,
+        needs: &[CLIPPY],
+        run: rust_version::check,
+    },
+    Stage {
+        name: "tests",
+        about: "unit and integration tests",
+        long_only: false,
+        needs: &[],
+        run: host_tests::tests,
+    },
+    Stage {
+        name: "doc-tests",
+        about: "examples in the documentation",
+        long_only: false,
+        needs: &[],
+        run: host_tests::doc_tests,
+    },
+    Stage {
+        name: "documentation",
+        about: "no warning from rustdoc, for the public interface and for private items",
+        long_only: false,
+        needs: &[],
+        run: lints::documentation,
+    },
+    Stage {
+        name: "no-std",
+        about: "the library crates compile for bare metal with core alone",
+        long_only: false,
+        needs: &[Need::BareTargets],
+        run: no_std::prove,
+    },
+    Stage {
+        name: "loom",
+        about: "the models of concurrent code",
+        long_only: false,
+        needs: &[],
+        run: loom::models,
+    },
+    Stage {
+        name: "demo",
+        about: "the demonstration, once for each ASIC",
+        long_only: false,
+        needs: &[],
+        run: demo::demo,
+    },
+    Stage {
+        name: "cargo-deny",
+        about: "the policy for dependencies once more, as cargo-deny reads it",
+        long_only: true,
+        needs: &[CARGO_DENY],
+        run: dependencies::cargo_deny,
+    },
+];
