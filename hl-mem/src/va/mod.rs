@@ -145,7 +145,7 @@ struct Identity(usize);
 impl Identity {
     /// An identity that no other allocator has. On a machine of 32 bits they repeat after 2^32
     /// allocators; a block that survived so many could pass for another's only where its range is
-    /// in use there too.
+    /// in use, or in a fixed window, there too.
     fn new() -> Self {
         // Core's own atomic even in loom models, which a static cannot hold the atomics of: that
         // each value is handed out once needs no ordering and is nothing to model.
@@ -293,7 +293,7 @@ impl<S: AsRef<[Node]> + AsMut<[Node]>> VaAllocator<S> {
     /// Whether everything is back: the free space is the region less the fixed windows.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        self.space.outstanding() == 0 && self.space.used() == 0
+        self.space.used() == 0
     }
 
     /// The free extents by address, each as long as it can be. Extents of different windows are
