@@ -157,7 +157,16 @@ impl Identity {
 /// A range of device virtual addresses that has one owner, until it is given back with
 /// [`VaAllocator::free`].
 ///
-/// Dropping it does not give it back; see [the module](self#a-block-that-is-lost).
+/// Dropping it does not give it back; see [the module](self#a-block-that-is-lost). Giving it back
+/// twice does not compile:
+///
+/// ```compile_fail,E0382
+/// # use hl_mem::va::{Node, VaAllocator, VaBlock};
+/// fn twice(va: &mut VaAllocator<&mut [Node]>, block: VaBlock) {
+///     let _ = va.free(block);
+///     let _ = va.free(block);
+/// }
+/// ```
 #[derive(Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[must_use = "the addresses stay in use until the block is given back to its allocator"]
