@@ -1,5 +1,7 @@
 //! The region as the embedder describes it, and as numbered pages.
 
+use core::num::NonZeroU64;
+
 use mmu_core::{AddrRange, DeviceAddr};
 
 use super::error::{AllocateError, LayoutError};
@@ -73,7 +75,8 @@ impl<'w> VaLayout<'w> {
         }
         let first = window.start().offset_from(self.region.start())? / grid.page;
         let last = window.last().offset_from(self.region.start())? / grid.page;
-        (last < grid.pages).then(|| grid.range(first, last - first + 1))
+        // The region is made of whole pages, so those of what it contains are inside as well.
+        Some(grid.range(first, (last - first).saturating_add(1)))
     }
 }
 
@@ -86,22 +89,20 @@ impl<'w> VaLayout<'w> {
 pub(super) struct Grid {
     region: AddrRange<DeviceAddr>,
     /// Bytes in a page.
-    pub(super) page: u64,
+    page: NonZeroU64,
     /// Pages in the region.
     pub(super) pages: u64,
     /// Pages between the point alignments count from and the start of the region.
     before: u64,
     /// Pages in a large page.
-    pub(super) large: u64,
+    pub(super) large: NonZeroU64,
 }
 
 impl Grid {
     pub(super) fn new(layout: &VaLayout<'_>) -> Result<Self, LayoutError> {
         let VaLayout { region, page, .. } = *layout;
-        if page == 0 {
-            return Err(LayoutError::ZeroPage);
-        }
-        if region.len() < page {
+        let page = NonZeroU64::new(page).ok_or(LayoutError::ZeroPage)?;
+        if region.len() < page.get() {
             return Err(LayoutError::RegionBelowOnePage);
         }
         let start = region.start();
@@ -110,19 +111,19 @@ impl Grid {
         } else {
             0
         };
-        if !before.is_multiple_of(page) || !region.len().is_multiple_of(page) {
+        if before % page != 0 || region.len() % page != 0 {
             return Err(LayoutError::UnalignedRegion { at: start });
         }
         let bytes = layout.large_page;
-        if bytes == 0 || !bytes.is_multiple_of(page) {
-            return Err(LayoutError::LargePage { bytes });
-        }
+        let large = NonZeroU64::new(bytes / page)
+            .filter(|_| bytes % page == 0)
+            .ok_or(LayoutError::LargePage { bytes })?;
         Ok(Self {
             region,
             page,
             pages: region.len() / page,
             before: before / page,
-            large: bytes / page,
+            large,
         })
     }
 
@@ -134,21 +135,38 @@ impl Grid {
             return Err(outside);
         }
         let offset = at.offset_from(self.region.start()).ok_or(outside)?;
-        if !offset.is_multiple_of(self.page) || !window.len().is_multiple_of(self.page) {
+        if offset % self.page != 0 || window.len() % self.page != 0 {
             return Err(LayoutError::UnalignedWindow { at });
         }
         Ok((offset / self.page, window.len() / self.page))
     }
 
+    /// How many pages `bytes` take; `None` for zero bytes.
+    pub(super) fn pages_for(&self, bytes: u64) -> Option<u64> {
+        let bytes = NonZeroU64::new(bytes)?;
+        Some(bytes.div_ceil(self.page).get())
+    }
+
+    /// The pages of a range that is made of whole pages.
+    pub(super) fn pages_of(&self, range: AddrRange<DeviceAddr>) -> u64 {
+        range.len() / self.page
+    }
+
+    /// No more pages than the region has, in bytes.
+    pub(super) fn bytes(&self, pages: u64) -> u64 {
+        pages.saturating_mul(self.page.get())
+    }
+
     /// An alignment of `bytes` in pages; one page where every page has it.
-    pub(super) fn alignment(&self, bytes: u64) -> Result<u64, AllocateError> {
-        if bytes != 0 && bytes.is_multiple_of(self.page) {
-            Ok(bytes / self.page)
-        } else if bytes != 0 && self.page.is_multiple_of(bytes) {
-            Ok(1)
-        } else {
-            Err(AllocateError::Alignment { align: bytes })
+    pub(super) fn alignment(&self, bytes: u64) -> Result<NonZeroU64, AllocateError> {
+        let refused = AllocateError::Alignment { align: bytes };
+        let align = NonZeroU64::new(bytes).ok_or(refused)?;
+        if self.page.get() % align == 0 {
+            return Ok(NonZeroU64::MIN);
         }
+        NonZeroU64::new(bytes / self.page)
+            .filter(|_| bytes % self.page == 0)
+            .ok_or(refused)
     }
 
     /// The number of the page at `at`, where `pages` pages from there lie inside the region.
@@ -158,32 +176,31 @@ impl Grid {
         let first = offset / self.page;
         match self.pages.checked_sub(first) {
             None | Some(0) => Err(outside),
-            Some(_) if !offset.is_multiple_of(self.page) => Err(AllocateError::Unaligned { at }),
+            Some(_) if offset % self.page != 0 => Err(AllocateError::Unaligned { at }),
             Some(left) if left < pages => Err(outside),
             Some(_) => Ok(first),
         }
     }
 
     /// Whether page `first` is aligned to `align` pages.
-    pub(super) fn is_aligned(&self, first: u64, align: u64) -> bool {
+    pub(super) fn is_aligned(&self, first: u64, align: NonZeroU64) -> bool {
         self.misalignment(first, align) == 0
     }
 
-    /// The first page not below `first` that is aligned to `align` pages, which are not zero;
-    /// `None` where it is beyond all numbers.
-    pub(super) fn align_up(&self, first: u64, align: u64) -> Option<u64> {
+    /// The first page not below `first` that is aligned to `align` pages; `None` where it is beyond
+    /// all numbers.
+    pub(super) fn align_up(&self, first: u64, align: NonZeroU64) -> Option<u64> {
         match self.misalignment(first, align) {
             0 => Some(first),
-            over => first.checked_add(align - over),
+            over => first.checked_add(align.get() - over),
         }
     }
 
-    /// How many pages `first` lies above a multiple of `align`.
-    fn misalignment(&self, first: u64, align: u64) -> u64 {
-        let align = align.max(1);
+    /// How many pages `first` lies above an aligned one, less than `align`.
+    fn misalignment(&self, first: u64, align: NonZeroU64) -> u64 {
         let (first, before) = (first % align, self.before % align);
         // The sum of the two modulo `align`, without forming the sum, which may be 2^64 or more.
-        let gap = align - before;
+        let gap = align.get() - before;
         if first >= gap {
             first - gap
         } else {
@@ -201,8 +218,8 @@ impl Grid {
 
     /// The addresses of `pages` pages from `first` on, which are inside the region, none empty.
     pub(super) fn range(&self, first: u64, pages: u64) -> AddrRange<DeviceAddr> {
-        let skip = first.saturating_mul(self.page);
-        let len = pages.saturating_mul(self.page);
+        let skip = self.bytes(first);
+        let len = self.bytes(pages);
         // Inside the region neither product nor sum wraps; the region itself is the total
         // function's way out.
         let start = self.region.start().checked_add(skip);

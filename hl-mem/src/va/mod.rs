@@ -145,7 +145,7 @@ struct Identity(usize);
 impl Identity {
     /// An identity that no other allocator has. On a machine of 32 bits they repeat after 2^32
     /// allocators; a block that survived so many could pass for another's only where its range is
-    /// in use there too.
+    /// in use, or in a fixed window, there too.
     fn new() -> Self {
         // Core's own atomic even in loom models, which a static cannot hold the atomics of: that
         // each value is handed out once needs no ordering and is nothing to model.
@@ -157,7 +157,16 @@ impl Identity {
 /// A range of device virtual addresses that has one owner, until it is given back with
 /// [`VaAllocator::free`].
 ///
-/// Dropping it does not give it back; see [the module](self#a-block-that-is-lost).
+/// Dropping it does not give it back; see [the module](self#a-block-that-is-lost). Giving it back
+/// twice does not compile:
+///
+/// ```compile_fail,E0382
+/// # use hl_mem::va::{Node, VaAllocator, VaBlock};
+/// fn twice(va: &mut VaAllocator<&mut [Node]>, block: VaBlock) {
+///     let _ = va.free(block);
+///     let _ = va.free(block);
+/// }
+/// ```
 #[derive(Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[must_use = "the addresses stay in use until the block is given back to its allocator"]
@@ -293,7 +302,7 @@ impl<S: AsRef<[Node]> + AsMut<[Node]>> VaAllocator<S> {
     /// Whether everything is back: the free space is the region less the fixed windows.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        self.space.outstanding() == 0 && self.space.used() == 0
+        self.space.used() == 0
     }
 
     /// The free extents by address, each as long as it can be. Extents of different windows are

@@ -1,6 +1,8 @@
 //! The free space of one region: which extents there are, which one a request gets, and how they
 //! split and merge.
 
+use core::num::NonZeroU64;
+
 use mmu_core::{AddrRange, DeviceAddr};
 
 use super::Placement;
@@ -107,10 +109,10 @@ impl Space {
         bytes: u64,
         placement: Placement,
     ) -> Result<(AddrRange<DeviceAddr>, u32), AllocateError> {
-        if bytes == 0 {
-            return Err(AllocateError::ZeroLength);
-        }
-        let pages = bytes.div_ceil(self.grid.page);
+        let pages = self
+            .grid
+            .pages_for(bytes)
+            .ok_or(AllocateError::ZeroLength)?;
         let place = match placement {
             Placement::Exact(at) => self.exact(nodes, at, pages)?,
             Placement::Anywhere { align } => {
@@ -141,7 +143,7 @@ impl Space {
         range: AddrRange<DeviceAddr>,
         zone: u32,
     ) -> bool {
-        let pages = range.len() / self.grid.page;
+        let pages = self.grid.pages_of(range);
         let Ok(first) = self.grid.page_at(range.start(), pages) else {
             return false;
         };
@@ -150,11 +152,11 @@ impl Space {
         let above = tree::at_or_above::<ByAddress>(nodes, self.by_address, (first, 0));
         let before = tree::extent(nodes, below);
         let after = tree::extent(nodes, above);
-        // A block of this allocator never overlaps free space. This finds one of another that has
-        // the same identity, see there.
+        // A block of this allocator is none of what is free, and no longer than what is used. One
+        // of another allocator with the same identity may be; see there.
         if before.is_some_and(|before| before.end() > first)
             || after.is_some_and(|after| after.first < block.end())
-            || self.blocks == 0
+            || self.whole_pages.saturating_sub(self.free_pages) < pages
         {
             return false;
         }
@@ -207,13 +209,13 @@ impl Space {
     }
 
     /// The best fit of the ordinary zone.
-    fn best(&self, nodes: &[Node], pages: u64, align: u64) -> Result<Place, AllocateError> {
+    fn best(&self, nodes: &[Node], pages: u64, align: NonZeroU64) -> Result<Place, AllocateError> {
         let root = self.by_size;
-        let slot = if align == 1 {
+        let slot = if align == NonZeroU64::MIN {
             tree::at_or_above::<BySize>(nodes, root, (pages, 0))
         } else if align == self.grid.large {
             tree::first_with_room(nodes, root, pages)
-        } else if let Some(sure) = pages.checked_add(align.saturating_sub(1))
+        } else if let Some(sure) = pages.checked_add(align.get() - 1)
             && let slot = tree::at_or_above::<BySize>(nodes, root, (sure, 0))
             && slot != Slot::NONE
         {
@@ -226,7 +228,7 @@ impl Space {
     }
 
     /// Looks at every extent of the ordinary zone that is not shorter than `pages`.
-    fn scan(&self, nodes: &[Node], pages: u64, align: u64) -> Result<Place, AllocateError> {
+    fn scan(&self, nodes: &[Node], pages: u64, align: NonZeroU64) -> Result<Place, AllocateError> {
         let mut key = (pages, 0);
         loop {
             let slot = tree::at_or_above::<BySize>(nodes, self.by_size, key);
@@ -239,7 +241,7 @@ impl Space {
     }
 
     /// The lowest aligned place in the extent at `slot`.
-    fn fit(&self, nodes: &[Node], slot: Slot, pages: u64, align: u64) -> Option<Place> {
+    fn fit(&self, nodes: &[Node], slot: Slot, pages: u64, align: NonZeroU64) -> Option<Place> {
         let extent = tree::extent(nodes, slot)?;
         let first = self.grid.align_up(extent.first, align)?;
         (extent.end().checked_sub(first)? >= pages).then_some(Place {
@@ -335,16 +337,18 @@ impl Space {
     }
 
     pub(super) fn used(&self) -> u64 {
-        self.bytes(self.whole_pages.saturating_sub(self.free_pages))
+        self.grid
+            .bytes(self.whole_pages.saturating_sub(self.free_pages))
     }
 
     pub(super) fn free_bytes(&self) -> u64 {
-        self.bytes(self.free_pages)
+        self.grid.bytes(self.free_pages)
     }
 
     pub(super) fn largest(&self, nodes: &[Node]) -> u64 {
         let last = tree::at_or_below::<BySize>(nodes, self.by_size, (u64::MAX, u64::MAX));
-        self.bytes(tree::extent(nodes, last).map_or(0, |extent| extent.pages))
+        self.grid
+            .bytes(tree::extent(nodes, last).map_or(0, |extent| extent.pages))
     }
 
     /// The lowest free extent that does not start below page `first`.
@@ -380,11 +384,6 @@ impl Space {
             .collect();
         assert_eq!(by_size, ordinary);
         self.extents
-    }
-
-    /// No more pages than the region has, whose bytes are a `u64`.
-    fn bytes(&self, pages: u64) -> u64 {
-        pages.saturating_mul(self.grid.page)
     }
 }
 

@@ -314,7 +314,8 @@ fn refusals_leave_every_bit_of_the_allocator_as_it_was() {
 
 #[test]
 fn a_block_that_passes_for_another_allocators_is_refused_where_its_range_is_free() {
-    let layout = VaLayout::new(range(0, 0x1_0000), PAGE);
+    let fixed = [range(0xC000, 0x2000)];
+    let layout = VaLayout::new(range(0, 0x1_0000), PAGE).fixed(&fixed);
     let mut va = VaAllocator::new([Node::EMPTY; 8], &layout).unwrap();
     let block = va.allocate(0x4000, exact(0x4000)).unwrap();
     // What 2^32 further allocators do on a machine of 32 bits.
@@ -337,5 +338,6 @@ fn a_block_that_passes_for_another_allocators_is_refused_where_its_range_is_free
     }
     va.free(block).unwrap();
     assert!(va.free(forged(0x4000, 0x1000)).is_err());
+    assert!(va.free(forged(0xC000, 0x1000)).is_err());
     assert!(va.is_whole());
 }

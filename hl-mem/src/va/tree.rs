@@ -207,6 +207,13 @@ fn update<O: Order>(nodes: &mut [Node], slot: Slot) {
     }
 }
 
+/// What the parent of a node reads of it.
+fn known<O: Order>(nodes: &[Node], slot: Slot) -> (u8, u64) {
+    let node = node(nodes, slot);
+    let room = if O::SUMS_ROOM { node.greatest_room } else { 0 };
+    (O::links(node).height, room)
+}
+
 /// Turns the subtree at `top` so that its child on `side` becomes the new top, which is returned.
 fn rotate<O: Order>(nodes: &mut [Node], top: Slot, side: Side) -> Slot {
     let rising = child::<O>(nodes, top, side);
@@ -250,8 +257,14 @@ fn climb<O: Order>(nodes: &mut [Node], path: &mut Path, keep: usize, subtree: Sl
     while path.len() > keep
         && let Some((parent, side)) = path.pop()
     {
+        let before = known::<O>(nodes, parent);
         set_child::<O>(nodes, parent, side, subtree);
         subtree = balance::<O>(nodes, parent);
+        if subtree == parent && known::<O>(nodes, parent) == before {
+            // Nothing above can tell the difference.
+            subtree = path.get(keep).map_or(parent, |&(top, _)| top);
+            path.truncate(keep);
+        }
     }
     subtree
 }
