@@ -63,9 +63,8 @@ fn report(executions: &AtomicUsize, what: &str) {
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("?");
     let executions = executions.load(Relaxed);
-    writeln!(
-        std::io::stderr(),
-        "loom: {test}: {what}, {executions} executions"
-    )
-    .expect("standard error is writable");
+    let line = format!("loom: {test}: {what}, {executions} executions\n");
+    std::io::stderr()
+        .write_all(line.as_bytes())
+        .expect("standard error is writable");
 }

@@ -24,6 +24,8 @@ impl<M: BlockRead> Consumer<M> {
     /// [`initialize`](BlockLayout::initialize), or where a previous consumer stopped.
     ///
     /// From here on the consumer's index is kept privately and the one in the block is only written.
+    /// Every 32-bit value is a possible index, so this one needs no check; where it does not go with
+    /// the producer's, the first pop says so.
     ///
     /// # Errors
     ///

@@ -24,6 +24,8 @@ impl<M: BlockWrite> Producer<M> {
     /// [`initialize`](BlockLayout::initialize), or where a previous producer stopped.
     ///
     /// From here on the producer's index is kept privately and the one in the block is only written.
+    /// Every 32-bit value is a possible index, so this one needs no check; where it does not go with
+    /// the consumer's, the first push says so.
     ///
     /// # Errors
     ///
