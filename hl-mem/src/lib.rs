@@ -2,6 +2,6 @@
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
 
-pub mod va;
 pub mod ring;
 mod sync;
+pub mod va;

@@ -13,7 +13,7 @@ use crate::addr::BusAddr;
 use crate::format::{Format, Hop, TABLE_BYTES, TABLE_ENTRIES, deepest};
 use crate::memory::{Chain, DeviceLost, Sealed, Slot, TableDemand, TableId, TableMemory};
 use crate::pool::{FreeList, PoolError, PoolUsage, ReuseOrder};
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU32, Ordering};
 
 /// The way to table memory behind a bus.
 ///
@@ -36,13 +36,14 @@ pub trait TableBus {
     fn flush(&self) -> Result<(), DeviceLost>;
 }
 
-const WORDS: usize = TABLE_ENTRIES / 64;
+/// Words of 32 bits, since not every processor that embeds this has atomics of 64.
+const WORDS: usize = TABLE_ENTRIES / 32;
 
 /// What a pool remembers of one table behind the bus: 80 bytes.
 #[derive(Debug)]
 pub struct DeviceTableRecord {
     /// One bit for each slot in use.
-    used: [AtomicU64; WORDS],
+    used: [AtomicU32; WORDS],
     /// Slots in use; [`ZEROED`] while the table is free or reserved and known to be all zero.
     live: AtomicU32,
     /// The next table of the chain that this one is in.
@@ -59,7 +60,7 @@ impl DeviceTableRecord {
     #[cfg(not(loom))]
     pub const fn new() -> Self {
         Self {
-            used: [const { AtomicU64::new(0) }; WORDS],
+            used: [const { AtomicU32::new(0) }; WORDS],
             live: AtomicU32::new(0),
             next: AtomicU32::new(TableId::NONE),
             children: AtomicU32::new(TableId::NONE),
@@ -71,7 +72,7 @@ impl DeviceTableRecord {
     #[cfg(loom)]
     pub fn new() -> Self {
         Self {
-            used: core::array::from_fn(|_| AtomicU64::new(0)),
+            used: core::array::from_fn(|_| AtomicU32::new(0)),
             live: AtomicU32::new(0),
             next: AtomicU32::new(TableId::NONE),
             children: AtomicU32::new(TableId::NONE),
@@ -79,13 +80,13 @@ impl DeviceTableRecord {
     }
 
     fn is_used(&self, index: usize) -> bool {
-        let word = &self.used[index / 64 % WORDS];
-        word.load(Ordering::Relaxed) >> (index % 64) & 1 != 0
+        let word = &self.used[index / 32 % WORDS];
+        word.load(Ordering::Relaxed) >> (index % 32) & 1 != 0
     }
 
     fn set_used(&self, index: usize, used: bool) {
-        let word = &self.used[index / 64 % WORDS];
-        let bit = 1 << (index % 64);
+        let word = &self.used[index / 32 % WORDS];
+        let bit = 1 << (index % 32);
         let old = word.load(Ordering::Relaxed);
         word.store(if used { old | bit } else { old & !bit }, Ordering::Relaxed);
     }

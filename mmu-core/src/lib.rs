@@ -18,7 +18,8 @@ pub use error::{MapError, QueryError, UnmapError};
 pub use format::{Format, Hop, LeafSizes};
 pub use memory::{DeviceLost, Slot, TableDemand, TableId, TableMemory};
 pub use pool::{
-    PoolError, PoolUsage, Region, ReuseOrder, TableArena, TablePool, TableRecord, TableWord,
+    PoolError, PoolUsage, Region, ReuseOrder, SplitWord, TableArena, TablePool, TableRecord,
+    TableWord, Word,
 };
 pub use removed::{ConfirmError, Extent, Invalidate, Removed, Stale};
 pub use table::{MapOptions, PageTable, Translation};

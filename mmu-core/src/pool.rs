@@ -7,11 +7,14 @@ use lock_api::{Mutex, RawMutex};
 use crate::addr::BusAddr;
 use crate::format::{Entry, Format, Hop, TABLE_BYTES, TABLE_ENTRIES, deepest};
 use crate::memory::{Chain, DeviceLost, Sealed, Slot, TableDemand, TableId, TableMemory};
-use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(any(loom, target_has_atomic = "64"))]
+use crate::sync::AtomicU64;
+use crate::sync::{AtomicU32, Ordering, fence};
 
 /// One 64-bit entry in memory that a device reads while the processor writes it.
 ///
-/// Implemented for `AtomicU64`; a model checker supplies its own.
+/// Implemented for `AtomicU64` where the processor has it, and for [`SplitWord`]; a model checker
+/// supplies its own.
 pub trait TableWord {
     /// Reads the entry, whole.
     fn load(&self) -> u64;
@@ -22,6 +25,7 @@ pub trait TableWord {
 }
 
 // The device reads memory in little-endian order (facts 2.1), whatever the host's order.
+#[cfg(any(loom, target_has_atomic = "64"))]
 impl TableWord for AtomicU64 {
     #[inline(always)]
     fn load(&self) -> u64 {
@@ -33,6 +37,53 @@ impl TableWord for AtomicU64 {
         AtomicU64::store(self, entry.to_le(), Ordering::Relaxed);
     }
 }
+
+/// An entry for processors that cannot write 64 bits at once.
+///
+/// Every format has what makes an entry valid in its lower half. So an entry is made valid by
+/// writing its upper half first, and invalid by writing its lower half first; replacing one valid
+/// entry by another goes through an invalid one. A device that reads concurrently sees the old
+/// entry, none, or the new one, and never a mixture.
+#[derive(Debug, Default)]
+#[repr(C, align(8))]
+pub struct SplitWord {
+    halves: [AtomicU32; 2],
+}
+
+impl SplitWord {
+    /// An empty entry.
+    #[must_use]
+    #[cfg(not(loom))]
+    pub const fn new() -> Self {
+        Self {
+            halves: [const { AtomicU32::new(0) }; 2],
+        }
+    }
+}
+
+impl TableWord for SplitWord {
+    fn load(&self) -> u64 {
+        let [low, high] = &self.halves;
+        let half = |word: &AtomicU32| u64::from(u32::from_le(word.load(Ordering::Relaxed)));
+        half(low) | half(high) << 32
+    }
+
+    fn store(&self, entry: u64) {
+        let [low, high] = &self.halves;
+        low.store(0, Ordering::Relaxed);
+        fence(Ordering::Release);
+        high.store(((entry >> 32) as u32).to_le(), Ordering::Relaxed);
+        fence(Ordering::Release);
+        low.store((entry as u32).to_le(), Ordering::Relaxed);
+    }
+}
+
+/// The kind of entry that suits the processor this is compiled for.
+#[cfg(any(loom, target_has_atomic = "64"))]
+pub type Word = AtomicU64;
+/// The kind of entry that suits the processor this is compiled for.
+#[cfg(not(any(loom, target_has_atomic = "64")))]
+pub type Word = SplitWord;
 
 /// The memory of a [`TablePool`]: some number of tables, each page-aligned and at a fixed bus
 /// address.
@@ -69,8 +120,8 @@ pub trait TableArena {
 
 /// A [`TableArena`] of one contiguous piece of memory.
 ///
-/// `W` is `AtomicU64` outside of models.
-pub struct Region<'a, W = AtomicU64> {
+/// `W` is [`Word`] outside of models.
+pub struct Region<'a, W = Word> {
     tables: &'a [[W; TABLE_ENTRIES]],
     address: BusAddr,
 }

@@ -1,0 +1,253 @@
+//! The host's side of memory: its addresses, and what a port does for pages.
+//!
+//! User memory and kernel memory are different types here from end to end. A [`UserRange`] exists
+//! only where a request of a user was parsed; kernel pages exist only where the driver allocated
+//! them. Nothing converts one into the other, nothing takes either, and nothing looks at the value
+//! of an address to find out what it is (hazard HZ-15).
+
+use core::fmt;
+
+use mmu_core::{AddrRange, BusAddr, Run};
+
+mmu_core::define_address! {
+    /// An address of a user process, as the process itself named it.
+    ///
+    /// Only the parser of a request makes one.
+    pub struct UserAddr(pub(crate) new);
+}
+
+mmu_core::define_address! {
+    /// What the host's bridge takes for a page of host memory: a DMA address.
+    ///
+    /// A device may see host memory at an offset; the ASIC's profile makes a bus address of it.
+    pub struct DmaAddr(pub new);
+}
+
+/// A contiguous stretch of DMA addresses.
+pub type DmaRun = AddrRange<DmaAddr>;
+
+/// The run as the device's bus sees it, `offset` higher (facts DM-2); `None` beyond 2^64.
+pub(crate) fn seen_by_device(run: DmaRun, offset: u64) -> Option<Run> {
+    Run::new(BusAddr::new(run.start().get().checked_add(offset)?), run.len())
+}
+
+/// A range of a user process's memory, as the process itself named it. Not validated beyond being
+/// a range: whether the process may use it is found out by pinning.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct UserRange(AddrRange<UserAddr>);
+
+/// The whole pages that a [`UserRange`] touches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct UserPages {
+    range: AddrRange<UserAddr>,
+    page_bytes: u64,
+}
+
+impl UserRange {
+    /// The range a request names; `None` for zero bytes, or where the end or its round-up to a
+    /// page of `page_bytes` lies beyond 2^64 (facts PN-1).
+    pub(crate) fn parse(address: u64, len: u64, page_bytes: u64) -> Option<Self> {
+        let range = AddrRange::new(UserAddr::new(address), len)?;
+        let last_page = range.last().get().checked_div(page_bytes)?;
+        last_page.checked_add(1)?.checked_mul(page_bytes)?;
+        Some(Self(range))
+    }
+
+    /// The addresses.
+    #[must_use]
+    pub fn range(self) -> AddrRange<UserAddr> {
+        self.0
+    }
+
+    /// How far into its first page the range begins.
+    #[must_use]
+    pub(crate) fn offset_in_page(self, page_bytes: u64) -> u64 {
+        self.0.start().get() % page_bytes
+    }
+
+    /// The whole pages that the range touches; `None` where they reach beyond 2^64.
+    pub(crate) fn pages(self, page_bytes: u64) -> Option<UserPages> {
+        let first = self.0.start().get() / page_bytes;
+        let last = self.0.last().get() / page_bytes;
+        let start = UserAddr::new(first * page_bytes);
+        let len = (last - first).checked_add(1)?.checked_mul(page_bytes)?;
+        Some(UserPages { range: AddrRange::new(start, len)?, page_bytes })
+    }
+}
+
+impl UserPages {
+    /// The addresses: from the start of the first page to the end of the last.
+    #[must_use]
+    pub fn range(self) -> AddrRange<UserAddr> {
+        self.range
+    }
+
+    /// The number of pages.
+    #[must_use]
+    pub fn count(self) -> u64 {
+        self.range.len() / self.page_bytes
+    }
+}
+
+/// What the device may do with a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum DeviceAccess {
+    /// Read it.
+    Read,
+    /// Read and write it: its pages are marked dirty when they are released.
+    ReadWrite,
+}
+
+/// Why the host did not do what it was asked. Nothing has changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum HostError {
+    /// There is not enough memory.
+    NoMemory,
+    /// The process may not use all of the range that way.
+    Fault {
+        /// The first address it may not use.
+        at: UserAddr,
+    },
+}
+
+impl fmt::Display for HostError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoMemory => f.write_str("the host has not enough memory"),
+            Self::Fault { at } => write!(f, "the process cannot use its memory at {at}"),
+        }
+    }
+}
+
+impl core::error::Error for HostError {}
+
+/// Which pages of a kernel allocation a user may write through a view; the others are read-only.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct ViewRights {
+    /// So many pages from the first on are writable.
+    pub writable_pages: u64,
+}
+
+/// What a port does for pages of host memory.
+///
+/// Kernel pages, pinned pages and views are owned values: they are handed out by one call, kept by
+/// this crate, and handed back to another exactly once. Dropping one instead would leak it, so
+/// none of them should do anything when dropped.
+///
+/// # Safety
+///
+/// The device and user processes reach memory by what these calls return. An implementation
+/// guarantees that
+///
+/// 1. kernel pages are whole pages, zeroed before anybody sees them, used for nothing else from
+///    [`allocate`](Self::allocate) until [`free`](Self::free), and `kernel_runs` names exactly
+///    them, in order;
+/// 2. pinned pages neither move nor are used for anything else from [`pin`](Self::pin) until
+///    [`unpin`](Self::unpin), and `pinned_runs` names exactly them, in the order of the user's
+///    addresses;
+/// 3. both kinds of runs name the same pages each time they are asked for;
+/// 4. a view shows exactly the kernel pages it was made of, with no more than the rights asked
+///    for, until [`remove_view`](Self::remove_view).
+///
+/// Calls may come from several threads at a time. `pin`, `unpin`, `allocate` and `free` are called
+/// with no lock held; `view` and `remove_view` with the lock of the device's blocks held.
+#[expect(unsafe_code, reason = "a wrong implementation hands out memory that is in use")]
+pub unsafe trait HostMemory {
+    /// Who owns user memory: in a kernel, a reference to the process's address space.
+    type Process;
+    /// Zeroed pages of the kernel, contiguous for the processor though not for a bus.
+    type KernelPages;
+    /// Pages of a process that stay where they are.
+    type PinnedPages;
+    /// Kernel pages as a process sees them.
+    type View;
+
+    /// Bytes in a page, a power of two.
+    const PAGE_BYTES: u64;
+
+    /// Allocates and zeroes `pages` pages for the kernel.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError::NoMemory`].
+    fn allocate(&self, pages: u64) -> Result<Self::KernelPages, HostError>;
+
+    /// Takes kernel pages back. Nothing reaches them any more.
+    fn free(&self, pages: Self::KernelPages);
+
+    /// Where the device finds kernel pages.
+    fn kernel_runs<'a>(
+        &'a self,
+        pages: &'a Self::KernelPages,
+    ) -> impl Iterator<Item = DmaRun> + Clone + 'a;
+
+    /// Pins pages of a process for the device.
+    ///
+    /// # Errors
+    ///
+    /// Nothing stays pinned.
+    ///
+    /// * [`HostError::Fault`] where the process has no memory, or may not write what the device is
+    ///   to write;
+    /// * [`HostError::NoMemory`] when there is no memory to do it with, or fewer pages than asked
+    ///   for could be pinned.
+    fn pin(
+        &self,
+        process: &Self::Process,
+        pages: UserPages,
+        access: DeviceAccess,
+    ) -> Result<Self::PinnedPages, HostError>;
+
+    /// Where the device finds pinned pages.
+    fn pinned_runs<'a>(
+        &'a self,
+        pages: &'a Self::PinnedPages,
+    ) -> impl Iterator<Item = DmaRun> + Clone + 'a;
+
+    /// Releases pinned pages, marking them dirty where the device had `access` to write them.
+    fn unpin(&self, pages: Self::PinnedPages, access: DeviceAccess);
+
+    /// Shows all of the kernel pages to a process.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError::NoMemory`] when there is no memory or no address range for the view.
+    fn view(
+        &self,
+        process: &Self::Process,
+        pages: &Self::KernelPages,
+        rights: ViewRights,
+    ) -> Result<Self::View, HostError>;
+
+    /// Ends a view.
+    fn remove_view(&self, view: Self::View);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_range_that_wraps_or_whose_last_page_wraps_is_none() {
+        // Acceptance P-06.
+        assert_eq!(UserRange::parse(0x1000, 0, 4096), None);
+        assert_eq!(UserRange::parse(u64::MAX, 2, 4096), None);
+        assert_eq!(UserRange::parse(0x1000, u64::MAX, 4096), None);
+        assert_eq!(UserRange::parse(u64::MAX - 0xFFF, 0x1000, 4096), None);
+        assert!(UserRange::parse(u64::MAX - 0x1FFF, 0x1000, 4096).is_some());
+    }
+
+    #[test]
+    fn the_pages_of_a_range_include_both_partial_ones() {
+        let range = UserRange::parse(0x1FFF, 2, 4096).unwrap();
+        let pages = range.pages(4096).unwrap();
+        assert_eq!((pages.range().start().get(), pages.count()), (0x1000, 2));
+        assert_eq!(range.offset_in_page(4096), 0xFFF);
+    }
+}

@@ -1,0 +1,44 @@
+//! What a port implements, in one place.
+
+use lock_api::RawMutex;
+use mmu_core::{AddrRange, DeviceAddr, TableMemory};
+
+use crate::host::HostMemory;
+use crate::mmu::MmuControl;
+use crate::va::Node;
+
+/// The engines of a device that write into blocks: where production is stopped.
+///
+/// # Safety
+///
+/// [`stop`](Self::stop) returns `Ok` only when no engine works on those addresses any more and no
+/// access to them by an engine is on its way. Pages are handed to others on the strength of it.
+#[expect(unsafe_code, reason = "a wrong implementation lets the device write into freed memory")]
+pub unsafe trait Engines {
+    /// Why the engines could not be stopped.
+    type Error;
+
+    /// Stops whatever works on `block`, device addresses of the privileged address space, and
+    /// waits until its accesses have arrived. Called with no lock held.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the implementation from being certain. The block then stays mapped.
+    fn stop(&self, block: AddrRange<DeviceAddr>) -> Result<(), Self::Error>;
+}
+
+/// The parts that an embedder supplies, as types.
+pub trait Port {
+    /// The lock: one that spins in firmware, one that sleeps in a kernel, loom's in a model.
+    type Lock: RawMutex;
+    /// Pages of host memory.
+    type Host: HostMemory;
+    /// The MMU that translates accesses to host memory.
+    type Mmu: MmuControl;
+    /// Where its tables live: a reference to a pool of `mmu-core`.
+    type Tables: TableMemory;
+    /// The engines that write into blocks.
+    type Engines: Engines;
+    /// The nodes of an allocator of device addresses, such as `&'static mut [Node]`.
+    type Nodes: AsRef<[Node]> + AsMut<[Node]>;
+}

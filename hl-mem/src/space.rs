@@ -1,0 +1,368 @@
+//! One address space of the device: a page table, and who has which of its addresses.
+//!
+//! There are two kinds, told apart by type: the privileged one (ASID 0), which no request of a
+//! user can name, and the users'. A mapping belongs to its kind, so that a privileged one cannot
+//! be handed to a user's unmap (hazard HZ-16).
+
+use core::fmt;
+use core::marker::PhantomData;
+
+use mmu_core::format::NoAttributes;
+use mmu_core::{
+    AddrRange, ConfirmError, DeviceAddr, Format, Invalidate, MapError, MapOptions, PageTable,
+    Removed, Run, TableMemory,
+};
+
+use crate::va::{AllocateError, Node, Placement, VaAllocator, VaBlock};
+
+/// The privileged address space, ASID 0.
+#[derive(Debug)]
+pub(crate) enum Privileged {}
+
+/// The address space of a user.
+#[derive(Debug)]
+pub(crate) enum User {}
+
+/// Device addresses of an address space of kind `K`, and which part of them is mapped.
+struct Extent<K> {
+    block: VaBlock,
+    range: AddrRange<DeviceAddr>,
+    /// The addresses come from the range for large leaves.
+    large: bool,
+    kind: PhantomData<K>,
+}
+
+/// A mapping in an address space of kind `K`, with the memory `B` behind it: the pins or pages
+/// belong to the mapping and cannot be had back while the device may reach them.
+#[must_use = "the addresses stay mapped until the space unmaps them"]
+pub(crate) struct Mapped<K, B> {
+    extent: Extent<K>,
+    backing: B,
+}
+
+impl<K> Mapped<K, ()> {
+    /// Gives the memory behind the mapping to the mapping.
+    pub(crate) fn owning<B>(self, backing: B) -> Mapped<K, B> {
+        Mapped { extent: self.extent, backing }
+    }
+}
+
+impl<K, B> Mapped<K, B> {
+    /// The addresses that are mapped: whole pages.
+    pub(crate) fn range(&self) -> AddrRange<DeviceAddr> {
+        self.extent.range
+    }
+
+    pub(crate) fn backing(&self) -> &B {
+        &self.backing
+    }
+}
+
+/// What was a mapping, until an invalidation proves that the device does not reach it any more.
+#[must_use = "addresses and memory stay in quarantine until an invalidation is confirmed"]
+pub(crate) struct Detached<K, B> {
+    extent: Extent<K>,
+    backing: B,
+    batch: Batch,
+}
+
+impl<K> Detached<K, ()> {
+    /// Gives the memory that was behind the mapping to it.
+    pub(crate) fn owning<B>(self, backing: B) -> Detached<K, B> {
+        Detached { extent: self.extent, backing, batch: self.batch }
+    }
+}
+
+impl<K, B> Detached<K, B> {
+    /// The removals that this is one of.
+    pub(crate) fn batch(&self) -> Batch {
+        self.batch
+    }
+
+    pub(crate) fn backing(&self) -> &B {
+        &self.backing
+    }
+}
+
+/// Numbers the removals that are confirmed together.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Batch(u64);
+
+/// Why something could not be mapped into a space.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum SpaceError {
+    /// No device addresses for it.
+    Addresses(AllocateError),
+    /// The page tables could not take it.
+    Tables(MapError),
+}
+
+impl fmt::Display for SpaceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Addresses(error) => write!(f, "no device addresses: {error}"),
+            Self::Tables(error) => write!(f, "no mapping: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for SpaceError {}
+
+/// A failed mapping, with what must be invalidated where the device may have seen a part of it.
+pub(crate) struct SpaceFailure<K> {
+    pub(crate) error: SpaceError,
+    pub(crate) detached: Option<Detached<K, ()>>,
+}
+
+/// One address space.
+pub(crate) struct Space<K, F: Format, M: TableMemory, N> {
+    table: PageTable<F, M>,
+    small: VaAllocator<N>,
+    /// The range of mappings with large leaves, where the ASIC has a separate one.
+    large: Option<VaAllocator<N>>,
+    large_leaf: u64,
+    /// What was removed and is not confirmed, all of it together.
+    pending: Option<Removed<M>>,
+    /// The batch that the next removal belongs to.
+    batch: Batch,
+    /// Every batch before this one is confirmed.
+    unconfirmed: Batch,
+    kind: PhantomData<K>,
+}
+
+/// Where leaves larger than a page can go in a list of runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Shape {
+    len: u64,
+    /// Whether any large leaf fits.
+    large: bool,
+    /// How far into a large leaf's span the mapping must begin for the most of them to fit.
+    phase: u64,
+}
+
+impl Shape {
+    /// The shape of a list of runs; `None` where it is empty or longer than 2^64 bytes.
+    fn of(runs: impl Iterator<Item = Run>, large_leaf: u64) -> Option<Self> {
+        let mask = large_leaf - 1;
+        let mut shape = Self { len: 0, large: false, phase: 0 };
+        let mut longest = 0;
+        for run in runs {
+            let bus = run.start().get();
+            let whole = run.len().saturating_sub(bus.wrapping_neg() & mask);
+            if whole >= large_leaf && whole > longest {
+                longest = whole;
+                shape.large = true;
+                shape.phase = bus.wrapping_sub(shape.len) & mask;
+            }
+            shape.len = shape.len.checked_add(run.len())?;
+        }
+        (shape.len != 0).then_some(shape)
+    }
+}
+
+/// Where a mapping is to lie.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Wanted {
+    /// Wherever the space likes.
+    #[default]
+    Anywhere,
+    /// At this address, or else wherever the space likes.
+    Hint(DeviceAddr),
+    /// At this address or not at all.
+    Exact(DeviceAddr),
+}
+
+/// Reserves addresses for a mapping. Returns with them how far into them it begins.
+fn reserve<N: AsRef<[Node]> + AsMut<[Node]>>(
+    allocator: &mut VaAllocator<N>,
+    shape: &Shape,
+    large_leaf: u64,
+    wanted: Wanted,
+) -> Result<(VaBlock, u64), AllocateError> {
+    match wanted {
+        Wanted::Anywhere => {}
+        Wanted::Hint(at) => {
+            if let Ok(block) = allocator.allocate(shape.len, Placement::Exact(at)) {
+                return Ok((block, 0));
+            }
+        }
+        Wanted::Exact(at) => {
+            return allocator.allocate(shape.len, Placement::Exact(at)).map(|block| (block, 0));
+        }
+    }
+    let bytes = shape.len.checked_add(shape.phase).ok_or(AllocateError::NoSpace)?;
+    let align = if shape.large { large_leaf } else { 1 };
+    let block = allocator.allocate(bytes, Placement::Anywhere { align })?;
+    Ok((block, shape.phase))
+}
+
+impl<K, F, M, N> Space<K, F, M, N>
+where
+    F: Format<Attributes = NoAttributes>,
+    M: TableMemory,
+    N: AsRef<[Node]> + AsMut<[Node]>,
+{
+    pub(crate) fn new(
+        table: PageTable<F, M>,
+        small: VaAllocator<N>,
+        large: Option<VaAllocator<N>>,
+        large_leaf: u64,
+    ) -> Self {
+        Self {
+            table,
+            small,
+            large,
+            large_leaf,
+            pending: None,
+            batch: Batch(0),
+            unconfirmed: Batch(0),
+            kind: PhantomData,
+        }
+    }
+
+    /// Maps `runs` to device addresses of the space's choice, with the largest leaves that the
+    /// runs allow. On failure everything is as before, except what the failure itself carries.
+    pub(crate) fn map(
+        &mut self,
+        runs: impl Iterator<Item = Run> + Clone,
+        wanted: Wanted,
+    ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
+        let failure = |error| SpaceFailure { error, detached: None };
+        let Some(shape) = Shape::of(runs.clone(), self.large_leaf) else {
+            return Err(failure(SpaceError::Addresses(AllocateError::ZeroLength)));
+        };
+        let separate = shape.large && self.large.is_some();
+        let large_leaf = self.large_leaf;
+        let allocator = match &mut self.large {
+            Some(large) if shape.large => large,
+            _ => &mut self.small,
+        };
+        let (block, phase) = reserve(allocator, &shape, large_leaf, wanted)
+            .map_err(|error| failure(SpaceError::Addresses(error)))?;
+        // The block was allocated with room for both, so neither cut can fail.
+        let range = block.range().skip(phase).and_then(|rest| AddrRange::new(rest.start(), shape.len));
+        let Some(range) = range else {
+            return Err(failure(SpaceError::Addresses(AllocateError::NoSpace)));
+        };
+        let extent = Extent { block, range, large: separate, kind: PhantomData };
+        let mapped = Mapped { extent, backing: () };
+        let Err(error) = self.table.map_list(range, runs, &MapOptions::default()) else {
+            return Ok(mapped);
+        };
+        let detached = match error {
+            // The device may have seen entries before they were taken back.
+            MapError::RunsChanged | MapError::DeviceLost => Some(self.unmap(mapped)),
+            _ => {
+                self.free(mapped.extent);
+                None
+            }
+        };
+        Err(SpaceFailure { error: SpaceError::Tables(error), detached })
+    }
+
+    /// Takes a mapping out of the page table.
+    pub(crate) fn unmap<B>(&mut self, mapped: Mapped<K, B>) -> Detached<K, B> {
+        // What this space mapped is mapped as a whole, so that the exact form and the sweeping one
+        // do the same; the sweeping one has no way to fail.
+        let removed = self.table.sweep(mapped.extent.range);
+        self.pend(removed);
+        Detached { extent: mapped.extent, backing: mapped.backing, batch: self.batch }
+    }
+
+    /// Adds a removal to those that wait for an invalidation.
+    fn pend(&mut self, removed: Removed<M>) {
+        match &mut self.pending {
+            None => self.pending = Some(removed),
+            Some(pending) => {
+                if let Err(foreign) = pending.absorb(removed) {
+                    // All removals of a space come from its one page table. Were it otherwise,
+                    // the foreign one would stay in quarantine for ever, which is safe.
+                    drop(foreign);
+                }
+            }
+        }
+    }
+
+    /// Whether a batch is confirmed.
+    pub(crate) fn is_confirmed(&self, batch: Batch) -> bool {
+        batch < self.unconfirmed
+    }
+
+    /// Takes all removals that wait, to confirm them outside of the space's lock. Later removals
+    /// form a new batch.
+    pub(crate) fn take_pending(&mut self) -> (Option<Removed<M>>, Batch) {
+        let batch = self.batch;
+        self.batch = Batch(batch.0 + 1);
+        (self.pending.take(), batch)
+    }
+
+    /// Ends the confirmation that [`take_pending`](Self::take_pending) began. Confirmations of one
+    /// space do not overlap: each holds the MMU's lock from beginning to end.
+    pub(crate) fn end_confirmation<E>(
+        &mut self,
+        batch: Batch,
+        outcome: Result<(), (Removed<M>, ConfirmError<E>)>,
+    ) -> Result<(), ConfirmError<E>> {
+        match outcome {
+            Ok(()) => {
+                self.unconfirmed = Batch(batch.0 + 1);
+                Ok(())
+            }
+            Err((removed, error)) => {
+                self.pend(removed);
+                Err(error)
+            }
+        }
+    }
+
+    /// Frees the addresses of what was a mapping and gives back the memory behind it.
+    ///
+    /// # Errors
+    ///
+    /// Hands it back while its batch is not confirmed.
+    pub(crate) fn release<B>(&mut self, detached: Detached<K, B>) -> Result<B, Detached<K, B>> {
+        if !self.is_confirmed(detached.batch) {
+            return Err(detached);
+        }
+        self.free(detached.extent);
+        Ok(detached.backing)
+    }
+
+    fn free(&mut self, extent: Extent<K>) {
+        let allocator = match &mut self.large {
+            Some(large) if extent.large => large,
+            _ => &mut self.small,
+        };
+        if let Err(foreign) = allocator.free(extent.block) {
+            // The extent's type says that it is of this kind of space. Were it of another one all
+            // the same, its addresses would stay out of use, which the counters show.
+            drop(foreign);
+        }
+    }
+
+    pub(crate) fn table(&self) -> &PageTable<F, M> {
+        &self.table
+    }
+
+    /// Bytes of device addresses in use.
+    pub(crate) fn used(&self) -> u64 {
+        self.small.used() + self.large.as_ref().map_or(0, VaAllocator::used)
+    }
+
+    /// The pieces of free device addresses, small range first.
+    pub(crate) fn free_extents(&self) -> impl Iterator<Item = AddrRange<DeviceAddr>> + '_ {
+        self.small.free_extents().chain(self.large.iter().flat_map(VaAllocator::free_extents))
+    }
+
+    /// The page table, once no mapping is left; the space itself otherwise.
+    pub(crate) fn into_table(self) -> Result<PageTable<F, M>, Self> {
+        let whole = |allocator: &VaAllocator<N>| allocator.is_whole();
+        if self.table.is_empty() && self.pending.is_none() && whole(&self.small) && self.large.as_ref().is_none_or(whole) {
+            Ok(self.table)
+        } else {
+            Err(self)
+        }
+    }
+}
