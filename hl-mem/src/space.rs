@@ -94,6 +94,8 @@ pub(crate) struct Batch(u64);
 pub enum SpaceError {
     /// No device addresses for it.
     Addresses(AllocateError),
+    /// The host did not name pages of the length it was asked for.
+    Runs,
     /// The page tables could not take it.
     Tables(MapError),
 }
@@ -101,6 +103,7 @@ pub enum SpaceError {
 impl fmt::Display for SpaceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Runs => f.write_str("the host named other pages than it was asked for"),
             Self::Addresses(error) => write!(f, "no device addresses: {error}"),
             Self::Tables(error) => write!(f, "no mapping: {error}"),
         }
@@ -222,16 +225,18 @@ where
         }
     }
 
-    /// Maps `runs` to device addresses of the space's choice, with the largest leaves that the
-    /// runs allow. On failure everything is as before, except what the failure itself carries.
+    /// Maps `runs`, `len` bytes in all, with the largest leaves that they allow. On failure
+    /// everything is as before, except what the failure itself carries.
     pub(crate) fn map(
         &mut self,
+        len: u64,
         runs: impl Iterator<Item = Run> + Clone,
         wanted: Wanted,
     ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
         let failure = |error| SpaceFailure { error, detached: None };
-        let Some(shape) = Shape::of(runs.clone(), self.large_leaf) else {
-            return Err(failure(SpaceError::Addresses(AllocateError::ZeroLength)));
+        let Some(shape) = Shape::of(runs.clone(), self.large_leaf).filter(|shape| shape.len == len)
+        else {
+            return Err(failure(SpaceError::Runs));
         };
         let separate = shape.large && self.large.is_some();
         let large_leaf = self.large_leaf;
