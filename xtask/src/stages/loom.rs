@@ -42,7 +42,9 @@ pub(crate) fn run_models(session: &Session, preemptions: u32, arguments: &[Strin
         .arguments(arguments)
         .run_and_read()?;
     if passed(&output) == 0 {
-        return Err(format!("no model ran: {package}/tests/{test}.rs has none, or none that fits the filter"));
+        return Err(format!(
+            "no model ran: {package}/tests/{test}.rs has none, or none that fits the filter"
+        ));
     }
     Ok(())
 }
