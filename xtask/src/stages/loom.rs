@@ -28,6 +28,7 @@ pub(crate) fn run_models(session: &Session, preemptions: u32, arguments: &[Strin
             "{package} has no test called `{test}` ({package}/tests/{test}.rs): there are no models"
         ));
     }
+    let separator = (!arguments.is_empty()).then_some("--");
     let output = session
         .cargo("test")
         .variable("RUSTFLAGS", "--cfg loom")
@@ -37,11 +38,13 @@ pub(crate) fn run_models(session: &Session, preemptions: u32, arguments: &[Strin
         .argument(format!("--profile={}", settings.profile))
         .argument(format!("--package={package}"))
         .argument(format!("--test={test}"))
-        .argument("--")
+        .arguments(separator)
         .arguments(arguments)
         .run_and_read()?;
     if passed(&output) == 0 {
-        return Err(format!("no model ran: {package}/tests/{test}.rs has none"));
+        return Err(format!(
+            "no model ran: {package}/tests/{test}.rs has none, or none that fits the filter"
+        ));
     }
     Ok(())
 }
