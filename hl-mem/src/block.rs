@@ -266,7 +266,20 @@ impl<'d, H> Blocks<'d, H> {
         }
     }
 
-    /// A block in quarantine, beginning at slot `from`, with its batch.
+    /// A block, at slot `from` or after it, that no handle names and that is mapped all the same:
+    /// its producer did not stop.
+    pub(crate) fn next_unnamed_mapped(&self, from: &mut usize) -> Option<BlockId> {
+        while let Some(slot) = self.slots.get(*from) {
+            let id = BlockId { slot: *from as u32, generation: slot.generation };
+            *from += 1;
+            if let State::Used(Block { memory: Memory::Mapped(_), named: false, .. }) = &slot.state {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// A block whose removal is not confirmed, at slot `from` or after it, with its batch.
     pub(crate) fn next_quarantined(&self, from: &mut usize) -> Option<(BlockId, Batch)> {
         while let Some(slot) = self.slots.get(*from) {
             let id = BlockId { slot: *from as u32, generation: slot.generation };

@@ -27,7 +27,7 @@ use crate::host::{HostError, HostMemory, ViewRights, seen_by_device};
 use crate::mmu::{MmuControl, MmuError};
 use crate::port::{Engines, Port};
 use crate::profile::Asic;
-use crate::space::{Batch, Detached, Mapped, Privileged, Space, SpaceError, User, Wanted};
+use crate::space::{Addresses, Batch, Detached, Privileged, Space, SpaceError, Wanted};
 use crate::va::{LayoutError, VaAllocator};
 
 /// The kernel pages of a port.
@@ -264,7 +264,8 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         let root = || PageTable::new(parts.tables)?.ok_or(BringUpError::NoTableMemory);
         let table: TableOf<A, P> = root()?;
         let privileged_root = table.root();
-        let space = new_space(table, parts.privileged)?;
+        let addresses = new_addresses::<A, P>(parts.privileged).map_err(BringUpError::Addresses)?;
+        let space = Space::new(table, addresses);
         let asids = (1..A::PROFILE.max_asid).filter_map(UserAsid::new);
         for (seat, asid) in parts.seats.iter_mut().zip(asids) {
             seat.0 = Some((asid, root()?));
@@ -353,7 +354,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     }
 
     /// Allocates, zeroes and maps a block of `bytes`, whole pages, in the privileged space.
-    pub(crate) fn create_block(&self, bytes: u64) -> Result<BlockId, BlockError> {
+    pub(crate) fn allocate_block(&self, bytes: u64) -> Result<BlockId, BlockError> {
         let pages = bytes / P::Host::PAGE_BYTES;
         let new = self.privileged.lock().blocks.hold().ok_or(BlockError::TooManyBlocks)?;
         let memory = match self.host.allocate(pages) {
@@ -490,24 +491,39 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         }
     }
 
-    /// The batch that the removals of blocks made so far belong to, for one invalidation of all.
-    pub(crate) fn settle_blocks(&self, batch: Batch) -> Result<(), Unconfirmed> {
-        self.settle(&self.privileged, batch)
-    }
-
-    /// Tries again to confirm what is in quarantine, and gives up whatever that frees.
+    /// Tries again to give up the blocks in quarantine: to stop their producers, and to confirm
+    /// their removal by one invalidation.
     ///
     /// # Errors
     ///
-    /// [`Unconfirmed`]: it stays where it is.
-    pub fn settle_quarantine(&self) -> Result<(), Unconfirmed> {
+    /// The first [`RetireError`]; what it concerns stays where it is.
+    pub fn settle_quarantine(&self) -> Result<(), RetireError<<P::Engines as Engines>::Error>> {
+        let mut outcome = Ok(());
         let mut from = 0;
-        loop {
-            let next = self.privileged.lock().blocks.next_quarantined(&mut from);
-            let Some((id, batch)) = next else { return Ok(()) };
-            self.settle(&self.privileged, batch)?;
-            self.release_block(id);
+        while let Some(id) = self.next_block(&mut from, Blocks::next_unnamed_mapped) {
+            if let Err(error) = self.detach_block(id) {
+                outcome = outcome.and(Err(RetireError::Engines(error)));
+            }
         }
+        let mut from = 0;
+        while let Some((id, batch)) = self.next_block(&mut from, Blocks::next_quarantined) {
+            // The first one takes all others along; for those nothing is left to be done here.
+            let settled = self.settle(&self.privileged, batch).map_err(RetireError::Unconfirmed);
+            self.release_block(id);
+            outcome = outcome.and(settled);
+            if outcome.is_err() {
+                break;
+            }
+        }
+        outcome
+    }
+
+    fn next_block<T>(
+        &self,
+        from: &mut usize,
+        next: impl Fn(&Blocks<'d, KernelPages<P>>, &mut usize) -> Option<T>,
+    ) -> Option<T> {
+        next(&self.privileged.lock().blocks, from)
     }
 
     /// Shows a block of exactly `len` bytes to a process.
@@ -526,7 +542,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     }
 
     /// Ends a view, and the block with it where that was the last use of it.
-    pub(crate) fn end_view(&self, id: BlockId, view: <P::Host as HostMemory>::View) {
+    pub(crate) fn remove_view(&self, id: BlockId, view: <P::Host as HostMemory>::View) {
         let mut privileged = self.privileged.lock();
         self.host.remove_view(view);
         privileged.blocks.uncount_view(id);
@@ -542,17 +558,15 @@ pub(crate) enum ViewBlockError {
     Host(HostError),
 }
 
-/// An address space of which nothing is in use.
-pub(crate) fn new_space<K, A: Asic, P: Port>(
-    table: TableOf<A, P>,
+/// The addresses of a space, none of them in use.
+pub(crate) fn new_addresses<A: Asic, P: Port>(
     nodes: SpaceNodes<P>,
-) -> Result<SpaceOf<K, A, P>, BringUpError> {
-    let allocator = |nodes, layout| VaAllocator::new(nodes, &layout).map_err(BringUpError::Addresses);
+) -> Result<Addresses<P::Nodes>, LayoutError> {
     let profile = A::PROFILE;
-    let small = allocator(nodes.small, profile.small_layout())?;
+    let small = VaAllocator::new(nodes.small, &profile.small_layout())?;
     let large = match profile.large_layout() {
-        Some(layout) => Some(allocator(nodes.large, layout)?),
+        Some(layout) => Some(VaAllocator::new(nodes.large, &layout)?),
         None => None,
     };
-    Ok(Space::new(table, small, large, profile.large_leaf))
+    Ok(Addresses { small, large, large_leaf: profile.large_leaf })
 }

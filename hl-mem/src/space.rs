@@ -27,7 +27,7 @@ pub(crate) enum User {}
 struct Extent<K> {
     block: VaBlock,
     range: AddrRange<DeviceAddr>,
-    /// The addresses come from the range for large leaves.
+    /// The addresses come from the range for large leaves, where there is a separate one.
     large: bool,
     kind: PhantomData<K>,
 }
@@ -118,13 +118,28 @@ pub(crate) struct SpaceFailure<K> {
     pub(crate) detached: Option<Detached<K, ()>>,
 }
 
+/// Who has which addresses of a space.
+pub(crate) struct Addresses<N> {
+    pub(crate) small: VaAllocator<N>,
+    /// The range of mappings with large leaves, where the ASIC has a separate one.
+    pub(crate) large: Option<VaAllocator<N>>,
+    /// Bytes in a large leaf.
+    pub(crate) large_leaf: u64,
+}
+
+impl<N: AsRef<[Node]> + AsMut<[Node]>> Addresses<N> {
+    fn of_size(&mut self, large: bool) -> &mut VaAllocator<N> {
+        match &mut self.large {
+            Some(allocator) if large => allocator,
+            _ => &mut self.small,
+        }
+    }
+}
+
 /// One address space.
 pub(crate) struct Space<K, F: Format, M: TableMemory, N> {
     table: PageTable<F, M>,
-    small: VaAllocator<N>,
-    /// The range of mappings with large leaves, where the ASIC has a separate one.
-    large: Option<VaAllocator<N>>,
-    large_leaf: u64,
+    addresses: Addresses<N>,
     /// What was removed and is not confirmed, all of it together.
     pending: Option<Removed<M>>,
     /// The batch that the next removal belongs to.
@@ -207,17 +222,10 @@ where
     M: TableMemory,
     N: AsRef<[Node]> + AsMut<[Node]>,
 {
-    pub(crate) fn new(
-        table: PageTable<F, M>,
-        small: VaAllocator<N>,
-        large: Option<VaAllocator<N>>,
-        large_leaf: u64,
-    ) -> Self {
+    pub(crate) fn new(table: PageTable<F, M>, addresses: Addresses<N>) -> Self {
         Self {
             table,
-            small,
-            large,
-            large_leaf,
+            addresses,
             pending: None,
             batch: Batch(0),
             unconfirmed: Batch(0),
@@ -234,24 +242,20 @@ where
         wanted: Wanted,
     ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
         let failure = |error| SpaceFailure { error, detached: None };
-        let Some(shape) = Shape::of(runs.clone(), self.large_leaf).filter(|shape| shape.len == len)
+        let Some(shape) = Shape::of(runs.clone(), self.addresses.large_leaf).filter(|shape| shape.len == len)
         else {
             return Err(failure(SpaceError::Runs));
         };
-        let separate = shape.large && self.large.is_some();
-        let large_leaf = self.large_leaf;
-        let allocator = match &mut self.large {
-            Some(large) if shape.large => large,
-            _ => &mut self.small,
-        };
-        let (block, phase) = reserve(allocator, &shape, large_leaf, wanted)
-            .map_err(|error| failure(SpaceError::Addresses(error)))?;
+        let large_leaf = self.addresses.large_leaf;
+        let (block, phase) =
+            reserve(self.addresses.of_size(shape.large), &shape, large_leaf, wanted)
+                .map_err(|error| failure(SpaceError::Addresses(error)))?;
         // The block was allocated with room for both, so neither cut can fail.
         let range = block.range().skip(phase).and_then(|rest| AddrRange::new(rest.start(), shape.len));
         let Some(range) = range else {
             return Err(failure(SpaceError::Addresses(AllocateError::NoSpace)));
         };
-        let extent = Extent { block, range, large: separate, kind: PhantomData };
+        let extent = Extent { block, range, large: shape.large, kind: PhantomData };
         let mapped = Mapped { extent, backing: () };
         let Err(error) = self.table.map_list(range, runs, &MapOptions::default()) else {
             return Ok(mapped);
@@ -336,11 +340,7 @@ where
     }
 
     fn free(&mut self, extent: Extent<K>) {
-        let allocator = match &mut self.large {
-            Some(large) if extent.large => large,
-            _ => &mut self.small,
-        };
-        if let Err(foreign) = allocator.free(extent.block) {
+        if let Err(foreign) = self.addresses.of_size(extent.large).free(extent.block) {
             // The extent's type says that it is of this kind of space. Were it of another one all
             // the same, its addresses would stay out of use, which the counters show.
             drop(foreign);
@@ -353,21 +353,25 @@ where
 
     /// Bytes of device addresses in use.
     pub(crate) fn used(&self) -> u64 {
-        self.small.used() + self.large.as_ref().map_or(0, VaAllocator::used)
+        self.addresses.small.used() + self.addresses.large.as_ref().map_or(0, VaAllocator::used)
     }
 
     /// The pieces of free device addresses, small range first.
     pub(crate) fn free_extents(&self) -> impl Iterator<Item = AddrRange<DeviceAddr>> + '_ {
-        self.small.free_extents().chain(self.large.iter().flat_map(VaAllocator::free_extents))
+        let large = self.addresses.large.iter().flat_map(VaAllocator::free_extents);
+        self.addresses.small.free_extents().chain(large)
     }
 
-    /// The page table, once no mapping is left; the space itself otherwise.
-    pub(crate) fn into_table(self) -> Result<PageTable<F, M>, Self> {
-        let whole = |allocator: &VaAllocator<N>| allocator.is_whole();
-        if self.table.is_empty() && self.pending.is_none() && whole(&self.small) && self.large.as_ref().is_none_or(whole) {
-            Ok(self.table)
-        } else {
-            Err(self)
-        }
+    /// Whether nothing is mapped, nothing waits for an invalidation, and every address is free.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.table.is_empty()
+            && self.pending.is_none()
+            && self.addresses.small.is_whole()
+            && self.addresses.large.as_ref().is_none_or(VaAllocator::is_whole)
+    }
+
+    /// The page table, for the next user of it.
+    pub(crate) fn into_table(self) -> PageTable<F, M> {
+        self.table
     }
 }
