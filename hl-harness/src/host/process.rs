@@ -145,6 +145,20 @@ pub(crate) struct AddressSpace {
     next: u64,
 }
 
+/// Where a mapping goes.
+#[derive(Clone, Copy)]
+enum Place {
+    At(UserAddress),
+    /// Behind all others, at a multiple of so many bytes.
+    Anywhere {
+        align: u64,
+    },
+}
+
+impl Place {
+    const PAGE_ALIGNED: Self = Self::Anywhere { align: PAGE };
+}
+
 #[derive(Debug)]
 pub(crate) struct Shared {
     host: Arc<Host>,
@@ -201,7 +215,7 @@ impl Process {
     ///
     /// [`MapError::OutOfFrames`], [`MapError::BadRange`] for no pages.
     pub fn map(&self, pages: usize, permission: Permission) -> Result<UserAddress, MapError> {
-        self.map_frames(None, pages, permission, |host, owner| {
+        self.map_frames(Place::PAGE_ALIGNED, pages, permission, |host, owner| {
             host.allocate_all(pages, owner)
         })
     }
@@ -217,7 +231,7 @@ impl Process {
         pages: usize,
         permission: Permission,
     ) -> Result<(), MapError> {
-        self.map_frames(Some(address), pages, permission, |host, owner| {
+        self.map_frames(Place::At(address), pages, permission, |host, owner| {
             host.allocate_all(pages, owner)
         })?;
         Ok(())
@@ -237,15 +251,13 @@ impl Process {
         permission: Permission,
     ) -> Result<UserAddress, MapError> {
         let align = (align_pages as u64).checked_mul(PAGE);
-        let align = align.ok_or(MapError::BadRange)?;
-        {
-            let mut space = self.shared.space();
-            let next = space.next.checked_next_multiple_of(align);
-            space.next = next.ok_or(MapError::BadRange)?;
-        }
-        self.map_frames(None, pages, permission, |host, owner| {
-            host.allocate_run(pages, align_pages, owner)
-        })
+        let align = align.filter(|align| *align > 0).ok_or(MapError::BadRange)?;
+        self.map_frames(
+            Place::Anywhere { align },
+            pages,
+            permission,
+            |host, owner| host.allocate_run(pages, align_pages, owner),
+        )
     }
 
     /// Maps a block of the kernel: what `mmap` of a handle does. The process holds references on the
@@ -253,14 +265,14 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// None in practice; the signature is that of its siblings.
+    /// [`MapError::BadRange`] where the address space is full.
     pub fn map_block(
         &self,
         block: &KernelBlock,
         permission: Permission,
     ) -> Result<UserAddress, MapError> {
         let frames = block.frames();
-        self.map_frames(None, frames.len(), permission, |host, _| {
+        self.map_frames(Place::PAGE_ALIGNED, frames.len(), permission, |host, _| {
             host.reference_all(frames);
             Ok(frames.to_vec())
         })
@@ -268,13 +280,19 @@ impl Process {
 
     fn map_frames(
         &self,
-        address: Option<UserAddress>,
+        place: Place,
         pages: usize,
         permission: Permission,
         get: impl FnOnce(&Host, FrameOwner) -> Result<Vec<Frame>, OutOfFrames>,
     ) -> Result<UserAddress, MapError> {
         let mut space = self.shared.space();
-        let start = address.map_or(space.next, UserAddress::get);
+        let start = match place {
+            Place::At(address) => address.get(),
+            Place::Anywhere { align } => {
+                let next = space.next.checked_next_multiple_of(align);
+                next.ok_or(MapError::BadRange)?
+            }
+        };
         let range = page_range(UserAddress::new(start), pages).ok_or(MapError::BadRange)?;
         if let Some((page, _)) = space.pages.range(range.clone()).next() {
             let address = UserAddress::new(page * PAGE);
