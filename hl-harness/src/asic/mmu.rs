@@ -9,7 +9,6 @@
 //! * `caches` and `registers`: held for a look-up, a fill or one register access.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use mmu_core::{BusAddr, DeviceAddr};
@@ -20,6 +19,7 @@ use super::fault::{FaultReason, MmuInstance};
 use super::format::{self, Format};
 use super::inject::Completion;
 use super::registers::Register;
+use super::scope::InvalidationScope;
 use crate::log::{Event, EventLog};
 
 const GO: u32 = 1 << 31;
@@ -32,44 +32,6 @@ const CAUSE_PAGE: u32 = 1;
 const CAUSE_ACCESS: u32 = 1 << 1;
 const CAUSE_SLAVE: u32 = 1 << 16;
 const CAUSE_DECODE: u32 = 1 << 17;
-
-/// What an invalidation covers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum InvalidationScope {
-    /// Both caches, all address spaces.
-    All,
-    /// The line cache, all address spaces.
-    Lines,
-    /// Translations in the leaf cache whose page meets a range of 4 KiB page numbers.
-    Leaves {
-        /// Only those of this address space.
-        asid: Option<u16>,
-        /// The first page number dropped: one above the start register, which is exclusive.
-        first_page: u64,
-        /// The last page number dropped; below the first where the registers name an empty range.
-        last_page: u64,
-    },
-}
-
-impl fmt::Display for InvalidationScope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::All => f.write_str("all"),
-            Self::Lines => f.write_str("lines"),
-            Self::Leaves {
-                asid,
-                first_page,
-                last_page,
-            } => {
-                match asid {
-                    Some(asid) => write!(f, "asid {asid}")?,
-                    None => f.write_str("any asid")?,
-                }
-                write!(f, " pages {first_page:#x}..={last_page:#x}")
-            }
-        }
-    }
-}
 
 /// The units of an MMU that work on their own after a register write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -66,6 +66,8 @@
 //! byte of at most one page, so a confirmed invalidation means that nothing translated before is still
 //! moving.
 
+mod access;
+mod bar;
 mod bus;
 mod cache;
 mod config;
@@ -77,14 +79,16 @@ mod format;
 mod inject;
 mod mmu;
 mod registers;
+mod scope;
 mod walker;
 
-use core::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use mmu_core::{BusAddr, DeviceAddr};
 
+pub use access::{InitiatorMode, MAX_ASID};
+pub use bar::OutsideBar;
 pub use bus::{BusError, HostBus};
 pub use config::{AsicConfig, AsicKind, CacheSize, DramContent, HbmStacks, PostedWrites, RangeEnd};
 pub use counters::AsicCounters;
@@ -92,63 +96,20 @@ pub use dma::{DmaEngine, Endpoint, TranslatedTransfer};
 pub use dram::UNDEFINED_WORD;
 pub use fault::{AccessError, AccessKind, Fault, FaultReason, InitiatorId, MmuInstance, Stopped};
 pub use inject::{Completion, Operation};
-pub use mmu::InvalidationScope;
+pub use scope::InvalidationScope;
 pub use walker::{Explanation, HopStep};
 
 use crate::log::{Event, EventLog};
+use access::Initiator;
 use counters::Counters;
 use dram::{Bar, Dram};
-use format::{SCRAMBLED_END, SCRAMBLED_START, Scrambling};
+use format::{SCRAMBLED_START, Scrambling};
 use inject::Plan;
 use mmu::{Mmu, Unit};
-use walker::Translated;
 
 /// Where host memory begins for Goya and Gaudi (facts DM-2), and how much of it they reach.
 const V1_HOST_OFFSET: u64 = 0x80_0000_0000;
 const V1_HOST_WINDOW: u64 = 0x1_0000_0000_0000;
-
-/// The largest ASID the hardware's ten-bit fields hold.
-pub const MAX_ASID: u16 = 0x3FF;
-
-/// Whose address space an initiator's accesses are made in (facts AS-4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InitiatorMode {
-    /// Translated in the address space of this user ASID, 1 to [`MAX_ASID`].
-    User(u16),
-    /// Translated in the privileged address space, ASID 0.
-    Privileged,
-    /// Not translated: addresses are physical.
-    Bypass,
-}
-
-impl fmt::Display for InitiatorMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::User(asid) => write!(f, "user asid {asid}"),
-            Self::Privileged => f.write_str("privileged"),
-            Self::Bypass => f.write_str("bypass"),
-        }
-    }
-}
-
-/// An access through the BAR that does not fit in the window or in DRAM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OutsideBar {
-    /// The offset in the window.
-    pub offset: u64,
-}
-
-impl fmt::Display for OutsideBar {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "offset {:#x} is outside the bar window or misaligned",
-            self.offset
-        )
-    }
-}
-
-impl core::error::Error for OutsideBar {}
 
 /// A place behind the MMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,13 +118,6 @@ pub(crate) enum Target {
     Dram(u64),
     /// Host memory.
     Host(BusAddr),
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Initiator {
-    name: &'static str,
-    mode: InitiatorMode,
-    hmmu: u8,
 }
 
 /// A software ASIC. See the [module documentation](self).
@@ -362,331 +316,6 @@ impl Asic {
         Some((mmu, register))
     }
 
-    // --- initiators ---
-
-    /// Adds an initiator; on Gaudi2 its device-memory accesses go through the first enabled HMMU.
-    #[must_use]
-    pub fn add_initiator(&self, name: &'static str, mode: InitiatorMode) -> InitiatorId {
-        let first = self.config.hmmu_enabled.trailing_zeros().min(15) as u8;
-        self.add_initiator_at(name, mode, first)
-    }
-
-    /// Adds an initiator whose device-memory accesses go through HMMU `hmmu`.
-    ///
-    /// # Panics
-    ///
-    /// On a `hmmu` above 15, or a user mode that names ASID 0 or one above [`MAX_ASID`].
-    #[must_use]
-    pub fn add_initiator_at(
-        &self,
-        name: &'static str,
-        mode: InitiatorMode,
-        hmmu: u8,
-    ) -> InitiatorId {
-        assert!(usize::from(hmmu) < registers::HMMUS, "no HMMU {hmmu}");
-        check_mode(mode);
-        let mut initiators = self
-            .initiators
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        initiators.push(Initiator { name, mode, hmmu });
-        InitiatorId(initiators.len() as u32 - 1)
-    }
-
-    /// Sets whose address space an initiator uses from its next access on: what a driver does through
-    /// the engine's property registers (facts AS-1, whose offsets are not modelled). Vanishes while the
-    /// device is lost.
-    ///
-    /// # Panics
-    ///
-    /// On a user mode that names ASID 0 or one above [`MAX_ASID`], or an initiator of another device.
-    pub fn set_initiator_mode(&self, initiator: InitiatorId, mode: InitiatorMode) {
-        check_mode(mode);
-        if self.is_lost() {
-            return;
-        }
-        let mut initiators = self
-            .initiators
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        initiators[initiator.0 as usize].mode = mode;
-    }
-
-    /// The mode of an initiator.
-    ///
-    /// # Panics
-    ///
-    /// On an initiator of another device.
-    #[must_use]
-    pub fn initiator_mode(&self, initiator: InitiatorId) -> InitiatorMode {
-        self.initiator(initiator).mode
-    }
-
-    /// The name of an initiator.
-    ///
-    /// # Panics
-    ///
-    /// On an initiator of another device.
-    #[must_use]
-    pub fn initiator_name(&self, initiator: InitiatorId) -> &'static str {
-        self.initiator(initiator).name
-    }
-
-    fn initiator(&self, initiator: InitiatorId) -> Initiator {
-        self.initiators
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)[initiator.0 as usize]
-    }
-
-    // --- accesses of the device ---
-
-    /// An initiator reads memory at a device address, across pages if need be.
-    ///
-    /// # Errors
-    ///
-    /// The first fault, or the loss of the device, with the bytes read before.
-    pub fn read(
-        &self,
-        initiator: InitiatorId,
-        address: DeviceAddr,
-        buffer: &mut [u8],
-    ) -> Result<(), AccessError> {
-        let len = buffer.len() as u64;
-        self.each_piece(
-            initiator,
-            address,
-            AccessKind::Read,
-            len,
-            |target, at, count| self.read_target(target, &mut buffer[at..at + count]),
-        )
-    }
-
-    /// An initiator writes memory at a device address, across pages if need be.
-    ///
-    /// # Errors
-    ///
-    /// The first fault, or the loss of the device, with the bytes written before.
-    pub fn write(
-        &self,
-        initiator: InitiatorId,
-        address: DeviceAddr,
-        bytes: &[u8],
-    ) -> Result<(), AccessError> {
-        let len = bytes.len() as u64;
-        self.each_piece(
-            initiator,
-            address,
-            AccessKind::Write,
-            len,
-            |target, at, count| self.write_target(target, &bytes[at..at + count]),
-        )
-    }
-
-    /// An initiator loads an aligned 32-bit number, acquiring: bytes it reads afterwards are at least
-    /// as new.
-    ///
-    /// # Errors
-    ///
-    /// The fault, or the loss of the device.
-    pub fn load_u32(
-        &self,
-        initiator: InitiatorId,
-        address: DeviceAddr,
-    ) -> Result<u32, AccessError> {
-        let mut value = 0;
-        self.atomic(initiator, address, AccessKind::Read, |target| {
-            value = match target {
-                Target::Dram(offset) => self.dram.load_u32(offset),
-                Target::Host(bus) => self.host.load_u32(bus).map_err(|e| e.address)?,
-            };
-            Ok(())
-        })?;
-        Ok(value)
-    }
-
-    /// An initiator stores an aligned 32-bit number, releasing: whoever loads it sees everything this
-    /// thread wrote before.
-    ///
-    /// # Errors
-    ///
-    /// The fault, or the loss of the device.
-    pub fn store_u32(
-        &self,
-        initiator: InitiatorId,
-        address: DeviceAddr,
-        value: u32,
-    ) -> Result<(), AccessError> {
-        self.atomic(
-            initiator,
-            address,
-            AccessKind::Write,
-            |target| match target {
-                Target::Dram(offset) => {
-                    self.dram.store_u32(offset, value);
-                    Ok(())
-                }
-                Target::Host(bus) => self.host.store_u32(bus, value).map_err(|e| e.address),
-            },
-        )
-    }
-
-    fn atomic(
-        &self,
-        initiator: InitiatorId,
-        address: DeviceAddr,
-        access: AccessKind,
-        use_target: impl FnOnce(Target) -> Result<(), BusAddr>,
-    ) -> Result<(), AccessError> {
-        let stop = |stopped| AccessError {
-            bytes_done: 0,
-            stopped,
-        };
-        let settings = self.initiator(initiator);
-        if !address.is_multiple_of(4) {
-            let mmu = self.mmu_for(address, settings.hmmu);
-            let asid = asid_of(settings.mode);
-            let reason = FaultReason::Misaligned;
-            return Err(stop(
-                self.refuse(mmu, initiator, asid, address, access, reason),
-            ));
-        }
-        self.with_target(initiator, address, access, &mut 4, |_, target, _| {
-            use_target(target)
-        })
-        .map_err(stop)
-    }
-
-    fn each_piece(
-        &self,
-        initiator: InitiatorId,
-        address: DeviceAddr,
-        access: AccessKind,
-        len: u64,
-        mut move_bytes: impl FnMut(Target, usize, usize) -> Result<(), BusAddr>,
-    ) -> Result<(), AccessError> {
-        let mut done = 0;
-        while done < len {
-            let mut count = (len - done).min(4096);
-            let at = DeviceAddr::new(address.get().wrapping_add(done));
-            self.with_target(initiator, at, access, &mut count, |_, target, count| {
-                move_bytes(target, done as usize, count)
-            })
-            .map_err(|stopped| AccessError {
-                bytes_done: done,
-                stopped,
-            })?;
-            done += count;
-        }
-        Ok(())
-    }
-
-    /// Translates one address and uses the place it leads to, holding off invalidations meanwhile.
-    /// `count` is cut down to what lies contiguously there.
-    pub(crate) fn with_target(
-        &self,
-        initiator: InitiatorId,
-        address: DeviceAddr,
-        access: AccessKind,
-        count: &mut u64,
-        use_target: impl FnOnce(&Self, Target, usize) -> Result<(), BusAddr>,
-    ) -> Result<(), Stopped> {
-        if self.is_lost() {
-            return Err(Stopped::Lost);
-        }
-        let settings = self.initiator(initiator);
-        let asid = asid_of(settings.mode);
-        let mmu = self.mmu_for(address, settings.hmmu);
-        let _translating = mmu.begin_access();
-        let refuse = |reason| self.refuse(mmu, initiator, asid, address, access, reason);
-        let Translated {
-            physical,
-            contiguous,
-        } = match settings.mode {
-            InitiatorMode::Bypass => self.untranslated(address),
-            InitiatorMode::User(_) | InitiatorMode::Privileged => {
-                self.translate(mmu, asid, address).map_err(refuse)?
-            }
-        };
-        *count = (*count).min(contiguous);
-        let bus = BusAddr::new(physical);
-        let target = self
-            .target(physical, *count)
-            .ok_or_else(|| refuse(FaultReason::Decode { bus }))?;
-        if settings.mode != InitiatorMode::Bypass {
-            self.log.record(Event::DmaTranslate {
-                initiator,
-                asid,
-                address,
-                bus,
-                access,
-            });
-        }
-        use_target(self, target, *count as usize).map_err(|_| refuse(FaultReason::Decode { bus }))
-    }
-
-    /// Uses device memory past the MMU.
-    pub(crate) fn with_device_memory(
-        &self,
-        initiator: InitiatorId,
-        offset: u64,
-        access: AccessKind,
-        count: &mut u64,
-        use_target: impl FnOnce(&Self, Target, usize) -> Result<(), BusAddr>,
-    ) -> Result<(), Stopped> {
-        if self.is_lost() {
-            return Err(Stopped::Lost);
-        }
-        let settings = self.initiator(initiator);
-        let asid = asid_of(settings.mode);
-        let physical = self.dram_base.wrapping_add(offset);
-        let address = DeviceAddr::new(physical);
-        let mmu = self.mmu_for(address, settings.hmmu);
-        let refuse = |reason| self.refuse(mmu, initiator, asid, address, access, reason);
-        let direct = self.config.kind == AsicKind::Gaudi || settings.mode == InitiatorMode::Bypass;
-        if !direct {
-            return Err(refuse(FaultReason::DirectRefused));
-        }
-        *count = (*count).min(4096 - offset % 4096);
-        let bus = BusAddr::new(physical);
-        if !self.dram.holds(offset, *count) {
-            return Err(refuse(FaultReason::Decode { bus }));
-        }
-        use_target(self, Target::Dram(offset), *count as usize)
-            .map_err(|_| refuse(FaultReason::Decode { bus }))
-    }
-
-    pub(crate) fn read_target(&self, target: Target, buffer: &mut [u8]) -> Result<(), BusAddr> {
-        self.counters.bytes_read.add(buffer.len() as u64);
-        match target {
-            Target::Dram(offset) => {
-                self.dram.read(offset, buffer);
-                Ok(())
-            }
-            Target::Host(bus) => self.host.read(bus, buffer).map_err(|e| e.address),
-        }
-    }
-
-    pub(crate) fn write_target(&self, target: Target, bytes: &[u8]) -> Result<(), BusAddr> {
-        self.counters.bytes_written.add(bytes.len() as u64);
-        match target {
-            Target::Dram(offset) => {
-                self.dram.write(offset, bytes);
-                Ok(())
-            }
-            Target::Host(bus) => self.host.write(bus, bytes).map_err(|e| e.address),
-        }
-    }
-
-    /// The MMU that sees an address.
-    pub(crate) fn mmu_for(&self, address: DeviceAddr, hmmu: u8) -> &Mmu {
-        let device_memory = (SCRAMBLED_START..SCRAMBLED_END).contains(&address.get());
-        if self.config.kind == AsicKind::Gaudi2 && device_memory {
-            &self.mmus[1 + usize::from(hmmu)]
-        } else {
-            &self.mmus[0]
-        }
-    }
-
     // --- faults ---
 
     /// Records a refused access everywhere it is recorded.
@@ -751,123 +380,7 @@ impl Asic {
             .unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    // --- the BAR ---
-
-    /// Bytes of the BAR window.
-    #[must_use]
-    pub fn bar_size(&self) -> u64 {
-        self.bar.size()
-    }
-
-    /// The physical address of device DRAM behind the window's first byte.
-    #[must_use]
-    pub fn bar_base(&self) -> BusAddr {
-        BusAddr::new(self.dram_base + self.bar.base())
-    }
-
-    /// Moves the window so that `address`, a physical address of device DRAM, lies in it; the window
-    /// itself starts at a multiple of its size (counted from the start of DRAM). Returns where.
-    ///
-    /// # Errors
-    ///
-    /// [`OutsideBar`] where `address` is not device DRAM; the window stays.
-    pub fn bar_move(&self, address: BusAddr) -> Result<BusAddr, OutsideBar> {
-        let offset = address.get().wrapping_sub(self.dram_base);
-        if !self.dram.holds(offset, 1) {
-            return Err(OutsideBar { offset });
-        }
-        if !self.is_lost() {
-            self.bar.set_base(offset & !(self.bar.size() - 1));
-        }
-        Ok(self.bar_base())
-    }
-
-    /// Writes one word through the BAR. See [`bar_write_words`](Self::bar_write_words).
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub fn bar_write_u64(&self, offset: u64, value: u64) -> Result<(), OutsideBar> {
-        self.bar_write_words(offset, &[value])
-    }
-
-    /// Writes words through the BAR from byte `offset` of the window on, a multiple of eight. The writes
-    /// are posted: no engine and no walk sees them until [`bar_read`](Self::bar_read) (of anything)
-    /// has returned. They vanish while the device is lost.
-    ///
-    /// # Errors
-    ///
-    /// [`OutsideBar`] for a misaligned offset or a range that leaves the window or DRAM; nothing is
-    /// written.
-    pub fn bar_write_words(&self, offset: u64, values: &[u64]) -> Result<(), OutsideBar> {
-        let len = 8 * values.len() as u64;
-        let target = self.bar.target(offset, len, &self.dram);
-        let target = target.filter(|target| target % 8 == 0);
-        let target = target.ok_or(OutsideBar { offset })?;
-        if self.is_lost() {
-            return Ok(());
-        }
-        self.counters.posted_writes.add(values.len() as u64);
-        self.bar.post(target, values, &self.dram);
-        Ok(())
-    }
-
-    /// Reads bytes through the BAR; every write posted before has arrived when it returns. All ones
-    /// while the device is lost.
-    ///
-    /// # Errors
-    ///
-    /// [`OutsideBar`] for a range that leaves the window or DRAM; nothing is flushed.
-    pub fn bar_read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), OutsideBar> {
-        let len = buffer.len() as u64;
-        let target = self.bar.target(offset, len, &self.dram);
-        let target = target.ok_or(OutsideBar { offset })?;
-        if self.is_lost() {
-            buffer.fill(0xFF);
-            return Ok(());
-        }
-        let posted = self.bar.drain(&self.dram);
-        self.log.record(Event::Flush { posted });
-        self.dram.read(target, buffer);
-        Ok(())
-    }
-
-    /// Reads one word through the BAR. See [`bar_read`](Self::bar_read).
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub fn bar_read_u64(&self, offset: u64) -> Result<u64, OutsideBar> {
-        let mut bytes = [0; 8];
-        self.bar_read(offset, &mut bytes)?;
-        Ok(u64::from_le_bytes(bytes))
-    }
-
     // --- from outside the model ---
-
-    /// Reads device DRAM as it is now, by physical address, without flushing or counting; `false`
-    /// where the range is not device DRAM.
-    #[must_use]
-    pub fn peek(&self, address: BusAddr, buffer: &mut [u8]) -> bool {
-        let offset = address.get().wrapping_sub(self.dram_base);
-        let inside = self.dram.holds(offset, buffer.len() as u64);
-        if inside {
-            self.dram.read(offset, buffer);
-        }
-        inside
-    }
-
-    /// Writes device DRAM at once, by physical address: what firmware left there, or a test's damage.
-    /// `false` where the range is not device DRAM.
-    #[must_use]
-    pub fn poke(&self, address: BusAddr, bytes: &[u8]) -> bool {
-        let offset = address.get().wrapping_sub(self.dram_base);
-        let inside = self.dram.holds(offset, bytes.len() as u64);
-        if inside {
-            self.dram.write(offset, bytes);
-        }
-        inside
-    }
 
     /// Lets the `nth` next `operation` (1: the very next one), and the `times - 1` after it, end as
     /// `completion` says.
@@ -929,19 +442,5 @@ impl Asic {
     #[must_use]
     pub fn counters(&self) -> AsicCounters {
         self.counters.snapshot(&self.log)
-    }
-}
-
-/// The ASID an access of this mode carries.
-fn asid_of(mode: InitiatorMode) -> u16 {
-    match mode {
-        InitiatorMode::User(asid) => asid,
-        InitiatorMode::Privileged | InitiatorMode::Bypass => 0,
-    }
-}
-
-fn check_mode(mode: InitiatorMode) {
-    if let InitiatorMode::User(asid) = mode {
-        assert!((1..=MAX_ASID).contains(&asid), "no user has asid {asid}");
     }
 }

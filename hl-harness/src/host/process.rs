@@ -1,56 +1,14 @@
 //! User processes: address spaces, memory, pinning.
 
-use core::fmt;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{
-    FRAME_SIZE, Frame, FrameOwner, Host, KernelBlock, OutOfFrames, Permission, PinError, PinReason,
-    ProcessId, View,
+    FRAME_SIZE, Frame, FrameOwner, Host, KernelBlock, MapError, OutOfFrames, Permission, PinError,
+    PinReason, ProcessId, UserAddress, UserFault, View,
 };
 use crate::words;
-
-/// An address of a modelled process. It is no pointer of this program, and no address type of the
-/// libraries under test: what they are handed is converted at the edge.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct UserAddress(u64);
-
-impl UserAddress {
-    /// The address with this number.
-    #[must_use]
-    pub const fn new(address: u64) -> Self {
-        Self(address)
-    }
-
-    /// The address as a bare number.
-    #[must_use]
-    pub const fn get(self) -> u64 {
-        self.0
-    }
-
-    /// The address `bytes` further on, wrapping at the top.
-    #[must_use]
-    pub const fn offset(self, bytes: u64) -> Self {
-        Self(self.0.wrapping_add(bytes))
-    }
-
-    const fn is_multiple_of(self, bytes: u64) -> bool {
-        self.0.is_multiple_of(bytes)
-    }
-}
-
-impl fmt::Display for UserAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#018x}", self.0)
-    }
-}
-
-impl fmt::Debug for UserAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "UserAddress({:#x})", self.0)
-    }
-}
 
 const PAGE: u64 = FRAME_SIZE as u64;
 
@@ -64,72 +22,6 @@ pub enum PinAccess {
     Read,
     /// It may write.
     Write,
-}
-
-/// Why an access by user address failed: what would be a signal to a real process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum UserFault {
-    /// Nothing is mapped there.
-    Hole {
-        /// The first such address.
-        address: UserAddress,
-    },
-    /// The page may not be written.
-    ReadOnly {
-        /// The first such address.
-        address: UserAddress,
-    },
-    /// A number is misaligned.
-    Misaligned {
-        /// Its address.
-        address: UserAddress,
-    },
-}
-
-impl fmt::Display for UserFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Hole { address } => write!(f, "nothing is mapped at {address}"),
-            Self::ReadOnly { address } => write!(f, "{address} is read-only"),
-            Self::Misaligned { address } => write!(f, "{address} is misaligned"),
-        }
-    }
-}
-
-impl core::error::Error for UserFault {}
-
-/// Why memory could not be mapped into a process; nothing was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum MapError {
-    /// No page is left.
-    OutOfFrames,
-    /// The address is not a multiple of 4 KiB, or the range is empty or wraps.
-    BadRange,
-    /// Something is mapped there.
-    Occupied {
-        /// The first such page.
-        address: UserAddress,
-    },
-}
-
-impl fmt::Display for MapError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OutOfFrames => OutOfFrames.fmt(f),
-            Self::BadRange => f.write_str("not a non-empty range of whole pages"),
-            Self::Occupied { address } => write!(f, "{address} is mapped already"),
-        }
-    }
-}
-
-impl core::error::Error for MapError {}
-
-impl From<OutOfFrames> for MapError {
-    fn from(_: OutOfFrames) -> Self {
-        Self::OutOfFrames
-    }
 }
 
 #[derive(Clone, Copy, Debug)]
