@@ -21,6 +21,19 @@ pub(crate) fn read(words: &[AtomicU64], offset: usize, buffer: &mut [u8]) {
     let mut rest = buffer;
     while !rest.is_empty() {
         let within = at % WORD;
+        if within == 0 && rest.len() >= WORD {
+            let rest_words = rest.len() / WORD;
+            let (whole, tail) = rest.as_chunks_mut::<WORD>();
+            for (bytes, word) in whole
+                .iter_mut()
+                .zip(&words[at / WORD..at / WORD + rest_words])
+            {
+                *bytes = word.load(Ordering::Relaxed).to_le_bytes();
+            }
+            at += whole.len() * WORD;
+            rest = tail;
+            continue;
+        }
         let count = rest.len().min(WORD - within);
         let bytes = words[at / WORD].load(Ordering::Relaxed).to_le_bytes();
         let (part, tail) = rest.split_at_mut(count);
@@ -36,19 +49,24 @@ pub(crate) fn write(words: &[AtomicU64], offset: usize, bytes: &[u8]) {
     let mut rest = bytes;
     while !rest.is_empty() {
         let within = at % WORD;
+        if within == 0 && rest.len() >= WORD {
+            let rest_words = rest.len() / WORD;
+            let (whole, tail) = rest.as_chunks::<WORD>();
+            for (bytes, word) in whole.iter().zip(&words[at / WORD..at / WORD + rest_words]) {
+                word.store(u64::from_le_bytes(*bytes), Ordering::Relaxed);
+            }
+            at += whole.len() * WORD;
+            rest = tail;
+            continue;
+        }
         let count = rest.len().min(WORD - within);
         let (part, tail) = rest.split_at(count);
-        let word = &words[at / WORD];
-        if let Ok(whole) = <[u8; WORD]>::try_from(part) {
-            word.store(u64::from_le_bytes(whole), Ordering::Relaxed);
-        } else {
-            let merge = |old: u64| {
-                let mut new = old.to_le_bytes();
-                new[within..within + count].copy_from_slice(part);
-                u64::from_le_bytes(new)
-            };
-            replace(word, Ordering::Relaxed, merge);
-        }
+        let merge = |old: u64| {
+            let mut new = old.to_le_bytes();
+            new[within..within + count].copy_from_slice(part);
+            u64::from_le_bytes(new)
+        };
+        replace(&words[at / WORD], Ordering::Relaxed, merge);
         rest = tail;
         at += count;
     }

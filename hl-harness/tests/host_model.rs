@@ -93,6 +93,20 @@ fn reclaim_moves_every_unpinned_user_page_with_its_content_and_no_other() {
 }
 
 #[test]
+fn reclaim_leaves_a_page_that_a_view_shows() {
+    let host = host(16);
+    let process = host.spawn();
+    let start = process.map(1, Permission::ReadWrite).unwrap();
+    let view = process.view(start, 1).unwrap();
+    assert_eq!(host.reclaim(), 0);
+    view.store_u32(0, 5).unwrap();
+    assert_eq!(process.load_u32(start), Ok(5));
+    drop(view);
+    assert_eq!(host.reclaim(), 1);
+    assert_eq!(process.load_u32(start), Ok(5));
+}
+
+#[test]
 fn a_pinned_page_outlives_unmapping_replacement_and_exit() {
     let host = host(64);
     let before = host.counters();

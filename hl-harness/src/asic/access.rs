@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 
 use mmu_core::{BusAddr, DeviceAddr};
 
+use super::dma::Endpoint;
 use super::fault::{AccessError, AccessKind, FaultReason, InitiatorId, Stopped};
 use super::format::{SCRAMBLED_END, SCRAMBLED_START};
 use super::mmu::Mmu;
@@ -219,13 +220,10 @@ impl Asic {
             bytes_done: 0,
             stopped,
         };
-        let settings = self.initiator(initiator);
         if !address.is_multiple_of(4) {
-            let mmu = self.mmu_for(address, settings.hmmu);
-            let asid = asid_of(settings.mode);
             let reason = FaultReason::Misaligned;
             return Err(stop(
-                self.refuse(mmu, initiator, asid, address, access, reason),
+                self.refuse_initiator(initiator, address, access, reason),
             ));
         }
         self.with_target(initiator, address, access, &mut 4, |_, target, _| {
@@ -333,26 +331,44 @@ impl Asic {
             .map_err(|_| refuse(FaultReason::Decode { bus }))
     }
 
-    pub(crate) fn read_target(&self, target: Target, buffer: &mut [u8]) -> Result<(), BusAddr> {
-        self.counters.bytes_read.add(buffer.len() as u64);
-        match target {
-            Target::Dram(offset) => {
-                self.dram.read(offset, buffer);
-                Ok(())
-            }
-            Target::Host(bus) => self.host.read(bus, buffer).map_err(|e| e.address),
+    /// Refuses an access with the address space and MMU the initiator has now.
+    pub(crate) fn refuse_initiator(
+        &self,
+        initiator: InitiatorId,
+        address: DeviceAddr,
+        access: AccessKind,
+        reason: FaultReason,
+    ) -> Stopped {
+        let settings = self.initiator(initiator);
+        let mmu = self.mmu_for(address, settings.hmmu);
+        let asid = asid_of(settings.mode);
+        self.refuse(mmu, initiator, asid, address, access, reason)
+    }
+
+    /// The address that stands for one end of a DMA in a fault.
+    pub(crate) fn sent_address(&self, end: Endpoint) -> DeviceAddr {
+        match end {
+            Endpoint::Virtual(address) => address,
+            Endpoint::DeviceMemory(offset) => DeviceAddr::new(self.dram_base.wrapping_add(offset)),
         }
     }
 
-    pub(crate) fn write_target(&self, target: Target, bytes: &[u8]) -> Result<(), BusAddr> {
-        self.counters.bytes_written.add(bytes.len() as u64);
+    pub(crate) fn read_target(&self, target: Target, buffer: &mut [u8]) -> Result<(), BusAddr> {
         match target {
-            Target::Dram(offset) => {
-                self.dram.write(offset, bytes);
-                Ok(())
-            }
-            Target::Host(bus) => self.host.write(bus, bytes).map_err(|e| e.address),
+            Target::Dram(offset) => self.dram.read(offset, buffer),
+            Target::Host(bus) => self.host.read(bus, buffer).map_err(|e| e.address)?,
         }
+        self.counters.bytes_read.add(buffer.len() as u64);
+        Ok(())
+    }
+
+    pub(crate) fn write_target(&self, target: Target, bytes: &[u8]) -> Result<(), BusAddr> {
+        match target {
+            Target::Dram(offset) => self.dram.write(offset, bytes),
+            Target::Host(bus) => self.host.write(bus, bytes).map_err(|e| e.address)?,
+        }
+        self.counters.bytes_written.add(bytes.len() as u64);
+        Ok(())
     }
 
     /// The MMU that sees an address.

@@ -44,8 +44,8 @@ pub struct DmaEngine {
 const PIECE: u64 = 4096;
 
 impl DmaEngine {
-    /// A new initiator called `name` in `mode`, as an engine. Its device-memory accesses go through
-    /// HMMU 0 on Gaudi2.
+    /// A new initiator called `name` in `mode`, as an engine. On Gaudi2 its device-memory accesses go
+    /// through the first enabled HMMU.
     #[must_use]
     pub fn new(asic: &Arc<Asic>, name: &'static str, mode: InitiatorMode) -> Self {
         Self::with_initiator(asic, asic.add_initiator(name, mode))
@@ -186,6 +186,8 @@ impl DmaEngine {
         }
         Ok(TranslatedTransfer {
             engine: self.clone(),
+            from,
+            to,
             pieces,
             len,
         })
@@ -225,6 +227,8 @@ impl DmaEngine {
 #[must_use = "a begun transfer moves nothing until it is finished"]
 pub struct TranslatedTransfer {
     engine: DmaEngine,
+    from: Endpoint,
+    to: Endpoint,
     pieces: Vec<(Target, Target, u64)>,
     len: u64,
 }
@@ -248,25 +252,15 @@ impl TranslatedTransfer {
                 return Err(stop(Stopped::Lost));
             }
             let piece = &mut buffer[..count as usize];
-            let refuse = |access, bus| {
-                let address = DeviceAddr::new(bus);
-                let initiator = self.engine.initiator;
-                let reason = FaultReason::Decode {
-                    bus: BusAddr::new(bus),
-                };
-                stop(asic.refuse(
-                    asic.mmu_for(address, 0),
-                    initiator,
-                    0,
-                    address,
-                    access,
-                    reason,
-                ))
+            let refuse = |end: Endpoint, access, bus| {
+                let address = asic.sent_address(end.skip(bytes_done));
+                let reason = FaultReason::Decode { bus };
+                stop(asic.refuse_initiator(self.engine.initiator, address, access, reason))
             };
             asic.read_target(from, piece)
-                .map_err(|bus| refuse(AccessKind::Read, bus.get()))?;
+                .map_err(|bus| refuse(self.from, AccessKind::Read, bus))?;
             asic.write_target(to, piece)
-                .map_err(|bus| refuse(AccessKind::Write, bus.get()))?;
+                .map_err(|bus| refuse(self.to, AccessKind::Write, bus))?;
             bytes_done += count;
         }
         self.engine.complete(self.len);

@@ -207,11 +207,7 @@ impl Bar {
         count
     }
 
-    /// Loses every posted write.
-    pub(crate) fn lose(&self) {
-        self.state().posted.clear();
-    }
-
+    /// As after power-on; what was posted and not flushed is lost.
     pub(crate) fn power_on(&self) {
         *self.state() = BarState::default();
     }

@@ -399,11 +399,10 @@ impl Asic {
             .clear();
     }
 
-    /// The device falls off the bus: registers and BAR read all ones, writes vanish (posted ones too),
-    /// its engines stop.
+    /// The device falls off the bus: registers and BAR read all ones, writes vanish, its
+    /// engines stop. What was posted and not flushed never arrives.
     pub fn lose(&self) {
         self.lost.store(true, Ordering::Release);
-        self.bar.lose();
         self.log.record(Event::DeviceLost {});
     }
 

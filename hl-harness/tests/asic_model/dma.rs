@@ -109,6 +109,25 @@ fn a_transfer_finished_after_its_page_was_freed_is_seen_as_a_write_to_free_memor
 }
 
 #[test]
+fn a_transfer_whose_place_never_existed_faults_when_it_is_finished() {
+    let rig = Rig::new(Kind::Pmmu);
+    let (_page, leaf) = rig.page(1);
+    rig.path(1, &PATH, leaf);
+    let nowhere = 0x1000;
+    rig.put(rig.table(1, 5), 1, nowhere | 0x801);
+    let engine = DmaEngine::with_initiator(&rig.asic, rig.user);
+    let transfer = engine.begin(at(0), at(0x1000), 8).unwrap();
+    assert_eq!(transfer.len(), 8);
+    let fault = transfer.finish().unwrap_err().fault().unwrap();
+    assert_eq!(
+        (fault.asid, fault.address),
+        (1, DeviceAddr::new(BASE + 0x1000))
+    );
+    let bus = BusAddr::new(nowhere);
+    assert_eq!(fault.reason, FaultReason::Decode { bus });
+}
+
+#[test]
 fn device_memory_past_the_mmu_is_for_gaudi_and_for_bypass() {
     let goya = Rig::new(Kind::Goya);
     let place = Endpoint::DeviceMemory(0x2000_0000);

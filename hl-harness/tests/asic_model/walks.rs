@@ -121,6 +121,35 @@ fn a_read_across_a_scrambling_chunk_goes_on_in_the_next_chunk() {
 }
 
 #[test]
+fn a_dram_page_ends_at_its_raw_size_though_its_leaf_spans_more() {
+    let rig = Rig::new(Kind::Hmmu(HbmStacks::Six));
+    rig.path(1, &[8, 1, 0, 0x80], 0x1001_0000_4000_0801);
+    let end = 0x1001_0018_3000_0000;
+    let mut bytes = [0; 16];
+    let error = rig
+        .asic
+        .read(rig.user, DeviceAddr::new(end - 8), &mut bytes)
+        .unwrap_err();
+    assert_eq!(error.bytes_done, 8);
+    let fault = error.fault().unwrap();
+    assert_eq!(fault.address, DeviceAddr::new(end));
+    assert_eq!(fault.reason, FaultReason::NotPresent { hop: 3 });
+}
+
+#[test]
+fn what_one_address_space_cached_is_no_translation_of_another() {
+    let rig = Rig::new(Kind::Goya);
+    let (_user_page, user_leaf) = rig.page(1);
+    let (_kernel_page, kernel_leaf) = rig.page(2);
+    rig.path(1, &[1, 0, 0, 0, 0], user_leaf);
+    rig.path(0, &[1, 0, 0, 0, 0], kernel_leaf);
+    for _ in 0..2 {
+        assert_eq!(rig.read_byte(rig.privileged, 0x1000000000000), Ok(2));
+        assert_eq!(rig.read_byte(rig.user, 0x1000000000000), Ok(1));
+    }
+}
+
+#[test]
 fn a_fault_names_asid_address_kind_mmu_and_hop() {
     let rig = Rig::new(Kind::Goya);
     let (_page, leaf) = rig.page(1);
