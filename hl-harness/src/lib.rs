@@ -1,1 +1,6 @@
 //! A software accelerator, a host model and the programs that prove `mmu-core` and `hl-mem` on them.
+
+pub mod asic;
+pub mod host;
+pub mod log;
+mod words;

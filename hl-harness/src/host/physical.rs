@@ -1,0 +1,220 @@
+//! The life of a physical page: handed out, referred to, pinned, moved, freed, poisoned.
+
+use std::sync::Weak;
+use std::sync::atomic::Ordering;
+
+use super::frames::{self, FrameTable};
+use super::{
+    FRAME_SIZE, FREE, Frame, FrameOwner, Host, NotPinned, OutOfFrames, POISON_WORD, PinReason,
+    STEADY, UNPINNED,
+};
+use crate::log::Event;
+use crate::words;
+
+impl Host {
+    /// Takes a pin off a page; the last one lets it move, or frees it if nobody else refers to it.
+    ///
+    /// # Errors
+    ///
+    /// [`NotPinned`]: somebody unpinned once too often.
+    pub fn unpin(&self, frame: Frame, dirty: bool) -> Result<(), NotPinned> {
+        let mut table = self.frames();
+        let state = table.state_mut(frame);
+        let Some(pins) = state.pins.checked_sub(1) else {
+            return Err(NotPinned { frame });
+        };
+        state.pins = pins;
+        state.dirty |= dirty;
+        self.log.record(Event::Unpin { frame, pins, dirty });
+        self.settle(&mut table, frame);
+        Ok(())
+    }
+
+    /// The pins on a page.
+    #[must_use]
+    pub fn pins(&self, frame: Frame) -> u32 {
+        self.frames().state(frame).pins
+    }
+
+    /// Who has a page.
+    #[must_use]
+    pub fn owner(&self, frame: Frame) -> FrameOwner {
+        self.frames().state(frame).owner
+    }
+
+    pub(crate) fn pin_frame(&self, frame: Frame) -> Result<(), PinReason> {
+        if self.fail_pin.hit() {
+            return Err(PinReason::Injected);
+        }
+        let mut table = self.frames();
+        let state = table.state_mut(frame);
+        state.pins += 1;
+        let pins = state.pins;
+        self.log.record(Event::Pin { frame, pins });
+        self.statistics.pins_taken.fetch_add(1, Ordering::Relaxed);
+        self.settle(&mut table, frame);
+        Ok(())
+    }
+
+    /// Moves every page of every process that is not pinned and that only the process refers to; the old
+    /// pages are freed and poisoned at once. Returns how many moved. What a busy machine may do to any
+    /// such page at any time.
+    pub fn reclaim(&self) -> usize {
+        let processes: Vec<_> = self.processes().iter().filter_map(Weak::upgrade).collect();
+        let mut moved = 0;
+        for process in &processes {
+            for page in process.space().pages.values_mut() {
+                if let Some(to) = self.move_frame(page.frame) {
+                    page.frame = to;
+                    moved += 1;
+                }
+            }
+        }
+        moved
+    }
+
+    /// Moves one page if it may move and there is room.
+    fn move_frame(&self, from: Frame) -> Option<Frame> {
+        let mut table = self.frames();
+        let FrameOwner::User(_) = table.state(from).owner else {
+            return None;
+        };
+        if table.state(from).pins > 0 || table.state(from).references != 1 {
+            return None;
+        }
+        let to = table.take()?;
+        let state = *table.state(from);
+        self.check_poison(&table, to);
+        *table.state_mut(to) = frames::FrameState {
+            used: true,
+            ..state
+        };
+        let mut content = [0; FRAME_SIZE];
+        words::read(self.words(), from.0 as usize * FRAME_SIZE, &mut content);
+        words::write(self.words(), to.0 as usize * FRAME_SIZE, &content);
+        self.log.record(Event::PageMove { from, to });
+        self.statistics.moved.fetch_add(1, Ordering::Relaxed);
+        self.settle(&mut table, to);
+        table.state_mut(from).references = 0;
+        self.settle(&mut table, from);
+        Some(to)
+    }
+
+    /// Allocates zeroed pages one by one, all or none.
+    pub(crate) fn allocate_all(
+        &self,
+        pages: usize,
+        owner: FrameOwner,
+    ) -> Result<Vec<Frame>, OutOfFrames> {
+        let mut frames = Vec::new();
+        for _ in 0..pages {
+            let taken = if self.fail_allocation.hit() {
+                None
+            } else {
+                let mut table = self.frames();
+                let taken = table.take();
+                taken.inspect(|frame| self.hand_out(&mut table, *frame, owner))
+            };
+            match taken {
+                Some(frame) => frames.push(frame),
+                None => {
+                    self.release_all(&frames);
+                    return Err(OutOfFrames);
+                }
+            }
+        }
+        if frames.is_empty() {
+            return Err(OutOfFrames);
+        }
+        Ok(frames)
+    }
+
+    /// Allocates zeroed contiguous pages.
+    pub(crate) fn allocate_run(
+        &self,
+        pages: usize,
+        align: usize,
+        owner: FrameOwner,
+    ) -> Result<Vec<Frame>, OutOfFrames> {
+        let count = u32::try_from(pages).map_err(|_| OutOfFrames)?;
+        let align = u32::try_from(align).map_err(|_| OutOfFrames)?;
+        if align == 0 || self.fail_allocation.hit() {
+            return Err(OutOfFrames);
+        }
+        let mut table = self.frames();
+        let first = table.take_run(count, align).ok_or(OutOfFrames)?;
+        let frames: Vec<Frame> = (first.0..first.0 + count).map(Frame).collect();
+        for frame in &frames {
+            self.hand_out(&mut table, *frame, owner);
+        }
+        Ok(frames)
+    }
+
+    fn hand_out(&self, table: &mut FrameTable, frame: Frame, owner: FrameOwner) {
+        self.check_poison(table, frame);
+        *table.state_mut(frame) = frames::FrameState {
+            owner,
+            references: 1,
+            pins: 0,
+            dirty: false,
+            used: true,
+        };
+        let start = frame.0 as usize * FRAME_SIZE;
+        words::fill(self.words(), start, FRAME_SIZE, 0);
+        self.statistics.allocations.fetch_add(1, Ordering::Relaxed);
+        self.log.record(Event::PageAllocate { frame, owner });
+        self.settle(table, frame);
+    }
+
+    fn check_poison(&self, table: &FrameTable, frame: Frame) {
+        if table.state(frame).used && !self.is_poisoned(frame) {
+            self.statistics
+                .poison_damaged
+                .fetch_add(1, Ordering::Relaxed);
+            self.log.record(Event::PoisonDamaged { frame });
+        }
+    }
+
+    pub(crate) fn is_poisoned(&self, frame: Frame) -> bool {
+        let start = frame.0 as usize * FRAME_SIZE / words::WORD;
+        let page = &self.words()[start..start + FRAME_SIZE / words::WORD];
+        page.iter()
+            .all(|word| word.load(Ordering::Relaxed) == POISON_WORD)
+    }
+
+    pub(crate) fn reference_all(&self, frames: &[Frame]) {
+        let mut table = self.frames();
+        for frame in frames {
+            table.state_mut(*frame).references += 1;
+        }
+    }
+
+    pub(crate) fn release_all(&self, frames: &[Frame]) {
+        let mut table = self.frames();
+        for frame in frames {
+            table.state_mut(*frame).references -= 1;
+            self.settle(&mut table, *frame);
+        }
+    }
+
+    /// Brings a page's state in line with its counts: frees and poisons it when the last one is gone,
+    /// and tells device accesses what it is.
+    fn settle(&self, table: &mut FrameTable, frame: Frame) {
+        let state = table.state_mut(frame);
+        let unused = state.references == 0 && state.pins == 0;
+        let access = match state.owner {
+            _ if unused => FREE,
+            FrameOwner::User(_) if state.pins == 0 => UNPINNED,
+            _ => STEADY,
+        };
+        self.device_access[frame.0 as usize].store(access, Ordering::Release);
+        if unused && state.owner != FrameOwner::Free {
+            let owner = core::mem::replace(&mut state.owner, FrameOwner::Free);
+            state.dirty = false;
+            let start = frame.0 as usize * FRAME_SIZE;
+            words::fill(self.words(), start, FRAME_SIZE, POISON_WORD);
+            self.log.record(Event::PageFree { frame, owner });
+            table.put(frame);
+        }
+    }
+}
