@@ -1,0 +1,111 @@
+//! Engines that write into blocks, each a thread, and how they are stopped.
+
+use core::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use hl_mem::port::Engines;
+use mmu_core::{AddrRange, DeviceAddr};
+
+/// How long an engine may take to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An engine did not stop in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineStuck;
+
+impl fmt::Display for EngineStuck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the engine is still running")
+    }
+}
+
+impl core::error::Error for EngineStuck {}
+
+#[derive(Debug)]
+struct Engine {
+    block: AddrRange<DeviceAddr>,
+    stop: Arc<AtomicBool>,
+    number: u64,
+}
+
+#[derive(Debug, Default)]
+struct Register {
+    running: Vec<Engine>,
+    started: u64,
+}
+
+/// The engines that are running.
+#[derive(Clone, Debug, Default)]
+pub struct HarnessEngines(Arc<(Mutex<Register>, Condvar)>);
+
+/// One running engine. Dropping it says that the engine has stopped and none of its accesses is
+/// under way any more; each access of the model ends before it returns.
+#[derive(Debug)]
+#[must_use = "an engine counts as running for as long as this lives"]
+pub struct Running {
+    engines: HarnessEngines,
+    stop: Arc<AtomicBool>,
+    number: u64,
+}
+
+impl HarnessEngines {
+    /// Notes that an engine now works on `block`.
+    pub fn start(&self, block: AddrRange<DeviceAddr>) -> Running {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut register = self.register();
+        register.started += 1;
+        let number = register.started;
+        register.running.push(Engine { block, stop: Arc::clone(&stop), number });
+        Running { engines: self.clone(), stop, number }
+    }
+
+    fn register(&self) -> std::sync::MutexGuard<'_, Register> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Running {
+    /// Whether the engine is asked to stop.
+    #[must_use]
+    pub fn must_stop(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let number = self.number;
+        self.engines.register().running.retain(|engine| engine.number != number);
+        self.engines.0.1.notify_all();
+    }
+}
+
+// SAFETY: an engine is in the register from before its first access until after its last one, and
+// `stop` returns `Ok` only when none is there that works on the block.
+unsafe impl Engines for HarnessEngines {
+    type Error = EngineStuck;
+
+    fn stop(&self, block: AddrRange<DeviceAddr>) -> Result<(), EngineStuck> {
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        let mut register = self.register();
+        loop {
+            let mut left = false;
+            for engine in register.running.iter().filter(|engine| engine.block.overlaps(block)) {
+                engine.stop.store(true, Ordering::Release);
+                left = true;
+            }
+            if !left {
+                return Ok(());
+            }
+            let wait = deadline.checked_duration_since(Instant::now()).ok_or(EngineStuck)?;
+            register = self
+                .0
+                .1
+                .wait_timeout(register, wait)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Pages of the host model.
+
+use std::sync::Arc;
+
+use hl_mem::host::{
+    DeviceAccess, DmaAddr, DmaRun, HostError, HostMemory, UserAddr, UserPages, ViewRights,
+};
+
+use crate::host::{
+    FRAME_SIZE, Frame, Host, KernelBlock, Permission, PinAccess, PinReason, Process, UserAddress,
+    View,
+};
+
+/// The host model, as a port sees it.
+#[derive(Clone, Debug)]
+pub struct HarnessHost(Arc<Host>);
+
+impl HarnessHost {
+    /// The pages of `host`.
+    #[must_use]
+    pub fn new(host: &Arc<Host>) -> Self {
+        Self(Arc::clone(host))
+    }
+
+    fn runs<'a>(&'a self, frames: &'a [Frame]) -> impl Iterator<Item = DmaRun> + Clone + 'a {
+        // Pages that follow each other on the bus make one run.
+        frames.chunk_by(|a, b| a.number() + 1 == b.number()).filter_map(|run| {
+            let start = DmaAddr::new(self.0.bus_address(run[0]).get());
+            DmaRun::new(start, (run.len() * FRAME_SIZE) as u64)
+        })
+    }
+}
+
+/// Pinned pages of a process, in the order of its addresses.
+#[derive(Debug)]
+#[must_use = "the pages stay pinned until they are handed to `unpin`"]
+pub struct PinnedFrames(Vec<Frame>);
+
+impl PinnedFrames {
+    /// The pages.
+    #[must_use]
+    pub fn frames(&self) -> &[Frame] {
+        &self.0
+    }
+}
+
+/// A block as a process has it mapped.
+#[derive(Debug)]
+pub struct BlockMapping {
+    process: Arc<Process>,
+    address: UserAddress,
+    pages: usize,
+    view: View,
+}
+
+impl BlockMapping {
+    /// Where the process has it.
+    #[must_use]
+    pub fn address(&self) -> UserAddress {
+        self.address
+    }
+
+    /// The process's memory, mapped for real, with the process's rights.
+    #[must_use]
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+}
+
+fn user(address: UserAddr) -> UserAddress {
+    UserAddress::new(address.get())
+}
+
+// SAFETY: the host model zeroes kernel pages and keeps them for the block until it is dropped, in
+// the order of its frames (1); it counts pins, moves no pinned page and frees none (2); frames of
+// a block or of a pin never change (3); a view maps the block's frames, all read-only but for the
+// pages asked for, until it is dropped (4).
+unsafe impl HostMemory for HarnessHost {
+    type Process = Arc<Process>;
+    type KernelPages = KernelBlock;
+    type PinnedPages = PinnedFrames;
+    type View = BlockMapping;
+
+    const PAGE_BYTES: u64 = FRAME_SIZE as u64;
+
+    fn allocate(&self, pages: u64) -> Result<KernelBlock, HostError> {
+        let pages = usize::try_from(pages).map_err(|_| HostError::NoMemory)?;
+        self.0.kernel_block(pages, "block").map_err(|_| HostError::NoMemory)
+    }
+
+    fn free(&self, pages: KernelBlock) {
+        drop(pages);
+    }
+
+    fn kernel_runs<'a>(
+        &'a self,
+        pages: &'a KernelBlock,
+    ) -> impl Iterator<Item = DmaRun> + Clone + 'a {
+        self.runs(pages.frames())
+    }
+
+    fn pin(
+        &self,
+        process: &Arc<Process>,
+        pages: UserPages,
+        access: DeviceAccess,
+    ) -> Result<PinnedFrames, HostError> {
+        let count = usize::try_from(pages.count()).map_err(|_| HostError::NoMemory)?;
+        let access = match access {
+            DeviceAccess::Read => PinAccess::Read,
+            DeviceAccess::ReadWrite => PinAccess::Write,
+        };
+        let start = pages.range().start();
+        process.pin(user(start), count, access).map(PinnedFrames).map_err(|error| {
+            let into = error.address.get().saturating_sub(start.get());
+            match error.reason {
+                PinReason::Injected => HostError::NoMemory,
+                _ => HostError::Fault { at: start.checked_add(into).unwrap_or(start) },
+            }
+        })
+    }
+
+    fn pinned_runs<'a>(
+        &'a self,
+        pages: &'a PinnedFrames,
+    ) -> impl Iterator<Item = DmaRun> + Clone + 'a {
+        self.runs(&pages.0)
+    }
+
+    fn unpin(&self, pages: PinnedFrames, access: DeviceAccess) {
+        for frame in pages.0 {
+            let dirty = access == DeviceAccess::ReadWrite;
+            self.0.unpin(frame, dirty).expect("the frame was pinned when it was handed out");
+        }
+    }
+
+    fn view(
+        &self,
+        process: &Arc<Process>,
+        pages: &KernelBlock,
+        rights: ViewRights,
+    ) -> Result<BlockMapping, HostError> {
+        let count = pages.frames().len();
+        let address = process
+            .map_block(pages, Permission::ReadOnly)
+            .map_err(|_| HostError::NoMemory)?;
+        let writable = usize::try_from(rights.writable_pages).unwrap_or(count).min(count);
+        if writable > 0 {
+            process.protect(address, writable, Permission::ReadWrite);
+        }
+        match process.view(address, count) {
+            Ok(view) => Ok(BlockMapping { process: Arc::clone(process), address, pages: count, view }),
+            Err(_) => {
+                process.unmap(address, count);
+                Err(HostError::NoMemory)
+            }
+        }
+    }
+
+    fn remove_view(&self, view: BlockMapping) {
+        view.process.unmap(view.address, view.pages);
+    }
+}
