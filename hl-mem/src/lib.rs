@@ -5,3 +5,12 @@
 pub mod ring;
 mod sync;
 pub mod va;
+pub mod budget;
+pub mod dram;
+pub mod handle;
+
+mod identity;
+mod owner;
+mod sync;
+
+pub use owner::Owner;

@@ -1,0 +1,670 @@
+//! The device's own memory, allocated in packs of pages.
+//!
+//! A [`DramPool`] hands out *packs*: a number of pages that are allocated and freed together and
+//! named by a [`PackHandle`]. A pack has an [`Owner`]. Only the owner may free it, and only the
+//! owner may map it unless it is [shared](Sharing::Shared) (facts F-1, MD-3; hazards HZ-29, HZ-30).
+//!
+//! ```
+//! use hl_mem::Owner;
+//! use hl_mem::dram::{
+//!     Contiguity, DramContent, DramPool, DramRegion, PackError, PackRecord, PageRecord, Sharing,
+//! };
+//! use mmu_core::BusAddr;
+//!
+//! // Gaudi2 with six stacks: 127 pages of 768 MiB.
+//! let region = DramRegion::new(BusAddr::new(0x1001_0000_3000_0000), 0x3000_0000, 127)?;
+//! let mut pages = [PageRecord::EMPTY; 127];
+//! let mut packs = [PackRecord::EMPTY; 127];
+//! let mut pool = DramPool::new(region, &mut pages, &mut packs, DramContent::Scrubbed)?;
+//!
+//! let owner = Owner::new(1);
+//! let pack = pool.allocate(owner, 1 << 30, Contiguity::Scattered, Sharing::Private)?;
+//! assert_eq!(pool.usage_of(owner).bytes, 0x6000_0000);
+//!
+//! // A mapping holds the pack, and only a hold shows where it is.
+//! let hold = pool.hold(pack, owner)?;
+//! let runs: Vec<_> = pool.runs(&hold).into_iter().flatten().collect();
+//! assert_eq!(runs.len(), 1);
+//! assert_eq!(pool.free(pack, owner), Err(PackError::Held { holds: 1 }));
+//!
+//! pool.release(hold)?;
+//! pool.free(pack, owner)?;
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
+//!
+//! # Pages
+//!
+//! The pool counts in pages, whatever their size, so that a pack always begins on a page boundary:
+//! a pool over a power of two that divides the page cannot promise that (facts A-3, hazard HZ-45).
+//!
+//! # Scrubbing
+//!
+//! What one owner wrote, another must not read. A freed page is therefore *dirty*, and
+//!
+//! * a dirty page goes to another owner, or into a shared pack, only after it has been scrubbed:
+//!   [`take_dirty`](DramPool::take_dirty) gives a [`DirtyRun`], its [`scrub`](DirtyRun::scrub)
+//!   a [`ScrubbedRun`], and there is no other way for a page to become clean;
+//! * into a private pack of the owner that wrote it, it may go as it is. Those are used first, since
+//!   that saves scrubbing them;
+//! * when the owner is gone, it is nobody's: a later owner with the same number gets it scrubbed.
+//!
+//! [`allocate`](DramPool::allocate) does not scrub by itself, since that takes milliseconds and the
+//! caller's lock is held. It says what to scrub:
+//!
+//! ```
+//! # use hl_mem::Owner;
+//! # use hl_mem::dram::*;
+//! # use mmu_core::{BusAddr, Run};
+//! # struct Dma;
+//! # impl Scrub for Dma {
+//! #     type Error = core::convert::Infallible;
+//! #     fn scrub(&mut self, _run: Run) -> Result<(), Self::Error> { Ok(()) }
+//! # }
+//! # let region = DramRegion::new(BusAddr::new(0x2000_0000), 0x20_0000, 8)?;
+//! # let (mut pages, mut packs) = ([PageRecord::EMPTY; 8], [PackRecord::EMPTY; 8]);
+//! # let (mut port, owner) = (Dma, Owner::new(1));
+//! let mut pool = DramPool::new(region, &mut pages, &mut packs, DramContent::Unknown)?;
+//! let pack = loop {
+//!     match pool.allocate(owner, 1 << 20, Contiguity::Contiguous, Sharing::Private) {
+//!         Err(AllocateError::Unscrubbed { first }) => {
+//!             if let Some(dirty) = pool.take_dirty(first) {
+//!                 // Here an embedder gives up the lock.
+//!                 match dirty.scrub(&mut port) {
+//!                     Ok(scrubbed) => pool.return_scrubbed(scrubbed)?,
+//!                     Err(failed) => pool.return_dirty(failed.dirty)?,
+//!                 }
+//!             }
+//!         }
+//!         other => break other?,
+//!     }
+//! };
+//! # let _ = pack;
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
+//!
+//! (A real one gives up after a failure.) [`next_dirty`](DramPool::next_dirty) serves a thread that
+//! scrubs ahead of need.
+//!
+//! # Which pages are taken
+//!
+//! Contiguous packs fit best: the shortest run of free pages with room, of equally short ones the
+//! lowest. Scattered packs take the lowest pages. Both take O(pages of the device) and look at the
+//! records in order, 12 bytes each; so do freeing and ending an owner at most. That is no more
+//! than some microseconds for the 8000 pages of the largest pool, next to milliseconds for
+//! scrubbing a page, and needs no structure that could be inconsistent.
+//!
+//! # Holds
+//!
+//! Each mapping and each export has a [`DramHold`]. While there is one, the pack cannot be freed,
+//! not even by the end of its owner: it is then an *orphan* that no handle names, and freed with the
+//! last hold. Nobody can map it again.
+
+use core::fmt;
+
+use mmu_core::Run;
+
+use crate::identity::Identity;
+use crate::owner::Owner;
+
+mod error;
+mod pack;
+mod pages;
+mod scrub;
+#[cfg(test)]
+mod tests;
+
+pub use error::{AllocateError, ExportError, Foreign, PackError, RegionError};
+pub use pack::{Contiguity, DramHold, PackHandle, PackInfo, PackRecord, Sharing};
+pub use pages::{DramRegion, PageRecord, Runs};
+pub use scrub::{DirtyRun, Scrub, ScrubFailed, ScrubbedRun};
+
+use pack::{Pack, Packs};
+use pages::{Choice, EXPORT_BYTES, Pages, State};
+
+/// What is in device memory when a pool takes it over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum DramContent {
+    /// Anything: every page is scrubbed before its first use.
+    Unknown,
+    /// Nobody's content: the device has just scrubbed all of it.
+    Scrubbed,
+}
+
+/// How the pages of a pool are used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub struct DramUsage {
+    /// Pages that are free for anybody.
+    pub clean: u32,
+    /// Pages that are free and must be scrubbed before another owner gets them.
+    pub dirty: u32,
+    /// Pages that are out to be scrubbed.
+    pub scrubbing: u32,
+    /// Pages that are in packs.
+    pub allocated: u32,
+    /// Packs, orphans included.
+    pub packs: u32,
+    /// Packs whose owner is gone and which their holds keep alive.
+    pub orphans: u32,
+}
+
+/// What an owner has of a pool.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub struct OwnerUsage {
+    /// The packs it owns.
+    pub packs: u32,
+    /// The pages of those.
+    pub pages: u32,
+    /// The bytes of those.
+    pub bytes: u64,
+}
+
+/// What the end of an owner left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub struct OwnerReleased {
+    /// Packs that were freed.
+    pub freed: u32,
+    /// Packs that others hold, now orphans.
+    pub orphaned: u32,
+}
+
+/// Hands out the memory of one device.
+///
+/// See [the module](self) for an example. The lock around it is the caller's. Handles are valid for
+/// all open files of the device.
+pub struct DramPool<'s> {
+    region: DramRegion,
+    pages: Pages<'s>,
+    packs: Packs<'s>,
+    usage: DramUsage,
+    identity: Identity,
+}
+
+impl<'s> DramPool<'s> {
+    /// A pool over all pages of `region`, with one of `pages` for each and as many packs at a time
+    /// as there are `packs`, up to 2^20 - 1.
+    ///
+    /// Records that another pool used before, as after a device reset, are emptied; handles of
+    /// that pool's packs are stale in this one, and its holds foreign.
+    ///
+    /// # Errors
+    ///
+    /// [`RegionError::TooFewPageRecords`] when there are fewer page records than pages.
+    pub fn new(
+        region: DramRegion,
+        pages: &'s mut [PageRecord],
+        packs: &'s mut [PackRecord],
+        content: DramContent,
+    ) -> Result<Self, RegionError> {
+        let count = region.pages();
+        let pages = pages
+            .get_mut(..count as usize)
+            .ok_or(RegionError::TooFewPageRecords { needed: count })?;
+        let (state, clean) = match content {
+            DramContent::Unknown => (State::Dirty, 0),
+            DramContent::Scrubbed => (State::Clean, count),
+        };
+        pages.fill(PageRecord(state));
+        Ok(Self {
+            region,
+            pages: Pages(pages),
+            packs: Packs::new(packs),
+            usage: DramUsage {
+                clean,
+                dirty: count - clean,
+                scrubbing: 0,
+                allocated: 0,
+                packs: 0,
+                orphans: 0,
+            },
+            identity: Identity::new(),
+        })
+    }
+
+    /// Allocates a pack of `bytes` bytes, rounded up to whole pages: all of it or nothing.
+    ///
+    /// Its content is zero, or whatever the port scrubs with, or what `owner` itself left there
+    /// earlier.
+    ///
+    /// # Errors
+    ///
+    /// * [`AllocateError::ZeroLength`]: `bytes` is zero.
+    /// * [`AllocateError::TooLarge`]: rounded up it is 2^64 or more.
+    /// * [`AllocateError::NoMemory`]: so many pages are not free, or not in one run.
+    /// * [`AllocateError::Unscrubbed`]: they are, but some have to be scrubbed first.
+    /// * [`AllocateError::ScrubUnderWay`]: they will be when scrubs under way have ended.
+    /// * [`AllocateError::NoPackRecord`]: every pack record is in use.
+    pub fn allocate(
+        &mut self,
+        owner: Owner,
+        bytes: u64,
+        contiguity: Contiguity,
+        sharing: Sharing,
+    ) -> Result<PackHandle, AllocateError> {
+        let count = self.page_count(bytes)?;
+        let handle = self.packs.vacancy().ok_or(AllocateError::NoPackRecord)?;
+        // Pages that need no scrubbing: nobody's content is in them, or none but the owner's who
+        // alone can map the pack.
+        let ready = move |state| match state {
+            State::Clean => true,
+            State::DirtyOf(last) => last == owner && sharing == Sharing::Private,
+            _ => false,
+        };
+        let own = move |state| matches!(state, State::DirtyOf(_)) && ready(state);
+
+        let (from, mut own_left, mut clean_left) = match contiguity {
+            Contiguity::Contiguous => {
+                let Some(first) = self.pages.best_fit(count, ready) else {
+                    return Err(self.shortage(count, contiguity, ready));
+                };
+                (first, count, count)
+            }
+            Contiguity::Scattered => {
+                let own_pages = self.count(own);
+                if u64::from(own_pages) + u64::from(self.usage.clean) < u64::from(count) {
+                    return Err(self.shortage(count, contiguity, ready));
+                }
+                (0, own_pages.min(count), count - own_pages.min(count))
+            }
+        };
+
+        // From here on nothing can fail.
+        let (mut taken, mut clean_taken) = (0, 0);
+        let chain = self.pages.claim(from, |state| {
+            if taken == count {
+                return Choice::Enough;
+            }
+            let is_clean = state == State::Clean;
+            let left = if is_clean {
+                &mut clean_left
+            } else {
+                &mut own_left
+            };
+            if !ready(state) || *left == 0 {
+                return Choice::Skip;
+            }
+            *left -= 1;
+            taken += 1;
+            clean_taken += u32::from(is_clean);
+            Choice::Take
+        });
+        self.usage.clean -= clean_taken;
+        self.usage.dirty -= count - clean_taken;
+        self.usage.allocated += count;
+        self.usage.packs += 1;
+        self.packs.insert(
+            handle,
+            Pack {
+                owner: Some(owner),
+                sharing,
+                pages: count,
+                holds: 0,
+                chain,
+            },
+        );
+        Ok(handle)
+    }
+
+    /// Frees a pack.
+    ///
+    /// # Errors
+    ///
+    /// * [`PackError::Unknown`]: there has not been such a pack.
+    /// * [`PackError::Stale`]: it has been freed, or its owner is gone.
+    /// * [`PackError::NotOwner`]: it is not `caller`'s, shared or not.
+    /// * [`PackError::Held`]: it is mapped or exported.
+    pub fn free(&mut self, handle: PackHandle, caller: Owner) -> Result<(), PackError> {
+        let pack = self.packs.find(handle)?;
+        if pack.owner != Some(caller) {
+            return Err(PackError::NotOwner);
+        }
+        if pack.holds > 0 {
+            return Err(PackError::Held { holds: pack.holds });
+        }
+        self.discard(handle, State::DirtyOf(caller));
+        Ok(())
+    }
+
+    /// Holds a pack for a mapping or an export by `caller`.
+    ///
+    /// # Errors
+    ///
+    /// * [`PackError::Unknown`]: there has not been such a pack.
+    /// * [`PackError::Stale`]: it has been freed, or its owner is gone.
+    /// * [`PackError::NotOwner`]: it is not `caller`'s and not shared.
+    /// * [`PackError::TooManyHolds`]: it is held 2^32 - 1 times.
+    pub fn hold(&mut self, handle: PackHandle, caller: Owner) -> Result<DramHold, PackError> {
+        let pack = self.packs.find(handle)?;
+        if pack.sharing == Sharing::Private && pack.owner != Some(caller) {
+            return Err(PackError::NotOwner);
+        }
+        pack.holds = pack.holds.checked_add(1).ok_or(PackError::TooManyHolds)?;
+        Ok(DramHold {
+            handle,
+            pool: self.identity,
+        })
+    }
+
+    /// Holds a pack once more for someone who holds it: for an export of what is mapped, which
+    /// then does not depend on the mapping.
+    ///
+    /// # Errors
+    ///
+    /// * [`PackError::Unknown`]: the hold is one of another pool.
+    /// * [`PackError::TooManyHolds`]: the pack is held 2^32 - 1 times.
+    pub fn hold_again(&mut self, hold: &DramHold) -> Result<DramHold, PackError> {
+        let pack = self.held_mut(hold).ok_or(PackError::Unknown)?;
+        pack.holds = pack.holds.checked_add(1).ok_or(PackError::TooManyHolds)?;
+        Ok(DramHold {
+            handle: hold.handle,
+            pool: self.identity,
+        })
+    }
+
+    /// Ends a hold. The last one of an orphan frees it.
+    ///
+    /// Whatever the hold was for must be over: the mapping's invalidation confirmed, the importers
+    /// of an export detached.
+    ///
+    /// # Errors
+    ///
+    /// [`Foreign`], with the hold inside, if it is one of another pool.
+    pub fn release(&mut self, hold: DramHold) -> Result<(), Foreign<DramHold>> {
+        let Some(pack) = self.held_mut(&hold) else {
+            return Err(Foreign(hold));
+        };
+        pack.holds -= 1;
+        if pack.holds == 0 && pack.owner.is_none() {
+            self.usage.orphans -= 1;
+            self.discard(hold.handle, State::Dirty);
+        }
+        Ok(())
+    }
+
+    /// Ends everything of an owner: its packs are freed or, where they are held, become orphans;
+    /// and what it left in free pages is nobody's.
+    pub fn release_owner(&mut self, owner: Owner) -> OwnerReleased {
+        let mut released = OwnerReleased::default();
+        for index in 0..self.packs.records() {
+            let Some((handle, pack)) = self.packs.at(index) else {
+                continue;
+            };
+            if pack.owner != Some(owner) {
+                continue;
+            }
+            if pack.holds > 0 {
+                pack.owner = None;
+                self.usage.orphans += 1;
+                released.orphaned += 1;
+            } else {
+                self.discard(handle, State::Dirty);
+                released.freed += 1;
+            }
+        }
+        for record in self.pages.0.iter_mut() {
+            if record.0 == State::DirtyOf(owner) {
+                record.0 = State::Dirty;
+            }
+        }
+        released
+    }
+
+    /// The addresses of a pack; `None` where the hold is one of another pool.
+    #[must_use]
+    pub fn runs(&self, hold: &DramHold) -> Option<Runs<'_>> {
+        let (pack, bytes) = self.held(hold)?;
+        Some(self.part(pack, 0, bytes))
+    }
+
+    /// The addresses of `len` bytes of a pack from `offset`, for an export to a peer.
+    ///
+    /// # Errors
+    ///
+    /// * [`ExportError::ZeroLength`]: `len` is zero.
+    /// * [`ExportError::Misaligned`]: `offset` or `len` is no multiple of 4096 (facts EX-1).
+    /// * [`ExportError::OutOfRange`]: the part does not end within the pack.
+    /// * [`ExportError::Foreign`]: the hold is one of another pool.
+    pub fn export_range(
+        &self,
+        hold: &DramHold,
+        offset: u64,
+        len: u64,
+    ) -> Result<Runs<'_>, ExportError> {
+        let (pack, bytes) = self.held(hold).ok_or(ExportError::Foreign)?;
+        if len == 0 {
+            return Err(ExportError::ZeroLength);
+        }
+        if !offset.is_multiple_of(EXPORT_BYTES) || !len.is_multiple_of(EXPORT_BYTES) {
+            return Err(ExportError::Misaligned);
+        }
+        match offset.checked_add(len) {
+            Some(end) if end <= bytes => Ok(self.part(pack, offset, len)),
+            _ => Err(ExportError::OutOfRange),
+        }
+    }
+
+    /// The addresses of dirty pages to scrub ahead of need, at most `pages` of them: first those
+    /// whose owner is gone, which nobody can use as they are.
+    #[must_use]
+    pub fn next_dirty(&self, pages: u32) -> Option<Run> {
+        let nobodys = self.pages.runs(|state| state == State::Dirty).next();
+        let (first, count) = nobodys.or_else(|| self.pages.runs(is_dirty).next())?;
+        self.region.run(first, count.min(pages))
+    }
+
+    /// Takes dirty pages out of the pool to be scrubbed; `None` unless `run` consists of dirty
+    /// pages, as when someone else has taken them.
+    pub fn take_dirty(&mut self, run: Run) -> Option<DirtyRun> {
+        let (first, count) = self.region.pages_of(run)?;
+        let mut pages = (first..).take(count as usize);
+        if !pages.all(|page| self.pages.state(page).is_some_and(is_dirty)) {
+            return None;
+        }
+        self.pages.fill(first, count, State::Scrubbing);
+        self.usage.dirty -= count;
+        self.usage.scrubbing += count;
+        Some(DirtyRun {
+            first,
+            pages: count,
+            run,
+            pool: self.identity,
+        })
+    }
+
+    /// Takes scrubbed pages back; they are free for anybody.
+    ///
+    /// # Errors
+    ///
+    /// [`Foreign`], with the pages inside, if they were taken from another pool.
+    pub fn return_scrubbed(&mut self, run: ScrubbedRun) -> Result<(), Foreign<ScrubbedRun>> {
+        self.put_back(run.0, State::Clean)
+            .map_err(|Foreign(run)| Foreign(ScrubbedRun(run)))
+    }
+
+    /// Takes pages back that were not scrubbed; they are dirty, and of no owner.
+    ///
+    /// # Errors
+    ///
+    /// [`Foreign`], with the pages inside, if they were taken from another pool.
+    pub fn return_dirty(&mut self, run: DirtyRun) -> Result<(), Foreign<DirtyRun>> {
+        self.put_back(run, State::Dirty)
+    }
+
+    /// The memory that the pool hands out.
+    #[must_use]
+    pub const fn region(&self) -> DramRegion {
+        self.region
+    }
+
+    /// How the pages are used, in constant time.
+    #[must_use]
+    pub const fn usage(&self) -> DramUsage {
+        self.usage
+    }
+
+    /// What an owner has. Goes through the pack records.
+    #[must_use]
+    pub fn usage_of(&self, owner: Owner) -> OwnerUsage {
+        let mut usage = OwnerUsage::default();
+        for (_, pack) in self.owned(owner) {
+            usage.packs += 1;
+            usage.pages += pack.pages;
+        }
+        usage.bytes = self.bytes(usage.pages);
+        usage
+    }
+
+    /// The packs, orphans included, by record.
+    pub fn packs(&self) -> impl Iterator<Item = (PackHandle, PackInfo)> {
+        self.packs
+            .iter()
+            .map(|(handle, pack)| (handle, pack.info()))
+    }
+
+    /// The pages that `bytes` take up.
+    fn page_count(&self, bytes: u64) -> Result<u32, AllocateError> {
+        if bytes == 0 {
+            return Err(AllocateError::ZeroLength);
+        }
+        let pages = bytes.div_ceil(self.region.page_bytes());
+        if pages.checked_mul(self.region.page_bytes()).is_none() {
+            return Err(AllocateError::TooLarge);
+        }
+        u32::try_from(pages)
+            .ok()
+            .filter(|&pages| pages <= self.region.pages())
+            .ok_or(AllocateError::NoMemory)
+    }
+
+    /// The bytes of so many pages of the region, which end below 2^64.
+    fn bytes(&self, pages: u32) -> u64 {
+        u64::from(pages).saturating_mul(self.region.page_bytes())
+    }
+
+    fn count(&self, wanted: impl Fn(State) -> bool) -> u32 {
+        self.pages.runs(wanted).map(|(_, pages)| pages).sum()
+    }
+
+    /// Why there are no `count` pages that are ready.
+    fn shortage(
+        &self,
+        count: u32,
+        contiguity: Contiguity,
+        ready: impl Fn(State) -> bool + Copy,
+    ) -> AllocateError {
+        let usable = |state| ready(state) || is_dirty(state);
+        let in_the_way = |state| is_dirty(state) && !ready(state);
+        let not_allocated = |state| !matches!(state, State::Run { .. } | State::Inner);
+
+        // Where there would be room, and how much of it has to be scrubbed at most.
+        let room = match contiguity {
+            Contiguity::Contiguous => {
+                let place = self.pages.best_fit(count, usable);
+                place.map(|first| (first, first + count, count))
+            }
+            Contiguity::Scattered => {
+                let enough = self.count(usable) >= count;
+                enough.then(|| (0, self.region.pages(), count - self.count(ready)))
+            }
+        };
+        let first = room.and_then(|(from, end, most)| {
+            self.pages.runs(in_the_way).find_map(|(first, pages)| {
+                let start = first.max(from);
+                let inside = (first + pages).min(end).checked_sub(start)?;
+                self.region.run(start, inside.min(most))
+            })
+        });
+        if let Some(first) = first {
+            return AllocateError::Unscrubbed { first };
+        }
+
+        let room_later = match contiguity {
+            Contiguity::Contiguous => self.pages.best_fit(count, not_allocated).is_some(),
+            Contiguity::Scattered => self.count(not_allocated) >= count,
+        };
+        if room_later {
+            AllocateError::ScrubUnderWay
+        } else {
+            AllocateError::NoMemory
+        }
+    }
+
+    /// Ends a pack; its pages become free with the given state, one that is dirty.
+    fn discard(&mut self, handle: PackHandle, state: State) {
+        if let Some(pack) = self.packs.remove(handle) {
+            self.pages.release(pack.chain, state);
+            self.usage.allocated -= pack.pages;
+            self.usage.dirty += pack.pages;
+            self.usage.packs -= 1;
+        }
+    }
+
+    fn put_back(&mut self, run: DirtyRun, state: State) -> Result<(), Foreign<DirtyRun>> {
+        if run.pool != self.identity {
+            return Err(Foreign(run));
+        }
+        self.pages.fill(run.first, run.pages, state);
+        self.usage.scrubbing -= run.pages;
+        match state {
+            State::Clean => self.usage.clean += run.pages,
+            _ => self.usage.dirty += run.pages,
+        }
+        Ok(())
+    }
+
+    /// The pack of a hold and its size in bytes.
+    fn held(&self, hold: &DramHold) -> Option<(&Pack, u64)> {
+        if hold.pool != self.identity {
+            return None;
+        }
+        let pack = self.packs.held(hold.handle)?;
+        Some((pack, self.bytes(pack.pages)))
+    }
+
+    fn held_mut(&mut self, hold: &DramHold) -> Option<&mut Pack> {
+        if hold.pool != self.identity {
+            return None;
+        }
+        self.packs.held_mut(hold.handle)
+    }
+
+    fn part(&self, pack: &Pack, offset: u64, len: u64) -> Runs<'_> {
+        Runs::new(self.pages.0, self.region, pack.chain, offset, len)
+    }
+
+    fn owned(&self, owner: Owner) -> impl Iterator<Item = (PackHandle, &Pack)> {
+        let packs = self.packs.iter();
+        packs.filter(move |(_, pack)| pack.owner == Some(owner))
+    }
+}
+
+impl fmt::Debug for DramPool<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DramPool")
+            .field("region", &self.region)
+            .field("usage", &self.usage)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for DramPool<'_> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(
+            f,
+            "DramPool {{ region: {}, usage: {} }}",
+            self.region,
+            self.usage
+        );
+    }
+}
+
+fn is_dirty(state: State) -> bool {
+    matches!(state, State::Dirty | State::DirtyOf(_))
+}

@@ -1,0 +1,308 @@
+//! The pages of a pool, each in one record.
+
+use core::fmt;
+use core::iter::FusedIterator;
+
+use mmu_core::{AddrRange, BusAddr, Run};
+
+use super::RegionError;
+use crate::owner::Owner;
+
+/// Device memory in pages of one size.
+///
+/// A page is aligned to its size *counted from the base*, whether or not the size is a power of
+/// two. On Gaudi2 it is 768 or 640 MiB (facts 2.5), and the base no multiple of that.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct DramRegion {
+    base: BusAddr,
+    page_bytes: u64,
+    pages: u32,
+}
+
+impl DramRegion {
+    /// The region of `pages` pages from `base`.
+    ///
+    /// # Errors
+    ///
+    /// * [`RegionError::Misaligned`]: `page_bytes` is zero, or it or `base` is no multiple of 4096.
+    /// * [`RegionError::PageCount`]: `pages` is zero or 2^32 - 1.
+    /// * [`RegionError::BeyondTop`]: the last byte would lie beyond 2^64 - 1.
+    pub const fn new(base: BusAddr, page_bytes: u64, pages: u32) -> Result<Self, RegionError> {
+        if page_bytes == 0
+            || !page_bytes.is_multiple_of(EXPORT_BYTES)
+            || !base.is_multiple_of(EXPORT_BYTES)
+        {
+            return Err(RegionError::Misaligned);
+        }
+        if pages == 0 || pages == NONE {
+            return Err(RegionError::PageCount);
+        }
+        match page_bytes.checked_mul(pages as u64) {
+            Some(bytes) if base.checked_add(bytes - 1).is_some() => Ok(Self {
+                base,
+                page_bytes,
+                pages,
+            }),
+            _ => Err(RegionError::BeyondTop),
+        }
+    }
+
+    /// The address of the first page.
+    #[must_use]
+    pub const fn base(self) -> BusAddr {
+        self.base
+    }
+
+    /// The bytes of a page.
+    #[must_use]
+    pub const fn page_bytes(self) -> u64 {
+        self.page_bytes
+    }
+
+    /// The number of pages.
+    #[must_use]
+    pub const fn pages(self) -> u32 {
+        self.pages
+    }
+
+    /// The addresses of `count` pages from page `first`; `None` unless they are inside.
+    pub(super) fn run(self, first: u32, count: u32) -> Option<Run> {
+        if first.checked_add(count)? > self.pages {
+            return None;
+        }
+        let start = self
+            .base
+            .checked_add(u64::from(first).checked_mul(self.page_bytes)?)?;
+        AddrRange::new(start, u64::from(count).checked_mul(self.page_bytes)?)
+    }
+
+    /// The first page and the number of pages of a run; `None` unless it is made of whole pages of
+    /// the region.
+    pub(super) fn pages_of(self, run: Run) -> Option<(u32, u32)> {
+        let offset = run.start().offset_from(self.base)?;
+        if !offset.is_multiple_of(self.page_bytes) || !run.len().is_multiple_of(self.page_bytes) {
+            return None;
+        }
+        let first = u32::try_from(offset / self.page_bytes).ok()?;
+        let count = u32::try_from(run.len() / self.page_bytes).ok()?;
+        (first.checked_add(count)? <= self.pages).then_some((first, count))
+    }
+}
+
+/// The unit of exports, and what every page is a multiple of (facts EX-1).
+pub(super) const EXPORT_BYTES: u64 = 4096;
+
+/// Ends a chain of runs.
+const NONE: u32 = u32::MAX;
+
+/// What a pool remembers of one page: 12 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct PageRecord(pub(super) State);
+
+impl PageRecord {
+    /// The record of a page that no pool has yet.
+    pub const EMPTY: Self = Self(State::Dirty);
+}
+
+/// What is the case with a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub(super) enum State {
+    /// Free, and nobody's content is in it.
+    Clean,
+    /// Free, with content of an owner that is gone or not known.
+    Dirty,
+    /// Free, with content that this owner has had access to anyway.
+    DirtyOf(Owner),
+    /// Out to be scrubbed.
+    Scrubbing,
+    /// The first page of a run of a pack.
+    Run {
+        /// The first page of the pack's next run, or [`NONE`].
+        next: u32,
+        /// The pages of the run.
+        pages: u32,
+    },
+    /// A further page of a run of a pack.
+    Inner,
+}
+
+/// The runs of a pack, from its first.
+///
+/// `next` of each refers to a page behind it, so that a chain has an end whatever the records say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub(super) struct Chain(u32);
+
+/// The page records, found by page number.
+#[derive(Debug)]
+pub(super) struct Pages<'s>(pub(super) &'s mut [PageRecord]);
+
+impl Pages<'_> {
+    pub(super) fn state(&self, page: u32) -> Option<State> {
+        let record = self.0.get(usize::try_from(page).ok()?)?;
+        Some(record.0)
+    }
+
+    fn set(&mut self, page: u32, state: State) {
+        if let Some(record) = usize::try_from(page).ok().and_then(|at| self.0.get_mut(at)) {
+            record.0 = state;
+        }
+    }
+
+    pub(super) fn fill(&mut self, first: u32, count: u32, state: State) {
+        for page in (first..).take(count as usize) {
+            self.set(page, state);
+        }
+    }
+
+    /// The maximal runs of pages that are as `wanted`, as first page and number of pages, by page.
+    pub(super) fn runs(&self, wanted: impl Fn(State) -> bool) -> impl Iterator<Item = (u32, u32)> {
+        let mut records = self.0.iter().zip(0u32..);
+        core::iter::from_fn(move || {
+            let (_, first) = records.find(|(record, _)| wanted(record.0))?;
+            let further = records
+                .by_ref()
+                .take_while(|(record, _)| wanted(record.0))
+                .count();
+            Some((first, further as u32 + 1))
+        })
+    }
+
+    /// The first page of the shortest run that has room for `count` pages, and of those the lowest.
+    pub(super) fn best_fit(&self, count: u32, wanted: impl Fn(State) -> bool) -> Option<u32> {
+        self.runs(wanted)
+            .filter(|&(_, pages)| pages >= count)
+            .min_by_key(|&(_, pages)| pages)
+            .map(|(first, _)| first)
+    }
+
+    /// Makes a pack of pages that `choose` says yes to; it is asked in ascending order.
+    pub(super) fn claim(&mut self, from: u32, mut choose: impl FnMut(State) -> Choice) -> Chain {
+        let mut chain = NONE;
+        // The run at the end of the chain: its first page and its length so far.
+        let mut open: Option<(u32, u32)> = None;
+        for page in from.. {
+            match self.state(page).map_or(Choice::Enough, &mut choose) {
+                Choice::Enough => break,
+                Choice::Skip => {}
+                Choice::Take => match open {
+                    Some((head, pages)) if head + pages == page => {
+                        self.set(page, State::Inner);
+                        open = Some((head, pages + 1));
+                    }
+                    _ => {
+                        match open {
+                            Some((head, pages)) => self.set(head, State::Run { next: page, pages }),
+                            None => chain = page,
+                        }
+                        open = Some((page, 1));
+                    }
+                },
+            }
+        }
+        if let Some((head, pages)) = open {
+            self.set(head, State::Run { next: NONE, pages });
+        }
+        Chain(chain)
+    }
+
+    /// Ends a pack: all its pages become free with the given state.
+    pub(super) fn release(&mut self, chain: Chain, state: State) {
+        let mut head = chain.0;
+        while let Some(State::Run { next, pages }) = self.state(head) {
+            self.fill(head, pages, state);
+            head = next;
+        }
+    }
+}
+
+/// Whether a page becomes part of a pack.
+pub(super) enum Choice {
+    Take,
+    Skip,
+    Enough,
+}
+
+/// The bus addresses of a pack or of a part of it, in runs that are as long as they can be.
+///
+/// Clone it to go through them again.
+#[derive(Clone)]
+pub struct Runs<'a> {
+    records: &'a [PageRecord],
+    region: DramRegion,
+    /// The first page of the next run, or [`NONE`].
+    head: u32,
+    /// Bytes before the part.
+    skip: u64,
+    /// Bytes of the part that are still to come.
+    left: u64,
+}
+
+impl<'a> Runs<'a> {
+    pub(super) fn new(
+        records: &'a [PageRecord],
+        region: DramRegion,
+        chain: Chain,
+        skip: u64,
+        left: u64,
+    ) -> Self {
+        Self {
+            records,
+            region,
+            head: chain.0,
+            skip,
+            left,
+        }
+    }
+
+    /// The bytes that are still to come.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.left
+    }
+}
+
+impl Iterator for Runs<'_> {
+    type Item = Run;
+
+    fn next(&mut self) -> Option<Run> {
+        while self.left > 0 {
+            let record = self.records.get(usize::try_from(self.head).ok()?)?;
+            let State::Run { next, pages } = record.0 else {
+                return None;
+            };
+            let whole = self.region.run(self.head, pages)?;
+            self.head = next;
+            match whole.skip(self.skip) {
+                Some(rest) => {
+                    self.skip = 0;
+                    let bytes = rest.len().min(self.left);
+                    self.left -= bytes;
+                    return AddrRange::new(rest.start(), bytes);
+                }
+                None => self.skip -= whole.len(),
+            }
+        }
+        None
+    }
+}
+
+impl FusedIterator for Runs<'_> {}
+
+impl fmt::Debug for Runs<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.clone()).finish()
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for Runs<'_> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        for run in self.clone() {
+            defmt::write!(f, "{} ", run);
+        }
+    }
+}
