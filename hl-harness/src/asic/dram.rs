@@ -10,7 +10,8 @@ use crate::words;
 
 /// What memory that was never written holds: present as an entry, and malformed, so that a table
 /// nobody initialised is noticed instead of looking empty.
-pub const UNDEFINED_WORD: u64 = 0xD1D1_D1D1_D1D1_D1D1;
+pub const UNDEFINED_WORD: u64 = u64::from_le_bytes([UNDEFINED_BYTE; 8]);
+const UNDEFINED_BYTE: u8 = 0xD1;
 
 const PAGE_SHIFT: u32 = 16;
 const PAGE: usize = 1 << PAGE_SHIFT;
@@ -58,12 +59,7 @@ impl Dram {
             let (part, tail) = rest.split_at_mut(rest.len().min(PAGE - within));
             match pages.get(&(at >> PAGE_SHIFT)) {
                 Some(page) => words::read(page, within, part),
-                None => {
-                    let undefined = UNDEFINED_WORD.to_le_bytes();
-                    for (byte, position) in part.iter_mut().zip(within..) {
-                        *byte = undefined[position % words::WORD];
-                    }
-                }
+                None => part.fill(UNDEFINED_BYTE),
             }
             at += part.len() as u64;
             rest = tail;
