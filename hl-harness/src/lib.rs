@@ -3,4 +3,6 @@
 pub mod asic;
 pub mod host;
 pub mod log;
+pub mod machine;
+pub mod port;
 mod words;

@@ -55,7 +55,10 @@ impl<H> BlockSlot<H> {
     /// A place without a block.
     #[must_use]
     pub const fn new() -> Self {
-        Self { generation: 0, state: State::Vacant }
+        Self {
+            generation: 0,
+            state: State::Vacant,
+        }
     }
 }
 
@@ -126,7 +129,10 @@ impl<'d, H> Blocks<'d, H> {
             .zip(self.slots.iter_mut())
             .find(|(_, slot)| matches!(slot.state, State::Vacant))?;
         slot.state = State::Held;
-        Some(NewBlock(BlockId { slot: number, generation: slot.generation }))
+        Some(NewBlock(BlockId {
+            slot: number,
+            generation: slot.generation,
+        }))
     }
 
     /// Gives back the slot of a block that did not come to be.
@@ -147,7 +153,12 @@ impl<'d, H> Blocks<'d, H> {
 
     fn use_slot(&mut self, new: &NewBlock, bytes: u64, named: bool, memory: Memory<H>) {
         if let Some(slot) = self.slots.get_mut(new.0.slot as usize) {
-            slot.state = State::Used(Block { bytes, named, views: 0, memory });
+            slot.state = State::Used(Block {
+                bytes,
+                named,
+                views: 0,
+                memory,
+            });
         }
     }
 
@@ -270,9 +281,17 @@ impl<'d, H> Blocks<'d, H> {
     /// its producer did not stop.
     pub(crate) fn next_unnamed_mapped(&self, from: &mut usize) -> Option<BlockId> {
         while let Some(slot) = self.slots.get(*from) {
-            let id = BlockId { slot: *from as u32, generation: slot.generation };
+            let id = BlockId {
+                slot: *from as u32,
+                generation: slot.generation,
+            };
             *from += 1;
-            if let State::Used(Block { memory: Memory::Mapped(_), named: false, .. }) = &slot.state {
+            if let State::Used(Block {
+                memory: Memory::Mapped(_),
+                named: false,
+                ..
+            }) = &slot.state
+            {
                 return Some(id);
             }
         }
@@ -282,9 +301,16 @@ impl<'d, H> Blocks<'d, H> {
     /// A block whose removal is not confirmed, at slot `from` or after it, with its batch.
     pub(crate) fn next_quarantined(&self, from: &mut usize) -> Option<(BlockId, Batch)> {
         while let Some(slot) = self.slots.get(*from) {
-            let id = BlockId { slot: *from as u32, generation: slot.generation };
+            let id = BlockId {
+                slot: *from as u32,
+                generation: slot.generation,
+            };
             *from += 1;
-            if let State::Used(Block { memory: Memory::Detached(detached), .. }) = &slot.state {
+            if let State::Used(Block {
+                memory: Memory::Detached(detached),
+                ..
+            }) = &slot.state
+            {
                 return Some((id, detached.batch()));
             }
         }

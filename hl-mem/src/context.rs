@@ -9,9 +9,10 @@ use crate::asid::UserAsid;
 use crate::block::{BlockId, ViewRefusal};
 use crate::budget::{Budget, Charge, OverBudget};
 use crate::device::{
-    BlockError, Device, HasSpace, Privilege, RetireError, SpaceNodes, SpaceOf, TableOf, Unconfirmed,
-    ViewBlockError, new_addresses,
+    BlockError, Device, DramError, HasSpace, Privilege, RetireError, SpaceNodes, SpaceOf, TableOf,
+    Unconfirmed, ViewBlockError, new_addresses,
 };
+use crate::dram::{Contiguity, PackError, PackHandle, Sharing};
 use crate::handle::{HandleError, HandleKind, HandleSlot, HandleTable, RawHandle};
 use crate::host::{DeviceAccess, HostError, HostMemory, UserRange, ViewRights, seen_by_device};
 use crate::mmu::{MmuControl, MmuError};
@@ -286,20 +287,22 @@ impl<A: Asic, P: Port> HasSpace<User, A, P> for ContextSpace<'_, A, P> {
 /// One open file of a device.
 ///
 /// Its methods may be called from several threads of the process at a time.
-pub struct Context<'d, A: Asic, P: Port> {
-    device: &'d Device<'d, A, P>,
+pub struct Context<'c, 'd, A: Asic, P: Port> {
+    device: &'c Device<'d, A, P>,
     asid: UserAsid,
     owner: Owner,
     process: Process<P>,
-    budget: &'d Budget,
-    space: Mutex<P::Lock, ContextSpace<'d, A, P>>,
-    handles: Mutex<P::Lock, HandleTable<'d, Object>>,
+    budget: &'c Budget,
+    space: Mutex<P::Lock, ContextSpace<'c, A, P>>,
+    handles: Mutex<P::Lock, HandleTable<Object, &'c mut [HandleSlot<Object>]>>,
     left: LeftBehind,
 }
 
-impl<A: Asic, P: Port> fmt::Debug for Context<'_, A, P> {
+impl<A: Asic, P: Port> fmt::Debug for Context<'_, '_, A, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").field("asid", &self.asid).finish_non_exhaustive()
+        f.debug_struct("Context")
+            .field("asid", &self.asid)
+            .finish_non_exhaustive()
     }
 }
 
@@ -312,12 +315,12 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     ///
     /// * [`OpenError::NoAddressSpace`] when every ASID is taken;
     /// * [`OpenError::Storage`] when the nodes do not suffice for the ranges of the ASIC.
-    pub fn open(
-        &'d self,
+    pub fn open<'c>(
+        &'c self,
         process: Process<P>,
-        budget: &'d Budget,
-        storage: ContextStorage<'d, P>,
-    ) -> Result<Context<'d, A, P>, OpenError> {
+        budget: &'c Budget,
+        storage: ContextStorage<'c, P>,
+    ) -> Result<Context<'c, 'd, A, P>, OpenError> {
         let addresses = new_addresses::<A, P>(storage.nodes).map_err(OpenError::Storage)?;
         let (asid, table) = self.take_seat().ok_or(OpenError::NoAddressSpace)?;
         let salt = {
@@ -325,7 +328,10 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             *opened = opened.wrapping_add(1);
             *opened
         };
-        let space = ContextSpace { space: Space::new(table, addresses), mappings: Registry::new(storage.mappings) };
+        let space = ContextSpace {
+            space: Space::new(table, addresses),
+            mappings: Registry::new(storage.mappings),
+        };
         Ok(Context {
             device: self,
             asid,
@@ -344,7 +350,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     }
 }
 
-impl<'d, A: Asic, P: Port> Context<'d, A, P> {
+impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
     /// The user's address space, for the engines that work for him.
     pub fn asid(&self) -> UserAsid {
         self.asid
@@ -356,7 +362,7 @@ impl<'d, A: Asic, P: Port> Context<'d, A, P> {
     }
 
     /// The device.
-    pub fn device(&self) -> &'d Device<'d, A, P> {
+    pub fn device(&self) -> &'c Device<'d, A, P> {
         self.device
     }
 
@@ -393,9 +399,18 @@ impl<'d, A: Asic, P: Port> Context<'d, A, P> {
         let page_bytes = P::Host::PAGE_BYTES;
         let offset = range.offset_in_page(page_bytes);
         // Parsing the range made sure that its last page ends within 2^64.
-        let pages = range.pages(page_bytes).ok_or(MapUserError::Host(HostError::NoMemory))?;
-        let place = self.space.lock().mappings.hold().ok_or(MapUserError::TooManyMappings)?;
-        let charge = match self.budget.charge(pages.count()) {
+        let pages = range
+            .pages(page_bytes)
+            .ok_or(MapUserError::Host(HostError::NoMemory))?;
+        let place = self
+            .space
+            .lock()
+            .mappings
+            .hold()
+            .ok_or(MapUserError::TooManyMappings)?;
+        // More pages than a number of this processor can count are more than any limit.
+        let count = usize::try_from(pages.count()).unwrap_or(usize::MAX);
+        let charge = match self.budget.charge(count) {
             Ok(charge) => charge,
             Err(error) => {
                 self.space.lock().mappings.give_back(place);
@@ -412,17 +427,28 @@ impl<'d, A: Asic, P: Port> Context<'d, A, P> {
         };
         let mapped = {
             let runs = self.device.host.pinned_runs(&pinned);
-            let runs = runs.map_while(|run| seen_by_device(run, A::PROFILE.host_offset));
-            self.space.lock().space.map(pages.range().len(), runs, wanted)
+            let runs = runs.map_while(|run| seen_by_device(run, &A::PROFILE));
+            self.space
+                .lock()
+                .space
+                .map(pages.range().len(), runs, wanted)
         };
-        let memory = UserMemory { pinned, charge, access };
+        let memory = UserMemory {
+            pinned,
+            charge,
+            access,
+        };
         let mapped = match mapped {
             Ok(mapped) => mapped.owning(memory),
             Err(failure) => {
                 match failure.detached {
                     None => {
                         self.space.lock().mappings.give_back(place);
-                        self.give_up(memory);
+                        // The device never had access, so it has made nothing dirty.
+                        self.give_up(UserMemory {
+                            access: DeviceAccess::Read,
+                            ..memory
+                        });
                     }
                     Some(detached) => {
                         // The mapping's own error is the one that counts.
@@ -432,7 +458,7 @@ impl<'d, A: Asic, P: Port> Context<'d, A, P> {
                 return Err(MapUserError::Space(failure.error));
             }
         };
-        let announced = self.device.mmu.lock().announce(self.asid.into(), mapped.range());
+        let announced = self.device.mmu.lock().announce();
         if let Err(error) = announced {
             let detached = self.space.lock().space.unmap(mapped);
             let _ = self.finish_unmap(place, detached);
@@ -441,7 +467,10 @@ impl<'d, A: Asic, P: Port> Context<'d, A, P> {
         // The offset stays within the mapping's first page.
         let start = mapped.range().start();
         let at = start.checked_add(offset).unwrap_or(start);
-        self.space.lock().mappings.fill(place, at, UserMapping(Stage::Live(mapped)));
+        self.space
+            .lock()
+            .mappings
+            .fill(place, at, UserMapping(Stage::Live(mapped)));
         Ok(at)
     }
 
@@ -464,7 +493,8 @@ impl<'d, A: Asic, P: Port> Context<'d, A, P> {
                 Stage::Quarantined(detached) => (place, detached),
             }
         };
-        self.finish_unmap(place, detached).map_err(UnmapUserError::Unconfirmed)
+        self.finish_unmap(place, detached)
+            .map_err(UnmapUserError::Unconfirmed)
     }
 
     /// Tries again to confirm what is in quarantine, and gives up whatever that frees.
@@ -502,7 +532,9 @@ impl<'d, A: Asic, P: Port> Context<'d, A, P> {
                 self.give_up(memory);
             }
             Err(detached) => {
-                space.mappings.park(place, UserMapping(Stage::Quarantined(detached)));
+                space
+                    .mappings
+                    .park(place, UserMapping(Stage::Quarantined(detached)));
             }
         }
         settled
@@ -536,18 +568,28 @@ impl<'d, A: Asic, P: Port> Context<'d, A, P> {
         if bytes == 0 || bytes > MAX_BLOCK_BYTES {
             return Err(BlockError::Size);
         }
-        let bytes =
-            bytes.checked_next_multiple_of(P::Host::PAGE_BYTES).ok_or(BlockError::Size)?;
-        let reservation =
-            self.handles.lock().reserve(HandleKind::Block).map_err(|_| BlockError::TooManyHandles)?;
+        let bytes = bytes
+            .checked_next_multiple_of(P::Host::PAGE_BYTES)
+            .ok_or(BlockError::Size)?;
+        let reservation = self
+            .handles
+            .lock()
+            .reserve(HandleKind::Block)
+            .map_err(|_| BlockError::TooManyHandles)?;
         match self.device.allocate_block(bytes) {
             // Only now, when the block is complete, does the handle name anything.
-            Ok(block) => {
-                let handle = self.handles.lock().publish(reservation, Object::Block(block));
-                Ok((handle, block))
-            }
+            Ok(block) => match self
+                .handles
+                .lock()
+                .publish(reservation, Object::Block(block))
+            {
+                Ok(handle) => Ok((handle, block)),
+                // A reservation of the file's own table is never refused.
+                Err(_) => Err(BlockError::TooManyHandles),
+            },
             Err(error) => {
-                self.handles.lock().cancel(reservation);
+                // Neither is giving it back.
+                let _ = self.handles.lock().cancel(reservation);
                 Err(error)
             }
         }
@@ -564,19 +606,21 @@ impl<'d, A: Asic, P: Port> Context<'d, A, P> {
     /// * [`ViewError::Host`] when the host refuses.
     pub fn mmap(&self, handle: RawHandle, len: u64) -> Result<BlockView<P>, ViewError> {
         let handles = self.handles.lock();
-        let Object::Block(block) =
-            *handles.get(handle, HandleKind::Block).map_err(ViewError::Handle)?;
+        let Object::Block(block) = *handles
+            .get(handle, HandleKind::Block)
+            .map_err(ViewError::Handle)?;
         let rights = ViewRights { writable_pages: 1 };
         let view = self.device.view_block(&self.process, block, len, rights);
-        view.map(|view| BlockView { block, view }).map_err(|error| match error {
-            // The handles' lock was held since the handle was looked up, so the block is there.
-            ViewBlockError::Refused(ViewRefusal::Gone) => ViewError::Handle(HandleError::Stale),
-            ViewBlockError::Refused(ViewRefusal::Length { bytes }) => {
-                ViewError::Length { expected: bytes }
-            }
-            ViewBlockError::Refused(ViewRefusal::Viewed) => ViewError::Viewed,
-            ViewBlockError::Host(error) => ViewError::Host(error),
-        })
+        view.map(|view| BlockView { block, view })
+            .map_err(|error| match error {
+                // The handles' lock was held since the handle was looked up, so the block is there.
+                ViewBlockError::Refused(ViewRefusal::Gone) => ViewError::Handle(HandleError::Stale),
+                ViewBlockError::Refused(ViewRefusal::Length { bytes }) => {
+                    ViewError::Length { expected: bytes }
+                }
+                ViewBlockError::Refused(ViewRefusal::Viewed) => ViewError::Viewed,
+                ViewBlockError::Host(error) => ViewError::Host(error),
+            })
     }
 
     /// Destroys a block: the handle goes at once, the device's access after its producer has
@@ -594,7 +638,35 @@ impl<'d, A: Asic, P: Port> Context<'d, A, P> {
             .lock()
             .remove(handle, HandleKind::Block)
             .map_err(DestroyError::Handle)?;
-        self.device.retire_block(block).map_err(DestroyError::Retire)
+        self.device
+            .retire_block(block)
+            .map_err(DestroyError::Retire)
+    }
+
+    /// Allocates device memory for this context, rounded up to whole pages.
+    ///
+    /// # Errors
+    ///
+    /// * [`DramError::Allocate`] when the pool has not as much, or none in one piece;
+    /// * [`DramError::Scrub`] when pages that another owner used could not be scrubbed.
+    pub fn allocate_dram(
+        &self,
+        bytes: u64,
+        contiguity: Contiguity,
+        sharing: Sharing,
+    ) -> Result<PackHandle, DramError> {
+        self.device
+            .allocate_dram(self.owner, bytes, contiguity, sharing)
+    }
+
+    /// Frees device memory of this context.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`DramPool::free`](crate::dram::DramPool::free), among them
+    /// [`PackError::NotOwner`] for memory of another context.
+    pub fn free_dram(&self, handle: PackHandle) -> Result<(), PackError> {
+        self.device.free_dram(self.owner, handle)
     }
 
     /// Closes the file, whatever the user left behind: producers stop, all entries are cleared, one
@@ -606,12 +678,14 @@ impl<'d, A: Asic, P: Port> Context<'d, A, P> {
     /// Hands the context back when the device does not confirm that it has forgotten the user's
     /// mappings. Everything that concerns them is in quarantine, the address space included; try
     /// again when the device has been reset.
-    #[expect(clippy::result_large_err, reason = "the context itself is what the error hands back")]
+    #[expect(
+        clippy::result_large_err,
+        reason = "the context itself is what the error hands back"
+    )]
     pub fn close(mut self) -> Result<LeftBehind, (Self, Unconfirmed)> {
         let mut left = self.left;
-        while let Some(object) = self.handles.get_mut().take_any() {
+        for (_, Object::Block(block)) in self.handles.get_mut().drain() {
             left.handles += 1;
-            let Object::Block(block) = object;
             // A producer that does not stop leaves its block mapped, with the device.
             if self.device.detach_block(block).is_err() {
                 left.quarantined_blocks += 1;
@@ -636,8 +710,14 @@ impl<'d, A: Asic, P: Port> Context<'d, A, P> {
         if let Err(error) = self.settle_quarantine() {
             return Err((self, error));
         }
-        self.left.dram += self.device.dram.lock().release_owner(self.owner);
-        let Self { device, asid, space, left, .. } = self;
+        self.left.dram += self.device.release_dram(self.owner);
+        let Self {
+            device,
+            asid,
+            space,
+            left,
+            ..
+        } = self;
         let space = space.into_inner().space;
         if space.is_idle() {
             device.give_seat(asid, space.into_table());

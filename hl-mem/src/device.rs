@@ -17,16 +17,17 @@
 
 use core::fmt;
 
-use lock_api::{Mutex, RawMutex};
+use lock_api::Mutex;
 use mmu_core::{AddrRange, BusAddr, ConfirmError, DeviceAddr, DeviceLost, PageTable};
 
 use crate::asid::{Asid, UserAsid};
 use crate::block::{BlockId, BlockSlot, BlockUsage, Blocks, NewBlock, ViewRefusal};
-use crate::dram::DramPool;
+use crate::dram::{AllocateError, Contiguity, DramPool, DramUsage, PackError, PackHandle, Sharing};
 use crate::host::{HostError, HostMemory, ViewRights, seen_by_device};
 use crate::mmu::{MmuControl, MmuError};
+use crate::owner::Owner;
 use crate::port::{Engines, Port};
-use crate::profile::Asic;
+use crate::profile::{Asic, LargeHost};
 use crate::space::{Addresses, Batch, Detached, Privileged, Space, SpaceError, Wanted};
 use crate::va::{LayoutError, VaAllocator};
 
@@ -89,16 +90,23 @@ pub struct DeviceParts<'d, A: Asic, P: Port> {
     pub privileged: SpaceNodes<P>,
     /// As many blocks as there may be at a time.
     pub blocks: &'d mut [BlockSlot<KernelPages<P>>],
-    /// One place for each ASID of a user: [`Profile::max_asid`](crate::profile::Profile) less one,
-    /// or fewer.
+    /// One place for each user that there may be at a time, who get the ASIDs from 1 on. The C
+    /// driver has one (facts 1.2); the hardware's ASIDs have 10 bits.
     pub seats: &'d mut [Seat<A, P>],
     /// The device's own memory.
     pub dram: DramPool<'d>,
+    /// Overwrites the device's own memory before another owner gets it.
+    pub scrubber: P::Scrubber,
 }
 
 impl<A: Asic, P: Port> fmt::Debug for DeviceParts<'_, A, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DeviceParts({} blocks, {} seats)", self.blocks.len(), self.seats.len())
+        write!(
+            f,
+            "DeviceParts({} blocks, {} seats)",
+            self.blocks.len(),
+            self.seats.len()
+        )
     }
 }
 
@@ -174,6 +182,28 @@ impl fmt::Display for BlockError {
 
 impl core::error::Error for BlockError {}
 
+/// Why there is no device memory. Nothing has changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum DramError {
+    /// The pool refuses.
+    Allocate(AllocateError),
+    /// Pages that another owner used could not be scrubbed.
+    Scrub,
+}
+
+impl fmt::Display for DramError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Allocate(error) => write!(f, "{error}"),
+            Self::Scrub => f.write_str("device memory could not be scrubbed"),
+        }
+    }
+}
+
+impl core::error::Error for DramError {}
+
 /// Why a block that is given up is still there. It stays in quarantine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -205,6 +235,8 @@ pub struct DeviceUsage {
     pub privileged_extents: u32,
     /// Blocks and views.
     pub blocks: BlockUsage,
+    /// The device's own memory.
+    pub dram: DramUsage,
     /// Address spaces of users that no context has.
     pub free_asids: u32,
 }
@@ -233,7 +265,8 @@ pub struct Device<'d, A: Asic, P: Port> {
     pub(crate) mmu: Mutex<P::Lock, P::Mmu>,
     privileged: Mutex<P::Lock, PrivilegedSpace<'d, A, P>>,
     seats: Mutex<P::Lock, &'d mut [Seat<A, P>]>,
-    pub(crate) dram: Mutex<P::Lock, DramPool<'d>>,
+    dram: Mutex<P::Lock, DramPool<'d>>,
+    scrubber: Mutex<P::Lock, P::Scrubber>,
     /// Files opened so far, which tells the handles of one from those of another.
     pub(crate) opened: Mutex<P::Lock, u32>,
     /// The table that ASIDs without an address space are given.
@@ -242,7 +275,9 @@ pub struct Device<'d, A: Asic, P: Port> {
 
 impl<A: Asic, P: Port> fmt::Debug for Device<'_, A, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Device").field("usage", &self.usage()).finish_non_exhaustive()
+        f.debug_struct("Device")
+            .field("usage", &self.usage())
+            .finish_non_exhaustive()
     }
 }
 
@@ -266,7 +301,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         let privileged_root = table.root();
         let addresses = new_addresses::<A, P>(parts.privileged).map_err(BringUpError::Addresses)?;
         let space = Space::new(table, addresses);
-        let asids = (1..A::PROFILE.max_asid).filter_map(UserAsid::new);
+        let asids = (1..=u16::MAX).map_while(UserAsid::new);
         for (seat, asid) in parts.seats.iter_mut().zip(asids) {
             seat.0 = Some((asid, root()?));
         }
@@ -286,9 +321,13 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             host: parts.host,
             engines: parts.engines,
             mmu: Mutex::new(mmu),
-            privileged: Mutex::new(PrivilegedSpace { space, blocks: Blocks::new(parts.blocks) }),
+            privileged: Mutex::new(PrivilegedSpace {
+                space,
+                blocks: Blocks::new(parts.blocks),
+            }),
             seats: Mutex::new(parts.seats),
             dram: Mutex::new(parts.dram),
+            scrubber: Mutex::new(parts.scrubber),
             opened: Mutex::new(0),
             _parking: parking,
         };
@@ -312,9 +351,16 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
 
     /// What is in use.
     pub fn usage(&self) -> DeviceUsage {
-        let free_asids = self.seats.lock().iter().filter(|seat| seat.0.is_some()).count() as u32;
+        let free_asids = self
+            .seats
+            .lock()
+            .iter()
+            .filter(|seat| seat.0.is_some())
+            .count() as u32;
+        let dram = self.dram.lock().usage();
         let privileged = self.privileged.lock();
         DeviceUsage {
+            dram,
             privileged_bytes: privileged.space.used(),
             privileged_extents: privileged.space.free_extents().count() as u32,
             blocks: privileged.blocks.usage(),
@@ -356,7 +402,12 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     /// Allocates, zeroes and maps a block of `bytes`, whole pages, in the privileged space.
     pub(crate) fn allocate_block(&self, bytes: u64) -> Result<BlockId, BlockError> {
         let pages = bytes / P::Host::PAGE_BYTES;
-        let new = self.privileged.lock().blocks.hold().ok_or(BlockError::TooManyBlocks)?;
+        let new = self
+            .privileged
+            .lock()
+            .blocks
+            .hold()
+            .ok_or(BlockError::TooManyBlocks)?;
         let memory = match self.host.allocate(pages) {
             Ok(memory) => memory,
             Err(error) => {
@@ -364,11 +415,13 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
                 return Err(BlockError::Host(error));
             }
         };
-        let offset = A::PROFILE.host_offset;
         let mapped = {
             let runs = self.host.kernel_runs(&memory);
-            let runs = runs.map_while(|run| seen_by_device(run, offset));
-            self.privileged.lock().space.map(bytes, runs, Wanted::Anywhere)
+            let runs = runs.map_while(|run| seen_by_device(run, &A::PROFILE));
+            self.privileged
+                .lock()
+                .space
+                .map(bytes, runs, Wanted::Anywhere)
         };
         let mapped = match mapped {
             Ok(mapped) => mapped.owning(memory),
@@ -380,7 +433,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
                 return Err(BlockError::Space(failure.error));
             }
         };
-        let announced = self.mmu.lock().announce(Asid::PRIVILEGED, mapped.range());
+        let announced = self.mmu.lock().announce();
         if let Err(error) = announced {
             let detached = self.privileged.lock().space.unmap(mapped);
             self.abandon_detached(new, detached);
@@ -508,7 +561,9 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         let mut from = 0;
         while let Some((id, batch)) = self.next_block(&mut from, Blocks::next_quarantined) {
             // The first one takes all others along; for those nothing is left to be done here.
-            let settled = self.settle(&self.privileged, batch).map_err(RetireError::Unconfirmed);
+            let settled = self
+                .settle(&self.privileged, batch)
+                .map_err(RetireError::Unconfirmed);
             self.release_block(id);
             outcome = outcome.and(settled);
             if outcome.is_err() {
@@ -526,6 +581,50 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         next(&self.privileged.lock().blocks, from)
     }
 
+    /// Allocates device memory, having pages scrubbed that another owner used before.
+    pub(crate) fn allocate_dram(
+        &self,
+        owner: Owner,
+        bytes: u64,
+        contiguity: Contiguity,
+        sharing: Sharing,
+    ) -> Result<PackHandle, DramError> {
+        loop {
+            let allocated = self.dram.lock().allocate(owner, bytes, contiguity, sharing);
+            let first = match allocated {
+                Ok(handle) => return Ok(handle),
+                Err(AllocateError::Unscrubbed { first }) => first,
+                Err(error) => return Err(DramError::Allocate(error)),
+            };
+            // Another thread may have taken the pages meanwhile; then there is nothing to scrub.
+            let Some(dirty) = self.dram.lock().take_dirty(first) else {
+                continue;
+            };
+            let scrubbed = dirty.scrub(&mut *self.scrubber.lock());
+            let mut dram = self.dram.lock();
+            let returned = match scrubbed {
+                Ok(clean) => dram.return_scrubbed(clean).map_err(drop),
+                Err(failed) => {
+                    // The pages came from this pool, which therefore takes them back.
+                    let _ = dram.return_dirty(failed.dirty);
+                    return Err(DramError::Scrub);
+                }
+            };
+            debug_assert!(returned.is_ok(), "the pages came from this pool");
+        }
+    }
+
+    /// Frees device memory of `owner`.
+    pub(crate) fn free_dram(&self, owner: Owner, handle: PackHandle) -> Result<(), PackError> {
+        self.dram.lock().free(handle, owner)
+    }
+
+    /// Frees all device memory of `owner`. Returns how many pieces there were.
+    pub(crate) fn release_dram(&self, owner: Owner) -> u32 {
+        let released = self.dram.lock().release_owner(owner);
+        released.freed + released.orphaned
+    }
+
     /// Shows a block of exactly `len` bytes to a process.
     pub(crate) fn view_block(
         &self,
@@ -535,8 +634,14 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         rights: ViewRights,
     ) -> Result<<P::Host as HostMemory>::View, ViewBlockError> {
         let mut privileged = self.privileged.lock();
-        let memory = privileged.blocks.viewable(id, len).map_err(ViewBlockError::Refused)?;
-        let view = self.host.view(process, memory, rights).map_err(ViewBlockError::Host)?;
+        let memory = privileged
+            .blocks
+            .viewable(id, len)
+            .map_err(ViewBlockError::Refused)?;
+        let view = self
+            .host
+            .view(process, memory, rights)
+            .map_err(ViewBlockError::Host)?;
         privileged.blocks.count_view(id);
         Ok(view)
     }
@@ -563,10 +668,14 @@ pub(crate) fn new_addresses<A: Asic, P: Port>(
     nodes: SpaceNodes<P>,
 ) -> Result<Addresses<P::Nodes>, LayoutError> {
     let profile = A::PROFILE;
-    let small = VaAllocator::new(nodes.small, &profile.small_layout())?;
-    let large = match profile.large_layout() {
-        Some(layout) => Some(VaAllocator::new(nodes.large, &layout)?),
-        None => None,
+    let small = VaAllocator::new(nodes.small, &profile.host.layout())?;
+    let large = match &profile.large_host {
+        LargeHost::Own(range) => Some(VaAllocator::new(nodes.large, &range.layout())?),
+        LargeHost::Shared => None,
     };
-    Ok(Addresses { small, large, large_leaf: profile.large_leaf })
+    Ok(Addresses {
+        small,
+        large,
+        large_leaf: profile.large_host_range().large_bytes,
+    })
 }

@@ -9,6 +9,8 @@ use core::fmt;
 
 use mmu_core::{AddrRange, BusAddr, Run};
 
+use crate::profile::Profile;
+
 mmu_core::define_address! {
     /// An address of a user process, as the process itself named it.
     ///
@@ -26,9 +28,11 @@ mmu_core::define_address! {
 /// A contiguous stretch of DMA addresses.
 pub type DmaRun = AddrRange<DmaAddr>;
 
-/// The run as the device's bus sees it, `offset` higher (facts DM-2); `None` beyond 2^64.
-pub(crate) fn seen_by_device(run: DmaRun, offset: u64) -> Option<Run> {
-    Run::new(BusAddr::new(run.start().get().checked_add(offset)?), run.len())
+/// The run as the device's bus sees it (facts DM-2); `None` where the device does not reach it.
+pub(crate) fn seen_by_device(run: DmaRun, profile: &Profile) -> Option<Run> {
+    let seen = |address: DmaAddr| profile.device_view(BusAddr::new(address.get()));
+    seen(run.last())?;
+    Run::new(seen(run.start())?, run.len())
 }
 
 /// A range of a user process's memory, as the process itself named it. Not validated beyond being
@@ -73,7 +77,10 @@ impl UserRange {
         let last = self.0.last().get() / page_bytes;
         let start = UserAddr::new(first * page_bytes);
         let len = (last - first).checked_add(1)?.checked_mul(page_bytes)?;
-        Some(UserPages { range: AddrRange::new(start, len)?, page_bytes })
+        Some(UserPages {
+            range: AddrRange::new(start, len)?,
+            page_bytes,
+        })
     }
 }
 
@@ -157,7 +164,10 @@ pub struct ViewRights {
 ///
 /// Calls may come from several threads at a time. `pin`, `unpin`, `allocate` and `free` are called
 /// with no lock held; `view` and `remove_view` with the lock of the device's blocks held.
-#[expect(unsafe_code, reason = "a wrong implementation hands out memory that is in use")]
+#[expect(
+    unsafe_code,
+    reason = "a wrong implementation hands out memory that is in use"
+)]
 pub unsafe trait HostMemory {
     /// Who owns user memory: in a kernel, a reference to the process's address space.
     type Process;

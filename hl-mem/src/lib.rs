@@ -2,15 +2,29 @@
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
 
-pub mod ring;
-mod sync;
-pub mod va;
+pub mod asid;
+pub mod block;
 pub mod budget;
+pub mod context;
+pub mod device;
 pub mod dram;
 pub mod handle;
-
+pub mod host;
 mod identity;
+pub mod mmu;
 mod owner;
+pub mod port;
+pub mod profile;
+pub mod registry;
+pub mod ring;
+mod space;
 mod sync;
+pub mod uapi;
+pub mod va;
 
+pub use asid::{Asid, UserAsid};
+pub use context::{Context, ContextStorage};
+pub use device::{Device, DeviceParts, Privilege};
 pub use owner::Owner;
+pub use port::Port;
+pub use space::{SpaceError, Wanted};

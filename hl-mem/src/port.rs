@@ -3,6 +3,7 @@
 use lock_api::RawMutex;
 use mmu_core::{AddrRange, DeviceAddr, TableMemory};
 
+use crate::dram::Scrub;
 use crate::host::HostMemory;
 use crate::mmu::MmuControl;
 use crate::va::Node;
@@ -13,7 +14,10 @@ use crate::va::Node;
 ///
 /// [`stop`](Self::stop) returns `Ok` only when no engine works on those addresses any more and no
 /// access to them by an engine is on its way. Pages are handed to others on the strength of it.
-#[expect(unsafe_code, reason = "a wrong implementation lets the device write into freed memory")]
+#[expect(
+    unsafe_code,
+    reason = "a wrong implementation lets the device write into freed memory"
+)]
 pub unsafe trait Engines {
     /// Why the engines could not be stopped.
     type Error;
@@ -39,6 +43,8 @@ pub trait Port {
     type Tables: TableMemory;
     /// The engines that write into blocks.
     type Engines: Engines;
+    /// Overwrites device memory before another owner gets it.
+    type Scrubber: Scrub;
     /// The nodes of an allocator of device addresses, such as `&'static mut [Node]`.
     type Nodes: AsRef<[Node]> + AsMut<[Node]>;
 }

@@ -24,7 +24,10 @@ enum State<T> {
     /// Taken, and found by nobody: the mapping is being made or undone.
     Held,
     /// Found by its address.
-    Filled { key: DeviceAddr, value: T },
+    Filled {
+        key: DeviceAddr,
+        value: T,
+    },
     /// Kept, and found by nobody.
     Parked(T),
 }
@@ -33,7 +36,11 @@ impl<T> Slot<T> {
     /// A place without a mapping.
     #[must_use]
     pub const fn new() -> Self {
-        Self { first: NONE, next: NONE, state: State::Vacant }
+        Self {
+            first: NONE,
+            next: NONE,
+            state: State::Vacant,
+        }
     }
 }
 
@@ -74,10 +81,19 @@ impl<'s, T> Registry<'s, T> {
         let slots = &mut slots[..usable];
         let mut free = NONE;
         for (number, slot) in slots.iter_mut().enumerate().rev() {
-            *slot = Slot { first: NONE, next: free, state: State::Vacant };
+            *slot = Slot {
+                first: NONE,
+                next: free,
+                state: State::Vacant,
+            };
             free = number as u32;
         }
-        Self { slots, free, taken: 0, parked: 0 }
+        Self {
+            slots,
+            free,
+            taken: 0,
+            parked: 0,
+        }
     }
 
     /// Slots that are taken: filled, held or parked.
@@ -116,7 +132,9 @@ impl<'s, T> Registry<'s, T> {
     /// are handed out once.
     pub(crate) fn fill(&mut self, place: Place, key: DeviceAddr, value: T) {
         let bucket = self.bucket(key);
-        let Some(first) = self.slots.get_mut(bucket).map(|slot| &mut slot.first) else { return };
+        let Some(first) = self.slots.get_mut(bucket).map(|slot| &mut slot.first) else {
+            return;
+        };
         let next = core::mem::replace(first, place.0);
         if let Some(slot) = self.slots.get_mut(place.0 as usize) {
             slot.next = next;
@@ -195,7 +213,13 @@ impl<'s, T> Registry<'s, T> {
 
 impl<T> fmt::Debug for Registry<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Registry({} of {} taken, {} parked)", self.taken, self.slots.len(), self.parked)
+        write!(
+            f,
+            "Registry({} of {} taken, {} parked)",
+            self.taken,
+            self.slots.len(),
+            self.parked
+        )
     }
 }
 

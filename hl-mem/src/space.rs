@@ -9,8 +9,8 @@ use core::marker::PhantomData;
 
 use mmu_core::format::NoAttributes;
 use mmu_core::{
-    AddrRange, ConfirmError, DeviceAddr, Format, Invalidate, MapError, MapOptions, PageTable,
-    Removed, Run, TableMemory,
+    AddrRange, ConfirmError, DeviceAddr, Format, MapError, MapOptions, PageTable, Removed, Run,
+    TableMemory,
 };
 
 use crate::va::{AllocateError, Node, Placement, VaAllocator, VaBlock};
@@ -43,7 +43,10 @@ pub(crate) struct Mapped<K, B> {
 impl<K> Mapped<K, ()> {
     /// Gives the memory behind the mapping to the mapping.
     pub(crate) fn owning<B>(self, backing: B) -> Mapped<K, B> {
-        Mapped { extent: self.extent, backing }
+        Mapped {
+            extent: self.extent,
+            backing,
+        }
     }
 }
 
@@ -69,7 +72,11 @@ pub(crate) struct Detached<K, B> {
 impl<K> Detached<K, ()> {
     /// Gives the memory that was behind the mapping to it.
     pub(crate) fn owning<B>(self, backing: B) -> Detached<K, B> {
-        Detached { extent: self.extent, backing, batch: self.batch }
+        Detached {
+            extent: self.extent,
+            backing,
+            batch: self.batch,
+        }
     }
 }
 
@@ -94,7 +101,7 @@ pub(crate) struct Batch(u64);
 pub enum SpaceError {
     /// No device addresses for it.
     Addresses(AllocateError),
-    /// The host did not name pages of the length it was asked for.
+    /// The host named other pages than it was asked for, or some that the device does not reach.
     Runs,
     /// The page tables could not take it.
     Tables(MapError),
@@ -103,7 +110,9 @@ pub enum SpaceError {
 impl fmt::Display for SpaceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Runs => f.write_str("the host named other pages than it was asked for"),
+            Self::Runs => {
+                f.write_str("the host named other pages than asked for, or some out of reach")
+            }
             Self::Addresses(error) => write!(f, "no device addresses: {error}"),
             Self::Tables(error) => write!(f, "no mapping: {error}"),
         }
@@ -163,7 +172,11 @@ impl Shape {
     /// The shape of a list of runs; `None` where it is empty or longer than 2^64 bytes.
     fn of(runs: impl Iterator<Item = Run>, large_leaf: u64) -> Option<Self> {
         let mask = large_leaf - 1;
-        let mut shape = Self { len: 0, large: false, phase: 0 };
+        let mut shape = Self {
+            len: 0,
+            large: false,
+            phase: 0,
+        };
         let mut longest = 0;
         for run in runs {
             let bus = run.start().get();
@@ -207,10 +220,15 @@ fn reserve<N: AsRef<[Node]> + AsMut<[Node]>>(
             }
         }
         Wanted::Exact(at) => {
-            return allocator.allocate(shape.len, Placement::Exact(at)).map(|block| (block, 0));
+            return allocator
+                .allocate(shape.len, Placement::Exact(at))
+                .map(|block| (block, 0));
         }
     }
-    let bytes = shape.len.checked_add(shape.phase).ok_or(AllocateError::NoSpace)?;
+    let bytes = shape
+        .len
+        .checked_add(shape.phase)
+        .ok_or(AllocateError::NoSpace)?;
     let align = if shape.large { large_leaf } else { 1 };
     let block = allocator.allocate(bytes, Placement::Anywhere { align })?;
     Ok((block, shape.phase))
@@ -241,22 +259,41 @@ where
         runs: impl Iterator<Item = Run> + Clone,
         wanted: Wanted,
     ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
-        let failure = |error| SpaceFailure { error, detached: None };
-        let Some(shape) = Shape::of(runs.clone(), self.addresses.large_leaf).filter(|shape| shape.len == len)
+        let failure = |error| SpaceFailure {
+            error,
+            detached: None,
+        };
+        let Some(shape) =
+            Shape::of(runs.clone(), self.addresses.large_leaf).filter(|shape| shape.len == len)
         else {
             return Err(failure(SpaceError::Runs));
         };
         let large_leaf = self.addresses.large_leaf;
-        let (block, phase) =
-            reserve(self.addresses.of_size(shape.large), &shape, large_leaf, wanted)
-                .map_err(|error| failure(SpaceError::Addresses(error)))?;
+        let (block, phase) = reserve(
+            self.addresses.of_size(shape.large),
+            &shape,
+            large_leaf,
+            wanted,
+        )
+        .map_err(|error| failure(SpaceError::Addresses(error)))?;
         // The block was allocated with room for both, so neither cut can fail.
-        let range = block.range().skip(phase).and_then(|rest| AddrRange::new(rest.start(), shape.len));
+        let range = block
+            .range()
+            .skip(phase)
+            .and_then(|rest| AddrRange::new(rest.start(), shape.len));
         let Some(range) = range else {
             return Err(failure(SpaceError::Addresses(AllocateError::NoSpace)));
         };
-        let extent = Extent { block, range, large: shape.large, kind: PhantomData };
-        let mapped = Mapped { extent, backing: () };
+        let extent = Extent {
+            block,
+            range,
+            large: shape.large,
+            kind: PhantomData,
+        };
+        let mapped = Mapped {
+            extent,
+            backing: (),
+        };
         let Err(error) = self.table.map_list(range, runs, &MapOptions::default()) else {
             return Ok(mapped);
         };
@@ -268,7 +305,10 @@ where
                 None
             }
         };
-        Err(SpaceFailure { error: SpaceError::Tables(error), detached })
+        Err(SpaceFailure {
+            error: SpaceError::Tables(error),
+            detached,
+        })
     }
 
     /// Takes a mapping out of the page table.
@@ -277,7 +317,11 @@ where
         // do the same; the sweeping one has no way to fail.
         let removed = self.table.sweep(mapped.extent.range);
         self.pend(removed);
-        Detached { extent: mapped.extent, backing: mapped.backing, batch: self.batch }
+        Detached {
+            extent: mapped.extent,
+            backing: mapped.backing,
+            batch: self.batch,
+        }
     }
 
     /// Adds a removal to those that wait for an invalidation.
@@ -358,7 +402,11 @@ where
 
     /// The pieces of free device addresses, small range first.
     pub(crate) fn free_extents(&self) -> impl Iterator<Item = AddrRange<DeviceAddr>> + '_ {
-        let large = self.addresses.large.iter().flat_map(VaAllocator::free_extents);
+        let large = self
+            .addresses
+            .large
+            .iter()
+            .flat_map(VaAllocator::free_extents);
         self.addresses.small.free_extents().chain(large)
     }
 
@@ -367,7 +415,11 @@ where
         self.table.is_empty()
             && self.pending.is_none()
             && self.addresses.small.is_whole()
-            && self.addresses.large.as_ref().is_none_or(VaAllocator::is_whole)
+            && self
+                .addresses
+                .large
+                .as_ref()
+                .is_none_or(VaAllocator::is_whole)
     }
 
     /// The page table, for the next user of it.

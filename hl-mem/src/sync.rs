@@ -1,15 +1,6 @@
 //! The one place that decides between core's atomics and loom's.
 //!
 //! Nothing else in this crate names either, so that another crate can model the real code by
-<<<<<<< HEAD
-//! compiling it with `--cfg loom`. Only 32-bit atomics are here: targets such as Cortex-M4 have no
-//! wider ones.
-
-#[cfg(not(loom))]
-pub(crate) use core::sync::atomic::{AtomicU32, Ordering};
-#[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicU32, Ordering};
-=======
 //! compiling it with `--cfg loom`. Only atomics of at most the machine's width are here: targets such
 //! as Cortex-M4 have no wider ones.
 
@@ -17,4 +8,3 @@ pub(crate) use loom::sync::atomic::{AtomicU32, Ordering};
 pub(crate) use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
->>>>>>> parts

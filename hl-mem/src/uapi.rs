@@ -27,7 +27,8 @@ use mmu_core::DeviceAddr;
 use static_assertions::const_assert_eq;
 
 use crate::context::{Context, MapUserError, UnmapUserError};
-use crate::dram::DramError;
+use crate::device::DramError;
+use crate::dram::{AllocateError as DramAllocateError, Contiguity, PackError, PackHandle, Sharing};
 use crate::host::{DeviceAccess, HostError, HostMemory, UserRange};
 use crate::port::Port;
 use crate::profile::Asic;
@@ -143,8 +144,16 @@ impl MemoryInput {
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; Self::BYTES] = bytes.try_into().ok()?;
         let (wide, narrow) = bytes.split_at(offset_of!(Self, op));
-        let mut wide = wide.as_chunks::<8>().0.iter().map(|chunk| u64::from_ne_bytes(*chunk));
-        let mut narrow = narrow.as_chunks::<4>().0.iter().map(|chunk| u32::from_ne_bytes(*chunk));
+        let mut wide = wide
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|chunk| u64::from_ne_bytes(*chunk));
+        let mut narrow = narrow
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|chunk| u32::from_ne_bytes(*chunk));
         Some(Self {
             arguments: [wide.next()?, wide.next()?, wide.next()?],
             op: narrow.next()?,
@@ -245,7 +254,11 @@ impl Request {
     pub fn parse(input: &MemoryInput, page_bytes: u64) -> Result<Self, Errno> {
         let [first, second, third] = input.arguments;
         let flags = |allowed: u32| {
-            if input.flags & !allowed == 0 { Ok(input.flags) } else { Err(Errno::EINVAL) }
+            if input.flags & !allowed == 0 {
+                Ok(input.flags)
+            } else {
+                Err(Errno::EINVAL)
+            }
         };
         match input.op {
             OP_ALLOC => {
@@ -271,7 +284,9 @@ impl Request {
                 };
                 Ok(Self::MapUser { range, wanted })
             }
-            OP_UNMAP => flags(0).map(|_| Self::Unmap { at: DeviceAddr::new(first) }),
+            OP_UNMAP => flags(0).map(|_| Self::Unmap {
+                at: DeviceAddr::new(first),
+            }),
             op if op <= OP_LAST => Err(Errno::EOPNOTSUPP),
             _ => Err(Errno::EINVAL),
         }
@@ -285,16 +300,30 @@ impl Request {
 /// Those of [`Request::parse`], `EINVAL` for bytes that are no [`MemoryInput`], and what the
 /// operation's own error becomes: see the `From` implementations.
 pub fn dispatch<A: Asic, P: Port>(
-    context: &Context<'_, A, P>,
+    context: &Context<'_, '_, A, P>,
     bytes: &[u8],
 ) -> Result<MemoryOutput, Errno> {
     let input = MemoryInput::from_bytes(bytes).ok_or(Errno::EINVAL)?;
     let value = match Request::parse(&input, P::Host::PAGE_BYTES)? {
-        Request::Allocate { bytes, contiguous, shared } => {
-            context.allocate_dram(bytes, contiguous, shared)?
+        Request::Allocate {
+            bytes,
+            contiguous,
+            shared,
+        } => {
+            let contiguity = if contiguous {
+                Contiguity::Contiguous
+            } else {
+                Contiguity::Scattered
+            };
+            let sharing = if shared {
+                Sharing::Shared
+            } else {
+                Sharing::Private
+            };
+            context.allocate_dram(bytes, contiguity, sharing)?.get()
         }
         Request::Free { handle } => {
-            context.free_dram(handle)?;
+            context.free_dram(PackHandle::new(handle))?;
             0
         }
         Request::MapUser { range, wanted } => {
@@ -332,6 +361,28 @@ impl From<MapUserError> for Errno {
             },
             MapUserError::Space(SpaceError::Runs) => Self::EFAULT,
             MapUserError::Mmu(_) => Self::EIO,
+        }
+    }
+}
+
+impl From<DramError> for Errno {
+    fn from(error: DramError) -> Self {
+        match error {
+            DramError::Allocate(DramAllocateError::ZeroLength | DramAllocateError::TooLarge) => {
+                Self::EINVAL
+            }
+            DramError::Allocate(DramAllocateError::ScrubUnderWay) => Self::EBUSY,
+            DramError::Allocate(_) => Self::ENOMEM,
+            DramError::Scrub => Self::EIO,
+        }
+    }
+}
+
+impl From<PackError> for Errno {
+    fn from(error: PackError) -> Self {
+        match error {
+            PackError::NotOwner => Self::EPERM,
+            _ => Self::EINVAL,
         }
     }
 }

@@ -65,7 +65,7 @@ pub use error::{MapError, NotPinned, OutOfFrames, PinError, PinReason, UserAddre
 pub use frames::{Frame, FrameOrder, FrameOwner, ProcessId};
 pub use kernel::KernelBlock;
 pub use process::{PinAccess, Process};
-pub use view::{Permission, View, ViewError};
+pub use view::{MAX_MAPPED_PIECES, Permission, View, ViewError};
 
 use crate::asic::BusError;
 use crate::log::EventLog;

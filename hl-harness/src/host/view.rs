@@ -3,6 +3,7 @@
 use core::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use super::mapping::{Mapping, Piece};
 use super::{FRAME_SIZE, Frame, Host};
@@ -48,18 +49,26 @@ impl core::error::Error for ViewError {}
 /// after `vmap`. It holds a reference on each page, so none is reused before it is dropped, and it
 /// counts in [`HostCounters`](super::HostCounters).
 ///
+/// The system lets a program have some 65 000 separate mappings. A view of more pieces than
+/// [`MAX_MAPPED_PIECES`] is therefore not mapped: its accesses find each page by its number instead,
+/// with the same rights.
+///
 /// All access goes through words (see the crate's `words` module), so that a device thread may write
 /// the same pages at the same time. Writing a read-only page is refused here and by the processor.
 #[derive(Debug)]
 pub struct View {
     host: Arc<Host>,
-    mapping: Mapping,
+    /// The mapping; `None` where the view has too many pieces for one.
+    mapping: Option<Mapping>,
     frames: Vec<Frame>,
     writable: Vec<bool>,
 }
 
+/// The most separate pieces of physical memory that a view maps for real.
+pub const MAX_MAPPED_PIECES: usize = 8192;
+
 impl View {
-    /// Maps `frames` in order; the pages whose index is in `read_only` may not be written through it.
+    /// Maps `frames` in order; `writable` says of each whether it may be written through the view.
     pub(crate) fn new(
         host: &Arc<Host>,
         frames: &[Frame],
@@ -81,7 +90,10 @@ impl View {
                 }),
             }
         }
-        let mapping = Mapping::new(host.file(), &pieces)?;
+        let mapping = match pieces.len() {
+            ..=MAX_MAPPED_PIECES => Some(Mapping::new(host.file(), &pieces)?),
+            _ => None,
+        };
         host.reference_all(frames);
         host.views_changed(1, frames.len() as i64);
         Ok(Self {
@@ -112,7 +124,12 @@ impl View {
     /// [`ViewError::Outside`].
     pub fn read(&self, offset: usize, buffer: &mut [u8]) -> Result<(), ViewError> {
         self.check(offset, buffer.len(), 1)?;
-        words::read(self.mapping.words(), offset, buffer);
+        let mut rest = buffer;
+        self.each_piece(offset, rest.len(), |words, at, count| {
+            let (piece, after) = core::mem::take(&mut rest).split_at_mut(count);
+            words::read(words, at, piece);
+            rest = after;
+        });
         Ok(())
     }
 
@@ -123,7 +140,12 @@ impl View {
     /// [`ViewError::Outside`], [`ViewError::ReadOnly`].
     pub fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), ViewError> {
         self.check_writable(offset, bytes.len(), 1)?;
-        words::write(self.mapping.words(), offset, bytes);
+        let mut rest = bytes;
+        self.each_piece(offset, bytes.len(), |words, at, count| {
+            let (piece, after) = rest.split_at(count);
+            words::write(words, at, piece);
+            rest = after;
+        });
         Ok(())
     }
 
@@ -134,7 +156,8 @@ impl View {
     /// [`ViewError::Outside`].
     pub fn load_u32(&self, offset: usize) -> Result<u32, ViewError> {
         self.check(offset, 4, 4)?;
-        Ok(words::load_u32(self.mapping.words(), offset))
+        let (words, at) = self.place(offset);
+        Ok(words::load_u32(words, at))
     }
 
     /// Stores an aligned 32-bit number, releasing everything this thread wrote before.
@@ -144,7 +167,8 @@ impl View {
     /// [`ViewError::Outside`], [`ViewError::ReadOnly`].
     pub fn store_u32(&self, offset: usize, value: u32) -> Result<(), ViewError> {
         self.check_writable(offset, 4, 4)?;
-        words::store_u32(self.mapping.words(), offset, value);
+        let (words, at) = self.place(offset);
+        words::store_u32(words, at, value);
         Ok(())
     }
 
@@ -155,7 +179,8 @@ impl View {
     /// [`ViewError::Outside`].
     pub fn load_u64(&self, offset: usize) -> Result<u64, ViewError> {
         self.check(offset, 8, 8)?;
-        Ok(words::load_u64(self.mapping.words(), offset))
+        let (words, at) = self.place(offset);
+        Ok(words::load_u64(words, at))
     }
 
     /// Stores an aligned 64-bit number, releasing.
@@ -165,8 +190,40 @@ impl View {
     /// [`ViewError::Outside`], [`ViewError::ReadOnly`].
     pub fn store_u64(&self, offset: usize, value: u64) -> Result<(), ViewError> {
         self.check_writable(offset, 8, 8)?;
-        words::store_u64(self.mapping.words(), offset, value);
+        let (words, at) = self.place(offset);
+        words::store_u64(words, at, value);
         Ok(())
+    }
+
+    /// The words that hold the byte at `offset`, and its offset in them.
+    fn place(&self, offset: usize) -> (&[AtomicU64], usize) {
+        match &self.mapping {
+            Some(mapping) => (mapping.words(), offset),
+            None => {
+                let frame = self.frames[offset / FRAME_SIZE].number() as usize;
+                (self.host.words(), frame * FRAME_SIZE + offset % FRAME_SIZE)
+            }
+        }
+    }
+
+    /// Visits the words of a checked range, piece by piece: the words, the offset in them, bytes.
+    fn each_piece(
+        &self,
+        offset: usize,
+        len: usize,
+        mut visit: impl FnMut(&[AtomicU64], usize, usize),
+    ) {
+        if let Some(mapping) = &self.mapping {
+            return visit(mapping.words(), offset, len);
+        }
+        let mut done = 0;
+        while done < len {
+            let at = offset + done;
+            let count = (len - done).min(FRAME_SIZE - at % FRAME_SIZE);
+            let (words, place) = self.place(at);
+            visit(words, place, count);
+            done += count;
+        }
     }
 
     fn check(&self, offset: usize, len: usize, align: usize) -> Result<(), ViewError> {

@@ -57,8 +57,16 @@ impl HarnessEngines {
         let mut register = self.register();
         register.started += 1;
         let number = register.started;
-        register.running.push(Engine { block, stop: Arc::clone(&stop), number });
-        Running { engines: self.clone(), stop, number }
+        register.running.push(Engine {
+            block,
+            stop: Arc::clone(&stop),
+            number,
+        });
+        Running {
+            engines: self.clone(),
+            stop,
+            number,
+        }
     }
 
     fn register(&self) -> std::sync::MutexGuard<'_, Register> {
@@ -77,7 +85,10 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         let number = self.number;
-        self.engines.register().running.retain(|engine| engine.number != number);
+        self.engines
+            .register()
+            .running
+            .retain(|engine| engine.number != number);
         self.engines.0.1.notify_all();
     }
 }
@@ -92,14 +103,20 @@ unsafe impl Engines for HarnessEngines {
         let mut register = self.register();
         loop {
             let mut left = false;
-            for engine in register.running.iter().filter(|engine| engine.block.overlaps(block)) {
+            for engine in register
+                .running
+                .iter()
+                .filter(|engine| engine.block.overlaps(block))
+            {
                 engine.stop.store(true, Ordering::Release);
                 left = true;
             }
             if !left {
                 return Ok(());
             }
-            let wait = deadline.checked_duration_since(Instant::now()).ok_or(EngineStuck)?;
+            let wait = deadline
+                .checked_duration_since(Instant::now())
+                .ok_or(EngineStuck)?;
             register = self
                 .0
                 .1

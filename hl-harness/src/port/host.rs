@@ -24,10 +24,12 @@ impl HarnessHost {
 
     fn runs<'a>(&'a self, frames: &'a [Frame]) -> impl Iterator<Item = DmaRun> + Clone + 'a {
         // Pages that follow each other on the bus make one run.
-        frames.chunk_by(|a, b| a.number() + 1 == b.number()).filter_map(|run| {
-            let start = DmaAddr::new(self.0.bus_address(run[0]).get());
-            DmaRun::new(start, (run.len() * FRAME_SIZE) as u64)
-        })
+        frames
+            .chunk_by(|a, b| a.number() + 1 == b.number())
+            .filter_map(|run| {
+                let start = DmaAddr::new(self.0.bus_address(run[0]).get());
+                DmaRun::new(start, (run.len() * FRAME_SIZE) as u64)
+            })
     }
 }
 
@@ -85,7 +87,9 @@ unsafe impl HostMemory for HarnessHost {
 
     fn allocate(&self, pages: u64) -> Result<KernelBlock, HostError> {
         let pages = usize::try_from(pages).map_err(|_| HostError::NoMemory)?;
-        self.0.kernel_block(pages, "block").map_err(|_| HostError::NoMemory)
+        self.0
+            .kernel_block(pages, "block")
+            .map_err(|_| HostError::NoMemory)
     }
 
     fn free(&self, pages: KernelBlock) {
@@ -111,13 +115,18 @@ unsafe impl HostMemory for HarnessHost {
             DeviceAccess::ReadWrite => PinAccess::Write,
         };
         let start = pages.range().start();
-        process.pin(user(start), count, access).map(PinnedFrames).map_err(|error| {
-            let into = error.address.get().saturating_sub(start.get());
-            match error.reason {
-                PinReason::Injected => HostError::NoMemory,
-                _ => HostError::Fault { at: start.checked_add(into).unwrap_or(start) },
-            }
-        })
+        process
+            .pin(user(start), count, access)
+            .map(PinnedFrames)
+            .map_err(|error| {
+                let into = error.address.get().saturating_sub(start.get());
+                match error.reason {
+                    PinReason::Injected => HostError::NoMemory,
+                    _ => HostError::Fault {
+                        at: start.checked_add(into).unwrap_or(start),
+                    },
+                }
+            })
     }
 
     fn pinned_runs<'a>(
@@ -130,7 +139,9 @@ unsafe impl HostMemory for HarnessHost {
     fn unpin(&self, pages: PinnedFrames, access: DeviceAccess) {
         for frame in pages.0 {
             let dirty = access == DeviceAccess::ReadWrite;
-            self.0.unpin(frame, dirty).expect("the frame was pinned when it was handed out");
+            self.0
+                .unpin(frame, dirty)
+                .expect("the frame was pinned when it was handed out");
         }
     }
 
@@ -144,12 +155,19 @@ unsafe impl HostMemory for HarnessHost {
         let address = process
             .map_block(pages, Permission::ReadOnly)
             .map_err(|_| HostError::NoMemory)?;
-        let writable = usize::try_from(rights.writable_pages).unwrap_or(count).min(count);
+        let writable = usize::try_from(rights.writable_pages)
+            .unwrap_or(count)
+            .min(count);
         if writable > 0 {
             process.protect(address, writable, Permission::ReadWrite);
         }
         match process.view(address, count) {
-            Ok(view) => Ok(BlockMapping { process: Arc::clone(process), address, pages: count, view }),
+            Ok(view) => Ok(BlockMapping {
+                process: Arc::clone(process),
+                address,
+                pages: count,
+                view,
+            }),
             Err(_) => {
                 process.unmap(address, count);
                 Err(HostError::NoMemory)

@@ -24,7 +24,10 @@ impl DramTables {
     /// [`OutsideBar`] where that is not device DRAM.
     pub fn new(asic: &Arc<Asic>, address: BusAddr) -> Result<Self, OutsideBar> {
         let window = asic.bar_move(address)?;
-        Ok(Self { asic: Arc::clone(asic), window })
+        Ok(Self {
+            asic: Arc::clone(asic),
+            window,
+        })
     }
 
     fn offset(&self, address: BusAddr) -> u64 {
@@ -39,7 +42,11 @@ impl TableBus for DramTables {
         let stores = (address.get()..).step_by(8).zip(&entries);
         for (address, &entry) in stores {
             let address = BusAddr::new(address);
-            self.asic.log().record(Event::EntryStore { memory: TableMemory::Device, address, entry });
+            self.asic.log().record(Event::EntryStore {
+                memory: TableMemory::Device,
+                address,
+                entry,
+            });
         }
         self.asic
             .bar_write_words(self.offset(address), &entries)
@@ -77,7 +84,10 @@ impl HostWords {
     /// [`OutOfFrames`] where the host has no such piece.
     pub fn new(host: &Arc<Host>, tables: usize) -> Result<Self, OutOfFrames> {
         let block = host.kernel_contiguous(tables, 1, "page tables")?;
-        Ok(Self { host: Arc::clone(host), block })
+        Ok(Self {
+            host: Arc::clone(host),
+            block,
+        })
     }
 
     /// The bus address of the first table.
@@ -115,12 +125,20 @@ impl fmt::Debug for HostWord<'_> {
 
 impl TableWord for HostWord<'_> {
     fn load(&self) -> u64 {
-        self.host.load_u64(self.address).expect("table memory is host memory")
+        self.host
+            .load_u64(self.address)
+            .expect("table memory is host memory")
     }
 
     fn store(&self, entry: u64) {
         let address = self.address;
-        self.host.log().record(Event::EntryStore { memory: TableMemory::Host, address, entry });
-        self.host.store_u64(address, entry).expect("table memory is host memory");
+        self.host.log().record(Event::EntryStore {
+            memory: TableMemory::Host,
+            address,
+            entry,
+        });
+        self.host
+            .store_u64(address, entry)
+            .expect("table memory is host memory");
     }
 }

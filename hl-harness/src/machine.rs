@@ -1,0 +1,452 @@
+//! A whole machine: the host model, a software ASIC, and `hl-mem` driving both through the port.
+
+use core::fmt;
+use core::marker::PhantomData;
+use std::io;
+use std::sync::Arc;
+
+use hl_mem::block::BlockSlot;
+use hl_mem::budget::Budget;
+use hl_mem::context::{BlockView, Context, ContextStorage, MappingSlot, Object, OpenError};
+use hl_mem::device::{Device, DeviceParts, DeviceUsage, Privilege, Seat, SpaceNodes};
+use hl_mem::dram::{DramContent, DramPool, DramRegion, DramUsage, PackRecord, PageRecord, Scrub};
+use hl_mem::handle::HandleSlot;
+use hl_mem::mmu::{Gaudi2HostMmu, GaudiMmu, GoyaMmu, HostPages, MmuControl};
+use hl_mem::port::Port;
+use hl_mem::profile::{Asic, Gaudi, Gaudi2, Goya};
+use hl_mem::va::Node;
+use mmu_core::{
+    BusAddr, ChildMap, DeviceTablePool, DeviceTableRecord, PoolUsage, Region, ReuseOrder, Run,
+    TableMemory, TablePool, TableRecord,
+};
+
+use crate::asic::{
+    self, AccessError, AsicConfig, AsicKind, DmaEngine, Endpoint, HbmStacks, InitiatorMode,
+};
+use crate::host::{Host, HostConfig, HostCounters, KernelBlock, Process};
+use crate::log::EventLog;
+use crate::port::{AsicRegisters, DramTables, HarnessEngines, HarnessHost, HostWord, HostWords};
+
+/// The lock of the harness: it sleeps, as a kernel's mutex does.
+pub type Lock = parking_lot::RawMutex;
+
+/// How large a machine is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineConfig {
+    /// Pages of host memory.
+    pub frames: u32,
+    /// Page tables, in all.
+    pub tables: u32,
+    /// Blocks at a time.
+    pub blocks: usize,
+    /// Mappings of a context at a time.
+    pub mappings: usize,
+    /// Handles of a context at a time.
+    pub handles: usize,
+    /// Users at a time. Today's parts have one (facts 1.2); the number is for machines that are to
+    /// have more.
+    pub users: usize,
+    /// The device, where not as the ASIC comes.
+    pub asic: Option<AsicConfig>,
+}
+
+impl Default for MachineConfig {
+    fn default() -> Self {
+        Self {
+            frames: 1 << 16,
+            tables: 1024,
+            blocks: 16,
+            mappings: 64,
+            handles: 16,
+            users: 1,
+            asic: None,
+        }
+    }
+}
+
+/// The ASIDs that the machine's MMUs are driven with, the privileged one included.
+const ASIDS: usize = 8;
+
+/// Page tables, in memory of whatever kind the ASIC wants.
+pub trait Tables {
+    /// How many there are and how many of them are free.
+    fn usage(&self) -> PoolUsage;
+}
+
+/// A pool of tables in device memory.
+pub type DevicePool<'m> = DeviceTablePool<'m, DramTables, Lock>;
+/// A pool of tables in host memory.
+pub type HostPool<'m> = TablePool<'m, Region<'m, HostWord<'m>>, Lock>;
+
+impl Tables for DevicePool<'_> {
+    fn usage(&self) -> PoolUsage {
+        DeviceTablePool::usage(self)
+    }
+}
+
+impl Tables for HostPool<'_> {
+    fn usage(&self) -> PoolUsage {
+        TablePool::usage(self)
+    }
+}
+
+/// An ASIC that there is a software model of.
+pub trait Model: Asic + Sized {
+    /// The model.
+    const KIND: AsicKind;
+    /// Its working HBM stacks; of no meaning where the ASIC has none.
+    const STACKS: HbmStacks = HbmStacks::Six;
+    /// The driver of the MMU that translates accesses to host memory.
+    type Mmu: MmuControl + Send;
+    /// The reference by which page tables share the pool of that MMU's tables.
+    type Memory<'m>: TableMemory + Send + Sync;
+
+    /// Makes the MMU's driver.
+    fn mmu(registers: AsicRegisters, parking: BusAddr) -> Self::Mmu;
+
+    /// Builds a pool of `tables` tables and calls `run` with it.
+    fn with_tables<R>(
+        asic: &Arc<asic::Asic>,
+        host: &Arc<Host>,
+        tables: u32,
+        run: impl for<'m> FnOnce(&'m dyn Tables, Self::Memory<'m>) -> R,
+    ) -> R;
+}
+
+/// Calls `run` with a pool in device memory, at the ASIC's own address (facts 2.2, 2.3).
+fn with_device_tables<A: Asic, R>(
+    asic: &Arc<asic::Asic>,
+    tables: u32,
+    run: impl for<'m> FnOnce(&'m dyn Tables, &'m DevicePool<'m>) -> R,
+) -> R {
+    let address = A::PROFILE.device_tables.start();
+    let bus = DramTables::new(asic, address).expect("the ASIC has its table memory");
+    let mut records: Vec<_> = (0..tables).map(|_| DeviceTableRecord::new()).collect();
+    // Enough that the tables, and not the maps of their children, are what runs out.
+    let mut maps: Vec<_> = (0..tables).map(|_| ChildMap::new()).collect();
+    let order = ReuseOrder::LastReleased;
+    let pool = DeviceTablePool::new(bus, address, &mut records, &mut maps, order)
+        .expect("the table memory is aligned");
+    run(&pool, &pool)
+}
+
+macro_rules! v1_model {
+    ($asic:ident, $mmu:ident) => {
+        impl Model for $asic {
+            const KIND: AsicKind = AsicKind::$asic;
+            type Mmu = $mmu<AsicRegisters, ASIDS>;
+            type Memory<'m> = &'m DevicePool<'m>;
+
+            fn mmu(registers: AsicRegisters, parking: BusAddr) -> Self::Mmu {
+                $mmu::new(registers, Self::PROFILE.timeouts, parking)
+            }
+
+            fn with_tables<R>(
+                asic: &Arc<asic::Asic>,
+                _host: &Arc<Host>,
+                tables: u32,
+                run: impl for<'m> FnOnce(&'m dyn Tables, &'m DevicePool<'m>) -> R,
+            ) -> R {
+                with_device_tables::<Self, R>(asic, tables, run)
+            }
+        }
+    };
+}
+v1_model!(Goya, GoyaMmu);
+v1_model!(Gaudi, GaudiMmu);
+
+impl<const STACKS: u64> Model for Gaudi2<STACKS>
+where
+    Self: Asic,
+{
+    const KIND: AsicKind = AsicKind::Gaudi2;
+    const STACKS: HbmStacks = if STACKS == 5 {
+        HbmStacks::Five
+    } else {
+        HbmStacks::Six
+    };
+    type Mmu = Gaudi2HostMmu<AsicRegisters, ASIDS>;
+    type Memory<'m> = &'m HostPool<'m>;
+
+    fn mmu(registers: AsicRegisters, parking: BusAddr) -> Self::Mmu {
+        Gaudi2HostMmu::new(registers, Self::PROFILE.timeouts, HostPages::Of4K, parking)
+    }
+
+    fn with_tables<R>(
+        _asic: &Arc<asic::Asic>,
+        host: &Arc<Host>,
+        tables: u32,
+        run: impl for<'m> FnOnce(&'m dyn Tables, &'m HostPool<'m>) -> R,
+    ) -> R {
+        let memory = HostWords::new(host, tables as usize).expect("the host has room for tables");
+        let words = memory.words();
+        let mut records: Vec<_> = (0..tables).map(|_| TableRecord::new()).collect();
+        let region = Region::new(&words, memory.address()).expect("frames are aligned");
+        let pool = TablePool::new(region, &mut records, ReuseOrder::LastReleased)
+            .expect("there is a record for each table");
+        run(&pool, &pool)
+    }
+}
+
+/// The port of a machine, as types.
+#[derive(Debug)]
+pub struct HarnessPort<'m, A>(PhantomData<(&'m (), A)>);
+
+impl<'m, A: Model> Port for HarnessPort<'m, A> {
+    type Lock = Lock;
+    type Host = HarnessHost;
+    type Mmu = A::Mmu;
+    type Tables = A::Memory<'m>;
+    type Engines = HarnessEngines;
+    type Scrubber = DmaScrubber;
+    type Nodes = Vec<Node>;
+}
+
+/// Overwrites device memory by a DMA engine.
+#[derive(Debug)]
+pub struct DmaScrubber {
+    engine: DmaEngine,
+    dram: BusAddr,
+}
+
+impl Scrub for DmaScrubber {
+    type Error = AccessError;
+
+    fn scrub(&mut self, run: Run) -> Result<(), AccessError> {
+        let offset = run.start().get() - self.dram.get();
+        self.engine
+            .fill(Endpoint::DeviceMemory(offset), 0, run.len())
+    }
+}
+
+/// A device as the machine has it.
+pub type MachineDevice<'s, 'm, A> = Device<'s, A, HarnessPort<'m, A>>;
+/// A context as the machine has it.
+pub type MachineContext<'c, 's, 'm, A> = Context<'c, 's, A, HarnessPort<'m, A>>;
+/// A view of a block as the machine has it.
+pub type MachineView<'m, A> = BlockView<HarnessPort<'m, A>>;
+
+/// A whole machine, running: over tables that live for `'m` and other storage that lives for `'s`.
+pub struct Machine<'s, 'm, A: Model> {
+    /// The host.
+    pub host: Arc<Host>,
+    /// The device, as hardware.
+    pub asic: Arc<asic::Asic>,
+    /// What both did.
+    pub log: EventLog,
+    /// The device, as `hl-mem` manages it.
+    pub device: MachineDevice<'s, 'm, A>,
+    /// The driver's right to the privileged address space.
+    pub privilege: Privilege,
+    /// The engines that are running.
+    pub engines: HarnessEngines,
+    tables: &'m dyn Tables,
+    config: MachineConfig,
+}
+
+impl<A: Model> fmt::Debug for Machine<'_, '_, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Machine")
+            .field("counters", &self.counters())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Everything countable of a machine that a finished piece of work must leave as it found it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MachineCounters {
+    /// Page tables in use.
+    pub tables: u32,
+    /// Pages of the host.
+    pub host: HostCounters,
+    /// What the device has in use.
+    pub device: DeviceUsage,
+}
+
+impl MachineCounters {
+    /// Each counter by name.
+    #[must_use]
+    pub fn named(&self) -> Vec<(&'static str, u64)> {
+        let device = self.device;
+        let DramUsage {
+            clean,
+            dirty,
+            scrubbing,
+            allocated,
+            packs,
+            orphans,
+            ..
+        } = device.dram;
+        let mut named = vec![
+            ("page tables", u64::from(self.tables)),
+            ("privileged address bytes", device.privileged_bytes),
+            (
+                "privileged free extents",
+                u64::from(device.privileged_extents),
+            ),
+            ("blocks", u64::from(device.blocks.blocks)),
+            ("blocks in quarantine", u64::from(device.blocks.quarantined)),
+            ("block views", u64::from(device.blocks.views)),
+            ("free user address spaces", u64::from(device.free_asids)),
+            ("free device memory pages", u64::from(clean + dirty)),
+            ("device memory pages being scrubbed", u64::from(scrubbing)),
+            ("device memory pages in use", u64::from(allocated)),
+            ("device memory packs", u64::from(packs + orphans)),
+        ];
+        named.extend(self.host.named());
+        named
+    }
+}
+
+impl<A: Model> Machine<'_, '_, A> {
+    /// Everything countable.
+    #[must_use]
+    pub fn counters(&self) -> MachineCounters {
+        MachineCounters {
+            tables: self.tables.usage().used(),
+            host: self.host.counters(),
+            device: self.device.usage(),
+        }
+    }
+}
+
+/// Storage of one open file.
+pub struct FileStorage<'m, A: Model> {
+    mappings: Vec<MappingSlot<HarnessPort<'m, A>>>,
+    handles: Vec<HandleSlot<Object>>,
+}
+
+impl<A: Model> fmt::Debug for FileStorage<'_, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "FileStorage({} mappings, {} handles)",
+            self.mappings.len(),
+            self.handles.len()
+        )
+    }
+}
+
+impl<'s, 'm, A: Model> Machine<'s, 'm, A> {
+    /// Storage for one open file.
+    #[must_use]
+    pub fn storage(&self) -> FileStorage<'m, A> {
+        FileStorage {
+            mappings: (0..self.config.mappings)
+                .map(|_| MappingSlot::new())
+                .collect(),
+            handles: (0..self.config.handles)
+                .map(|_| HandleSlot::new())
+                .collect(),
+        }
+    }
+
+    /// Opens a file for a process.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Device::open`].
+    pub fn open<'c>(
+        &'c self,
+        process: &Arc<Process>,
+        budget: &'c Budget,
+        storage: &'c mut FileStorage<'m, A>,
+    ) -> Result<MachineContext<'c, 's, 'm, A>, OpenError> {
+        let storage = ContextStorage {
+            nodes: space_nodes(&self.config),
+            mappings: &mut storage.mappings,
+            handles: &mut storage.handles,
+        };
+        self.device.open(Arc::clone(process), budget, storage)
+    }
+
+    /// A process of the host.
+    #[must_use]
+    pub fn spawn(&self) -> Arc<Process> {
+        Arc::new(self.host.spawn())
+    }
+}
+
+fn space_nodes<'m, A: Model>(config: &MachineConfig) -> SpaceNodes<HarnessPort<'m, A>> {
+    // One node for each mapping or block, and a few for windows.
+    let count = config.mappings.max(config.blocks) + 16;
+    SpaceNodes {
+        small: vec![Node::EMPTY; count],
+        large: vec![Node::EMPTY; count],
+    }
+}
+
+/// Builds a machine and calls `run` with it. The storage lives until that returns.
+///
+/// # Errors
+///
+/// What the system says to the host's memory.
+///
+/// # Panics
+///
+/// When the device does not come up, which is a defect of the model or of the driver.
+pub fn with_machine<A: Model, R>(
+    config: MachineConfig,
+    log: EventLog,
+    run: impl for<'s, 'm> FnOnce(&Machine<'s, 'm, A>) -> R,
+) -> io::Result<R> {
+    let host = Host::new(HostConfig::with_frames(config.frames), log.clone())?;
+    let hardware = config.asic.clone().unwrap_or_else(|| AsicConfig {
+        hbm_stacks: A::STACKS,
+        ..AsicConfig::new(A::KIND)
+    });
+    let asic = asic::Asic::new(
+        hardware,
+        Arc::clone(&host) as Arc<dyn asic::HostBus>,
+        log.clone(),
+    );
+    let user_dram = A::PROFILE
+        .dram
+        .user_memory()
+        .expect("the device has memory for users");
+    let page_bytes = A::PROFILE.dram.page_bytes;
+    let pages = u32::try_from(user_dram.len() / page_bytes).expect("a device has few pages");
+    let region =
+        DramRegion::new(user_dram.start(), page_bytes, pages).expect("the profile's region");
+    let mut dram_pages = vec![PageRecord::EMPTY; pages as usize];
+    let mut packs = vec![PackRecord::EMPTY; 64];
+    let mut blocks: Vec<BlockSlot<KernelBlock>> =
+        (0..config.blocks).map(|_| BlockSlot::new()).collect();
+    let engines = HarnessEngines::default();
+    Ok(A::with_tables(
+        &asic,
+        &host,
+        config.tables,
+        |tables, memory| {
+            let mut seats: Vec<_> = (0..config.users).map(|_| Seat::new()).collect();
+            let dram = DramPool::new(region, &mut dram_pages, &mut packs, DramContent::Scrubbed)
+                .expect("there is a record for each page");
+            let parts = DeviceParts {
+                host: HarnessHost::new(&host),
+                engines: engines.clone(),
+                tables: memory,
+                privileged: space_nodes(&config),
+                blocks: &mut blocks,
+                seats: &mut seats,
+                dram,
+                scrubber: DmaScrubber {
+                    engine: DmaEngine::new(&asic, "scrubber", InitiatorMode::Bypass),
+                    dram: asic.dram_base(),
+                },
+            };
+            let registers = AsicRegisters::new(&asic);
+            let (device, privilege) = Device::new(parts, |parking| A::mmu(registers, parking))
+                .expect("the device comes up");
+            run(&Machine {
+                host: Arc::clone(&host),
+                asic: Arc::clone(&asic),
+                log: log.clone(),
+                device,
+                privilege,
+                engines: engines.clone(),
+                tables,
+                config: config.clone(),
+            })
+        },
+    ))
+}

@@ -1,0 +1,5 @@
+//! The founding flow, step by step, on each ASIC: blocks, handles, views, user memory, teardown.
+
+mod blocks;
+mod rig;
+mod user;

@@ -1,0 +1,52 @@
+//! What the tests of the flow share.
+
+use hl_harness::asic::InitiatorMode;
+use hl_harness::log::EventLog;
+use hl_harness::machine::{Machine, MachineConfig, Model, with_machine};
+
+/// Runs a generic function on each ASIC, as a test of its own.
+macro_rules! on_each_asic {
+    ($($(#[$attribute:meta])* $name:ident),* $(,)?) => {
+        $(
+            mod $name {
+                #[test]
+                fn on_goya() {
+                    super::$name::<hl_mem::profile::Goya>();
+                }
+                #[test]
+                fn on_gaudi() {
+                    super::$name::<hl_mem::profile::Gaudi>();
+                }
+                #[test]
+                fn on_gaudi2() {
+                    super::$name::<hl_mem::profile::Gaudi2<6>>();
+                }
+            }
+        )*
+    };
+}
+pub(crate) use on_each_asic;
+
+/// A machine with two users, whose log is kept.
+pub(crate) fn machine<A: Model>(run: impl for<'s, 'm> FnOnce(&Machine<'s, 'm, A>)) {
+    machine_of(
+        MachineConfig {
+            users: 2,
+            ..MachineConfig::default()
+        },
+        run,
+    );
+}
+
+/// A machine of any size, whose log is kept.
+pub(crate) fn machine_of<A: Model>(
+    config: MachineConfig,
+    run: impl for<'s, 'm> FnOnce(&Machine<'s, 'm, A>),
+) {
+    with_machine::<A, _>(config, EventLog::recording(), run).expect("the machine has memory");
+}
+
+/// The mode of an initiator that works for a user.
+pub(crate) fn user_mode(asid: hl_mem::UserAsid) -> InitiatorMode {
+    InitiatorMode::User(asid.get())
+}
