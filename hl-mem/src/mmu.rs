@@ -8,7 +8,62 @@
 //! | [`Gaudi2DramMmu`] | the HMMUs of Gaudi2: accesses to device memory | everything |
 //!
 //! Core code is generic over [`MmuControl`]. A port implements [`Registers`], builds the driver
-//! and calls [`enable`](MmuControl::enable) once page-table memory is in order.
+//! and calls [`enable`](MmuControl::enable) once the parking table is zeroed:
+//!
+//! ```no_run
+//! use core::ptr::NonNull;
+//! use core::time::Duration;
+//! use hl_mem::asid::Asid;
+//! use hl_mem::mmu::{GoyaMmu, MmuControl, MmuError, PollBudget, Registers};
+//! use hl_mem::profile::{Asic, Goya};
+//! use mmu_core::BusAddr;
+//!
+//! /// The configuration space of the only device, on a board without a clock.
+//! struct Window(NonNull<u32>);
+//!
+//! // SAFETY: the window is the device's alone, mapped uncached for as long as the firmware runs;
+//! // volatile accesses to such memory happen once each and in order, after stores before them;
+//! // the bus answers reads of a dead device with all ones; two windows are the same where they
+//! // begin at the same address.
+//! unsafe impl Registers for Window {
+//!     type Deadline = PollBudget;
+//!
+//!     fn read(&self, offset: u32) -> u32 {
+//!         // SAFETY: drivers ask only for registers, all of which the window has.
+//!         unsafe { self.0.byte_add(offset as usize).read_volatile() }
+//!     }
+//!     fn write(&self, offset: u32, value: u32) {
+//!         // SAFETY: as for `read`.
+//!         unsafe { self.0.byte_add(offset as usize).write_volatile(value) }
+//!     }
+//!     fn deadline(&self, timeout: Duration) -> PollBudget {
+//!         // A read takes a microsecond at least, so this many of them take long enough.
+//!         PollBudget::new(u32::try_from(timeout.as_micros()).unwrap_or(u32::MAX))
+//!     }
+//!     fn pause(&self, deadline: &mut PollBudget) -> bool {
+//!         core::hint::spin_loop();
+//!         deadline.spend()
+//!     }
+//!     fn is_same_device(&self, other: &Self) -> bool {
+//!         self.0 == other.0
+//!     }
+//! }
+//!
+//! fn start(window: Window, parking: BusAddr, root: BusAddr) -> Result<GoyaMmu<Window>, MmuError> {
+//!     let mut mmu = GoyaMmu::new(window, Goya::PROFILE.timeouts, parking);
+//!     mmu.enable()?;
+//!     mmu.set_root(Asid::PRIVILEGED, root)?;
+//!     Ok(mmu)
+//! }
+//! ```
+//!
+//! # The life of an address space
+//!
+//! 1. [`set_root`](MmuControl::set_root) with the root of its page table.
+//! 2. After mapping, [`announce`](MmuControl::announce).
+//! 3. After unmapping, `removed.confirm(&mut mmu)`.
+//! 4. [`park`](MmuControl::park), *then* close the page table and confirm what that removes. In the
+//!    other order the root would return to its pool while the MMU still starts walks there.
 //!
 //! # Parked address spaces
 //!

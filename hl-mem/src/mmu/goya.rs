@@ -40,9 +40,9 @@ const INTERRUPTS: u32 = 0xF;
 
 /// The MMU of Goya.
 ///
-/// Its tables are in device memory. Enable it once those of the kernel's address space are there:
-/// unlike in the habanalabs driver, every ASID is parked until it gets a root, so that what the
-/// rest of table memory contains (facts HW-GO-3) does not matter.
+/// Its tables are in device memory. Only the parking table must be in order when it is enabled:
+/// unlike in the habanalabs driver, every ASID is parked until it gets a root, so that it does not
+/// matter what the rest of table memory contains by then (facts HW-GO-3).
 pub type GoyaMmu<R, const ASIDS: usize = 2> = Mmu<GoyaRegisters<R>, ASIDS>;
 
 /// The register protocol of [`GoyaMmu`].

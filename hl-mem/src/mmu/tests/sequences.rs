@@ -228,7 +228,7 @@ fn a_root_is_split_over_two_registers() {
 fn a_root_that_cannot_be_is_refused_untouched() {
     let fake = Fake::goya();
     let mut mmu = enabled(goya(&fake), &fake);
-    for root in [0x1000_0800, 1 << 50, u64::MAX & !0xFFF].map(BusAddr::new) {
+    for root in [0x1000_0800, 1 << 50, !0xFFF].map(BusAddr::new) {
         assert_eq!(
             mmu.set_root(asid(1), root),
             Err(MmuError::UnusableRoot { root })

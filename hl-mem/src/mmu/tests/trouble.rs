@@ -1,12 +1,19 @@
 //! Hardware that is slow, hangs, or is gone.
 
-use mmu_core::{BusAddr, Invalidate};
+use core::sync::atomic::AtomicU64;
+use std::vec::Vec;
+
+use mmu_core::format::Gaudi2Pmmu;
+use mmu_core::{
+    AddrRange, BusAddr, ConfirmError, DeviceAddr, Invalidate, MapOptions, PageTable, Region,
+    ReuseOrder, TablePool, TableRecord,
+};
 
 use super::super::{
     EveryMmu, Gaudi2DramMmu, Gaudi2HostMmu, Gaudi2Mmus, GaudiMmu, GoyaMmu, HostPages, MmuControl,
     MmuError,
 };
-use super::{Fake, PARKING, ROOT, Read, TIMEOUTS, Write, stale};
+use super::{Fake, PARKING, ROOT, Read, TIMEOUTS, Write, range, stale};
 use crate::asid::Asid;
 
 const USER: Asid = Asid::new(1).unwrap();
@@ -249,8 +256,9 @@ fn while_a_partial_invalidation_hangs_everything_is_invalidated_instead() {
             mmu.invalidate(&part),
             Err(MmuError::TimedOut { .. })
         ));
-        // Neither idle nor done: the hung one is still at work.
-        fake.set(0x4D0_1054, 0b00);
+        // One of the two is still at work. The other one has come to its end.
+        let status = if register == 0x4D0_108C { 0b11 } else { 0b00 };
+        fake.set(0x4D0_1054, status);
         for _ in 0..3 {
             fake.take_log();
             assert_eq!(mmu.invalidate(&part), Ok(()));
@@ -294,6 +302,45 @@ fn a_root_that_may_not_have_been_taken_over_is_given_twice() {
 }
 
 #[test]
+fn a_root_that_may_have_been_taken_over_counts_as_such() {
+    let fake = Fake::gaudi2();
+    let mut mmu = Gaudi2HostMmu::<_, 4>::new(&fake, TIMEOUTS, HostPages::Of4K, PARKING);
+    let asid = |number| Asid::new(number).unwrap();
+    let [shared, other] = [0x2000_0000, 0x3000_0000].map(BusAddr::new);
+    mmu.enable().unwrap();
+    fake.hang(0x4D0_1000);
+    mmu.set_root(asid(1), shared).unwrap_err();
+    fake.mend();
+    mmu.set_root(asid(2), shared).unwrap();
+
+    let everything = |mmu: &mut Gaudi2HostMmu<_, 4>| {
+        fake.take_log();
+        mmu.invalidate(&stale(shared, AT, 0x1000)).unwrap();
+        fake.take_writes() == [(0x4D0_1034, 1)]
+    };
+    assert!(everything(&mut mmu), "ASID 1 may have the root");
+    assert!(everything(&mut mmu), "and may use it again at once");
+    mmu.invalidate_all().unwrap();
+    mmu.set_root(asid(1), other).unwrap();
+    assert!(everything(&mut mmu), "it has another, but may have used it");
+    assert!(!everything(&mut mmu), "ASID 2 alone has it");
+}
+
+#[test]
+fn an_announcement_that_timed_out_raises_the_same_doubt() {
+    let fake = Fake::gaudi();
+    let mut mmu = GaudiMmu::<_, 2>::new(&fake, TIMEOUTS, PARKING);
+    mmu.enable().unwrap();
+    fake.hang(0xC1_203C);
+    mmu.announce().unwrap_err();
+    fake.mend();
+    fake.take_log();
+    mmu.invalidate_all().unwrap();
+    let requests = fake.take_writes().into_iter();
+    assert_eq!(requests.filter(|&(at, _)| at == 0xC1_2010).count(), 2);
+}
+
+#[test]
 fn the_mmus_of_two_devices_are_no_pair() {
     let (one, two) = (Fake::gaudi2(), Fake::gaudi2());
     let mut host = host(&one);
@@ -311,4 +358,48 @@ fn the_mmus_of_two_devices_are_no_pair() {
     for busy in [0x4D0_1000, 0x408_1000] {
         assert!(writes.contains(&(busy, 0x8000_0000)));
     }
+}
+
+#[test]
+fn tables_return_to_their_pool_only_when_the_hardware_has_confirmed() {
+    let tables: Vec<[AtomicU64; 512]> = (0..16)
+        .map(|_| core::array::from_fn(|_| AtomicU64::new(0)))
+        .collect();
+    let mut records: Vec<_> = (0..16).map(|_| TableRecord::new()).collect();
+    let region = Region::new(&tables, BusAddr::new(0x4000_0000)).unwrap();
+    let pool = TablePool::<_, spin::mutex::SpinMutex<()>>::new(
+        region,
+        &mut records,
+        ReuseOrder::LastReleased,
+    )
+    .unwrap();
+    let empty = pool.usage().used();
+    let mut table = PageTable::<Gaudi2Pmmu, _>::new(&pool).unwrap().unwrap();
+    let fake = Fake::gaudi2();
+    let mut mmu = Gaudi2HostMmu::<_, 2>::new(&fake, TIMEOUTS, HostPages::Of4K, PARKING);
+    mmu.enable().unwrap();
+    mmu.set_root(USER, table.root()).unwrap();
+    let run = AddrRange::new(BusAddr::new(0x9000_0000), 0x4000).unwrap();
+    table
+        .map(DeviceAddr::new(AT), run, &MapOptions::default())
+        .unwrap();
+    let used = pool.usage().used();
+
+    let removed = table.unmap(range(AT, 0x4000)).unwrap();
+    assert!(removed.tables() > 0);
+    fake.hang(0x4D0_108C);
+    let (removed, error) = removed.confirm(&mut mmu).unwrap_err();
+    let register = 0x4D0_108C;
+    assert_eq!(
+        error,
+        ConfirmError::Invalidate(MmuError::TimedOut { register })
+    );
+    assert_eq!(pool.usage().used(), used, "still in quarantine");
+    fake.mend();
+    removed.confirm(&mut mmu).unwrap();
+    assert!(pool.usage().used() < used);
+
+    mmu.park(USER).unwrap();
+    table.close().confirm(&mut mmu).unwrap();
+    assert_eq!(pool.usage().used(), empty);
 }
