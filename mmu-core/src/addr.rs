@@ -135,14 +135,14 @@ impl<A: Address> AddrRange<A> {
 
     /// The first address.
     #[must_use]
-    pub fn start(self) -> A {
+    pub const fn start(self) -> A {
         self.start
     }
 
     /// The number of bytes, never zero.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a range is never empty")]
-    pub fn len(self) -> u64 {
+    pub const fn len(self) -> u64 {
         self.len
     }
 
@@ -211,6 +211,26 @@ impl<A: defmt::Format> defmt::Format for AddrRange<A> {
     }
 }
 
+/// [`AddrRange::new`] for the tables of numbers that are worked out at compile time, where no
+/// trait method can be called.
+macro_rules! const_range {
+    ($address:ty, $name:ident) => {
+        impl AddrRange<$address> {
+            /// [`new`](Self::new) in a constant: the range of `len` bytes from `start`; `None` for
+            /// zero bytes or where the last byte would lie beyond 2^64 - 1.
+            #[must_use]
+            pub const fn $name(start: $address, len: u64) -> Option<Self> {
+                match len.checked_sub(1) {
+                    Some(last) if start.checked_add(last).is_some() => Some(Self { start, len }),
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+const_range!(DeviceAddr, const_device);
+const_range!(BusAddr, const_bus);
+
 /// A contiguous stretch of bus addresses.
 pub type Run = AddrRange<BusAddr>;
 
@@ -227,6 +247,16 @@ mod tests {
         assert!(range.contains(DeviceAddr::new(u64::MAX)));
         assert_eq!(AddrRange::new(top, 0x1001), None);
         assert_eq!(AddrRange::new(top, 0), None);
+    }
+
+    #[test]
+    fn a_constant_range_obeys_the_same_limits() {
+        const TOP: DeviceAddr = DeviceAddr::new(u64::MAX - 0xFFF);
+        const LAST_PAGE: Option<AddrRange<DeviceAddr>> = AddrRange::const_device(TOP, 0x1000);
+        assert_eq!(LAST_PAGE, AddrRange::new(TOP, 0x1000));
+        assert_eq!(AddrRange::const_device(TOP, 0x1001), None);
+        assert_eq!(AddrRange::const_bus(BusAddr::new(0), 0), None);
+        assert!(AddrRange::const_bus(BusAddr::new(0), u64::MAX).is_some());
     }
 
     #[test]
