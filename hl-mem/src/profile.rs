@@ -20,6 +20,7 @@ use mmu_core::format::{NoAttributes, TABLE_BYTES};
 use mmu_core::{AddrRange, BusAddr, DeviceAddr, Format, Run};
 
 use crate::mmu::Timeouts;
+use crate::va::VaLayout;
 
 /// An ASIC, as a type without values.
 pub trait Asic: Copy + fmt::Debug + 'static {
@@ -49,6 +50,17 @@ pub struct VaRange {
     pub fixed: &'static [AddrRange<DeviceAddr>],
     /// Windows that are handed out for explicit hints only (facts VA-4), in whole pages.
     pub reserved: &'static [AddrRange<DeviceAddr>],
+}
+
+impl VaRange {
+    /// The range as an allocator of addresses takes it.
+    #[must_use]
+    pub const fn layout(&self) -> VaLayout<'static> {
+        VaLayout::new(self.range, self.page_bytes)
+            .large_page(self.large_bytes)
+            .fixed(self.fixed)
+            .reserved(self.reserved)
+    }
 }
 
 /// Where mappings of host memory by large leaves are put.
