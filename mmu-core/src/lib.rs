@@ -12,11 +12,11 @@ mod sync;
 mod table;
 
 pub use addr::{AddrRange, Address, BusAddr, DeviceAddr, Run};
-pub use error::{MapError, QueryError, UnmapError};
-pub use format::{Format, Hop, LeafSizes};
+pub use error::{MapError, QueryError, SplitError, UnmapError};
+pub use format::{Format, Hop, LeafSizes, Permissions};
 pub use memory::{DeviceLost, Slot, TableDemand, TableId, TableMemory};
 pub use pool::{
     PoolError, PoolUsage, Region, ReuseOrder, TableArena, TablePool, TableRecord, TableWord,
 };
 pub use removed::{ConfirmError, Extent, Invalidate, Removed, Stale};
-pub use table::{MapOptions, PageTable, Translation};
+pub use table::{MapOptions, MappedRun, PageTable, Runs, Translation};
