@@ -108,13 +108,17 @@ impl<const STACKS: u64> Gaudi2Hmmu<STACKS> {
         Some(DRAM_BASE | ((low >> SLOT_SHIFT) * Self::CHUNK + within))
     }
 
-    /// The scrambled start and length of whole DRAM pages.
+    /// The scrambled start and length of a range, which are multiples of 1 GiB exactly when the
+    /// range is whole DRAM pages.
     #[inline(always)]
-    fn scramble_pages(start: u64, len: u64) -> Option<(u64, u64)> {
-        if !len.is_multiple_of(Self::PAGE_BYTES) {
-            return None;
-        }
+    fn scramble_range(start: u64, len: u64) -> Option<(u64, u64)> {
         let first = Self::scramble(start)?;
+        if !len.is_multiple_of(Self::PAGE_BYTES) {
+            // No address has the last scrambled address of a page, so this length, where it is
+            // added to the start of one, ends at none.
+            let last = Self::scramble(start.checked_add(len - 1)?)?;
+            return Some((first, last - first + 1));
+        }
         let len = (len / Self::PAGE_BYTES).checked_mul(1 << 30)?;
         (first.checked_add(len - 1)? <= DRAM_LAST).then_some((first, len))
     }
@@ -153,7 +157,7 @@ impl<const STACKS: u64> Format for Gaudi2Hmmu<STACKS> {
 
     #[inline(always)]
     fn walk_range(range: AddrRange<DeviceAddr>) -> Option<(u64, u64)> {
-        Self::scramble_pages(range.start().get(), range.len())
+        Self::scramble_range(range.start().get(), range.len())
     }
 
     fn walk_hull(range: AddrRange<DeviceAddr>) -> Option<(u64, u64)> {
@@ -181,7 +185,7 @@ impl<const STACKS: u64> Format for Gaudi2Hmmu<STACKS> {
 
     #[inline(always)]
     fn entry_run(run: Run) -> Option<(u64, u64)> {
-        Self::scramble_pages(run.start().get(), run.len())
+        Self::scramble_range(run.start().get(), run.len())
     }
 
     #[inline(always)]
