@@ -1,4 +1,4 @@
-//! Page tables for accelerators.
+#![doc = include_str!("../README.md")]
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
 

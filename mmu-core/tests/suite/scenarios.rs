@@ -22,6 +22,7 @@ for_every_format_with_large_leaves!(
     m_03_misaligned_sides_get_small_leaves_only,
     m_04_lengths_around_4_gib_end_where_they_should,
     m_08_a_small_part_of_a_large_leaf_is_refused_wherever_it_lies,
+    a_large_leaf_that_just_fits_between_small_ones_is_used,
 );
 
 /// Fails unless `address` leads to `bus`.
@@ -159,6 +160,34 @@ fn m_03_misaligned_sides_get_small_leaves_only<F: Shape>() {
         for page in 0..len / small {
             expect(&table, at + page * small + 5, bus + page * small + 5);
         }
+        confirm(table.unmap(range(at, len)).unwrap());
+    }
+}
+
+fn a_large_leaf_that_just_fits_between_small_ones_is_used<F: Shape>() {
+    let (small, large) = (F::small(), F::large());
+    let mut memory = Memory::new(16);
+    let pool = memory.pool();
+    let mut table = PageTable::<F, _>::new(&pool).unwrap().unwrap();
+    // Small leaves before and behind the large one: its end is the end of the run, or not.
+    for (head, tail, leaves) in [
+        (0, 0, 1),
+        (3, 0, 4),
+        (0, 3, 4),
+        (3, 3, 7),
+        // A page short of a large leaf on either side.
+        (3, -1, 2 + F::slots()),
+        (-1, 3, 2 + F::slots()),
+    ] {
+        let at = (F::EDGE as i64 - head * small as i64) as u64;
+        let len = (large as i64 + (head + tail) * small as i64) as u64;
+        let bus = F::BUS + 2 * large - (F::EDGE.wrapping_sub(at)) % large;
+        table
+            .map(device(at), run(bus, len), &MapOptions::default())
+            .unwrap();
+        let contents = raw::read(&pool, &table, 0);
+        assert_eq!(contents.leaves, leaves, "{head} before, {tail} behind");
+        assert_eq!(contents.stretches.iter().map(|s| s.len).sum::<u64>(), len);
         confirm(table.unmap(range(at, len)).unwrap());
     }
 }
@@ -337,7 +366,7 @@ fn m_10_random_operations_agree_with_the_oracle<F: Shape>() {
     let mut table = PageTable::<F, _>::new(&pool).unwrap().unwrap();
     let mut model = Model::<F>::new();
     let mut random = Random::new(0xB0A7);
-    for step in 0..100_000_u64 {
+    for step in 0..F::STEPS {
         // Mostly a few pages, now and then up to 16 MiB (of 4 KiB pages).
         let magnitude = if random.below(32) == 0 { 13 } else { 5 };
         let most = 1 << random.below(magnitude);

@@ -2,6 +2,7 @@
 //! or refuses, the shapes of the formats, an independent reader of table words, and an oracle.
 
 pub(crate) mod model;
+pub(crate) mod operations;
 pub(crate) mod raw;
 pub(crate) mod shape;
 

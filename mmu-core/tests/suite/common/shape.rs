@@ -50,6 +50,8 @@ pub(crate) trait Shape: Format<Attributes: Default> {
     const EDGE: u64;
     /// Tables that the sparse test fills with one page each.
     const SPARSE: u64 = 1024;
+    /// Steps of the random scenario.
+    const STEPS: u64 = 20_000;
     /// Smallest leaves in the window of random tests.
     const WINDOW: u64 = 1 << 18;
 
@@ -89,6 +91,7 @@ impl Shape for V1 {
     const BASE: u64 = 0x1_0000_0000_0000;
     const EDGE: u64 = 0x1_0080_0000_0000;
     const SPARSE: u64 = 32_768;
+    const STEPS: u64 = 100_000;
     const BUS: u64 = 0x8_4000_0000;
     const PAGES: &'static [(u64, u64)] = &[
         (0x1_0000_0000_0000, 4 * KIB),
