@@ -185,6 +185,14 @@ impl<A: Address> AddrRange<A> {
         Self::new(start, (last.get() - start.get()).checked_add(1)?)
     }
 
+    /// The addresses that both contain; `None` where there are none.
+    #[must_use]
+    pub fn intersection(self, other: Self) -> Option<Self> {
+        let start = self.start.max(other.start);
+        let last = self.last().min(other.last());
+        Self::new(start, last.get().checked_sub(start.get())?.checked_add(1)?)
+    }
+
     /// The part of this range that starts `bytes` after its start; `None` where nothing is left.
     #[must_use]
     pub fn skip(self, bytes: u64) -> Option<Self> {
@@ -278,6 +286,18 @@ mod tests {
         let first = AddrRange::new(DeviceAddr::new(0), 1).unwrap();
         let last = AddrRange::new(DeviceAddr::new(u64::MAX), 1).unwrap();
         assert_eq!(first.hull(last), None);
+    }
+
+    #[test]
+    fn the_intersection_is_what_both_contain_up_to_the_top_of_the_space() {
+        let low = AddrRange::new(DeviceAddr::new(0x1000), 0x2000).unwrap();
+        let high = AddrRange::new(DeviceAddr::new(0x2000), u64::MAX - 0x1FFF).unwrap();
+        let both = low.intersection(high).unwrap();
+        assert_eq!((both.start(), both.len()), (high.start(), 0x1000));
+        assert_eq!(high.intersection(low), Some(both));
+        assert_eq!(high.intersection(high), Some(high));
+        let neighbour = AddrRange::new(DeviceAddr::new(0), 0x1000).unwrap();
+        assert_eq!(low.intersection(neighbour), None);
     }
 
     #[test]

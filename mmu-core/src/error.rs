@@ -78,7 +78,8 @@ impl fmt::Display for MapError {
 
 impl core::error::Error for MapError {}
 
-/// Why nothing was unmapped. Tables, counts and the pool are as they were before the call.
+/// Why nothing was unmapped, or given other attributes. Tables, counts and the pool are as they
+/// were before the call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
@@ -157,3 +158,49 @@ impl fmt::Display for QueryError {
 }
 
 impl core::error::Error for QueryError {}
+
+/// Why a leaf was not split. It still maps what it mapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum SplitError {
+    /// The format cannot translate the address.
+    OutOfRange {
+        /// The address.
+        at: DeviceAddr,
+    },
+    /// The address is not mapped.
+    NotMapped {
+        /// The address.
+        at: DeviceAddr,
+    },
+    /// The format has no leaves at the hop below the leaf's.
+    NoSmallerLeaf {
+        /// The first address of the leaf.
+        leaf: DeviceAddr,
+    },
+    /// There is no free table.
+    NoTableMemory,
+    /// An entry points at a table that does not belong to the pool.
+    Corrupt {
+        /// The address.
+        at: DeviceAddr,
+    },
+    /// The device does not answer.
+    DeviceLost,
+}
+
+impl fmt::Display for SplitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfRange { at } => write!(f, "the format cannot translate {at}"),
+            Self::NotMapped { at } => write!(f, "{at} is not mapped"),
+            Self::NoSmallerLeaf { leaf } => write!(f, "no leaf is smaller than the one at {leaf}"),
+            Self::NoTableMemory => f.write_str("no memory for a table"),
+            Self::Corrupt { at } => write!(f, "the walk of {at} leaves the pool"),
+            Self::DeviceLost => f.write_str("the device does not answer"),
+        }
+    }
+}
+
+impl core::error::Error for SplitError {}

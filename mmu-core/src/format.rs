@@ -217,6 +217,9 @@ pub trait Format: Copy + fmt::Debug + 'static {
 
     /// The first and the last walk address within a range of device addresses, which may reach
     /// beyond what the format can translate; `None` where there is none.
+    ///
+    /// Walk addresses behind the last that stand for no device address belong to it, so that a
+    /// leaf lies within the two exactly when its device addresses lie within the range.
     #[inline(always)]
     fn walk_hull(range: AddrRange<DeviceAddr>) -> Option<(u64, u64)> {
         let last = range.last().get().min(Self::LAST_WALK_ADDRESS);
@@ -250,6 +253,16 @@ pub trait Format: Copy + fmt::Debug + 'static {
     fn bus_address(address: u64) -> BusAddr {
         BusAddr::new(address)
     }
+}
+
+/// A format whose leaves carry rights that can be changed while they are mapped. Formats whose
+/// leaves carry none do not implement it, so there is no [`protect`] for them.
+///
+/// [`protect`]: crate::PageTable::protect
+pub trait Permissions: Format {
+    /// Whether a cached copy of a leaf with `old` may allow what `new` refuses, or does otherwise
+    /// not give way to `new` by itself.
+    fn shrinks(old: Self::Attributes, new: Self::Attributes) -> bool;
 }
 
 /// The number of the deepest hop of a format.

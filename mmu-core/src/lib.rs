@@ -1,4 +1,4 @@
-//! Page tables for accelerators.
+#![doc = include_str!("../README.md")]
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
 
@@ -14,12 +14,12 @@ mod table;
 
 pub use addr::{AddrRange, Address, BusAddr, DeviceAddr, Run};
 pub use device::{ChildMap, DeviceTablePool, DeviceTableRecord, TableBus};
-pub use error::{MapError, QueryError, UnmapError};
-pub use format::{Format, Hop, LeafSizes};
+pub use error::{MapError, QueryError, SplitError, UnmapError};
+pub use format::{Format, Hop, LeafSizes, Permissions};
 pub use memory::{DeviceLost, Slot, TableDemand, TableId, TableMemory};
 pub use pool::{
     PoolError, PoolUsage, Region, ReuseOrder, SplitWord, TableArena, TablePool, TableRecord,
     TableWord, Word,
 };
 pub use removed::{ConfirmError, Extent, Invalidate, Removed, Stale};
-pub use table::{MapOptions, PageTable, Translation};
+pub use table::{MapOptions, MappedRun, PageTable, Runs, Translation};

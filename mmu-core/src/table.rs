@@ -1,10 +1,15 @@
 //! One page table: mapping, unmapping and asking.
 
 mod build;
+mod dump;
 mod map;
+mod protect;
+mod split;
 mod unmap;
+mod visit;
 
 pub use map::MapOptions;
+pub use visit::{MappedRun, Runs};
 
 use core::cell::Cell;
 use core::fmt;

@@ -84,7 +84,7 @@ impl<const STACKS: u64> Gaudi2Hmmu<STACKS> {
             return None;
         }
         let low = address & LOW_48_BITS;
-        let scrambled = (low / Self::CHUNK) << SLOT_SHIFT | low % Self::CHUNK;
+        let scrambled = ((low / Self::CHUNK) << SLOT_SHIFT) | (low % Self::CHUNK);
         if scrambled > LOW_48_BITS {
             None
         } else {
@@ -108,13 +108,17 @@ impl<const STACKS: u64> Gaudi2Hmmu<STACKS> {
         Some(DRAM_BASE | ((low >> SLOT_SHIFT) * Self::CHUNK + within))
     }
 
-    /// The scrambled start and length of whole DRAM pages.
+    /// The scrambled start and length of a range, which are multiples of 1 GiB exactly when the
+    /// range is whole DRAM pages.
     #[inline(always)]
-    fn scramble_pages(start: u64, len: u64) -> Option<(u64, u64)> {
-        if len % Self::PAGE_BYTES != 0 {
-            return None;
-        }
+    fn scramble_range(start: u64, len: u64) -> Option<(u64, u64)> {
         let first = Self::scramble(start)?;
+        if !len.is_multiple_of(Self::PAGE_BYTES) {
+            // No address has the last scrambled address of a page, so this length, where it is
+            // added to the start of one, ends at none.
+            let last = Self::scramble(start.checked_add(len - 1)?)?;
+            return Some((first, last - first + 1));
+        }
         let len = (len / Self::PAGE_BYTES).checked_mul(1 << 30)?;
         (first.checked_add(len - 1)? <= DRAM_LAST).then_some((first, len))
     }
@@ -153,23 +157,20 @@ impl<const STACKS: u64> Format for Gaudi2Hmmu<STACKS> {
 
     #[inline(always)]
     fn walk_range(range: AddrRange<DeviceAddr>) -> Option<(u64, u64)> {
-        Self::scramble_pages(range.start().get(), range.len())
+        Self::scramble_range(range.start().get(), range.len())
     }
 
     fn walk_hull(range: AddrRange<DeviceAddr>) -> Option<(u64, u64)> {
-        // Only whole pages matter: a leaf is within the range or it is not.
-        let first = range.start().get().max(DRAM_BASE) - DRAM_BASE;
-        let last = range
-            .last()
-            .get()
-            .min(Self::LAST_UNFOLDED)
-            .checked_sub(DRAM_BASE)?;
-        let first_page = first.div_ceil(Self::PAGE_BYTES);
-        let end_page = (last + 1) / Self::PAGE_BYTES;
-        (first_page < end_page).then_some((
-            DRAM_BASE + (first_page << 30),
-            DRAM_BASE + (end_page << 30) - 1,
-        ))
+        let first = range.start().get().max(DRAM_BASE);
+        let last = range.last().get().min(Self::LAST_UNFOLDED);
+        if first > last {
+            return None;
+        }
+        let scrambled = Self::scramble(last)?;
+        // The last address of a chunk is followed by the unused tail of its slot.
+        let ends_chunk = (last - DRAM_BASE) % Self::CHUNK == Self::CHUNK - 1;
+        let tail = if ends_chunk { (1 << SLOT_SHIFT) - 1 } else { 0 };
+        Some((Self::scramble(first)?, scrambled | tail))
     }
 
     #[inline(always)]
@@ -184,7 +185,7 @@ impl<const STACKS: u64> Format for Gaudi2Hmmu<STACKS> {
 
     #[inline(always)]
     fn entry_run(run: Run) -> Option<(u64, u64)> {
-        Self::scramble_pages(run.start().get(), run.len())
+        Self::scramble_range(run.start().get(), run.len())
     }
 
     #[inline(always)]

@@ -4,7 +4,7 @@
 use bitfield_struct::bitfield;
 use static_assertions::{assert_eq_size, const_assert_eq};
 
-use super::{Entry, Format, Hop, HopGeometry};
+use super::{Entry, Format, Hop, HopGeometry, Permissions};
 use crate::addr::{AddrRange, BusAddr, DeviceAddr};
 
 /// A page-table entry of x86-64.
@@ -157,5 +157,15 @@ impl<const LEVELS: usize> Format for X86_64<LEVELS> {
     #[inline(always)]
     fn entry_address(bus: BusAddr) -> Option<u64> {
         (bus.get() >> 52 == 0).then_some(bus.get())
+    }
+}
+
+impl<const LEVELS: usize> Permissions for X86_64<LEVELS> {
+    /// A processor that is refused by what it has cached looks at the tables again, so added
+    /// rights need no invalidation.
+    fn shrinks(old: X86Attributes, new: X86Attributes) -> bool {
+        (old.writable && !new.writable)
+            || (old.user && !new.user)
+            || (!old.no_execute && new.no_execute)
     }
 }

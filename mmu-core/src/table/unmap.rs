@@ -55,7 +55,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     }
 
     #[inline(always)]
-    fn removed(&mut self, extent: Extent, mut freed: Chain) -> Removed<M> {
+    pub(super) fn removed(&mut self, extent: Extent, mut freed: Chain) -> Removed<M> {
         if self.undone.is_empty() {
             return Removed::new(self.memory, self.root(), extent, freed);
         }
@@ -109,7 +109,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
 
     /// Checks that leaves which end within `first..=last`, addresses of one table of `hop`, map
     /// all of it.
-    fn check_mapped(
+    pub(super) fn check_mapped(
         &self,
         table: TableId,
         hop: usize,

@@ -1,0 +1,124 @@
+//! Splitting a large leaf, so that a part of it can be unmapped or changed.
+
+use super::PageTable;
+use super::map::leaf_entries;
+use crate::addr::{AddrRange, DeviceAddr};
+use crate::error::SplitError;
+use crate::format::{Entry, Format, Hop, TABLE_ENTRIES, deepest};
+use crate::memory::{Chain, Slot, TableDemand, TableId, TableMemory};
+use crate::removed::{Extent, Removed};
+
+/// A leaf and where its entry is.
+struct Leaf {
+    table: TableId,
+    hop: usize,
+    index: usize,
+    entry: u64,
+}
+
+impl<F: Format, M: TableMemory> PageTable<F, M> {
+    /// Replaces the large leaf that maps `at` by a table of leaves of the next hop, which map the
+    /// same addresses to the same bus addresses with the same attributes.
+    ///
+    /// The table is complete before it takes the leaf's place, so a device that walks at the same
+    /// time sees the one or the other. A translation that the device has cached stays right, but
+    /// it covers the whole of the old leaf: it has to go before any of the small leaves changes,
+    /// since the invalidation of a small one need not reach it. Therefore the old leaf comes back
+    /// as a removal (without tables, its addresses stale) that wants to be confirmed.
+    ///
+    /// # Errors
+    ///
+    /// The page table, its counts and the pool are as before after
+    ///
+    /// * [`SplitError::OutOfRange`] when the format cannot translate `at`;
+    /// * [`SplitError::NotMapped`] when nothing is mapped there;
+    /// * [`SplitError::NoSmallerLeaf`] when the format has no leaves at the next hop;
+    /// * [`SplitError::NoTableMemory`] when the pool has no free table;
+    /// * [`SplitError::Corrupt`] when an entry points out of the pool;
+    /// * [`SplitError::DeviceLost`] when the entries cannot be seen to arrive. The new table then
+    ///   returns to the pool with the next confirmed removal.
+    pub fn split(&mut self, at: DeviceAddr) -> Result<Removed<M>, SplitError> {
+        let walk = F::walk_address(at).ok_or(SplitError::OutOfRange { at })?;
+        let leaf = self.find_leaf(walk, at)?;
+        let hop = Hop::from_index(leaf.hop);
+        let geometry = F::HOPS[leaf.hop];
+        let start = F::device_address(walk & !geometry.offset_mask());
+        let smaller = leaf.hop + 1;
+        let slots = match F::HOPS.get(smaller) {
+            Some(geometry) if geometry.leaf => geometry.slots(),
+            _ => return Err(SplitError::NoSmallerLeaf { leaf: start }),
+        };
+        let Entry::Leaf {
+            address,
+            attributes,
+        } = F::decode(hop, leaf.entry)
+        else {
+            return Err(SplitError::Corrupt { at });
+        };
+        // A leaf never crosses the end of the address space.
+        let range = AddrRange::new(start, F::device_len(geometry.entry_span()))
+            .ok_or(SplitError::OutOfRange { at })?;
+
+        let interior = smaller < deepest::<F>();
+        let demand = TableDemand {
+            deepest: u64::from(!interior),
+            interior: u64::from(interior),
+        };
+        let mut reserved = self
+            .memory
+            .reserve(demand)
+            .ok_or(SplitError::NoTableMemory)?;
+        let table = self
+            .memory
+            .take(&mut reserved, interior)
+            .ok_or(SplitError::NoTableMemory)?;
+        let zeroed = self.memory.is_zeroed(table);
+        let first = address & !geometry.offset_mask();
+        self.memory.write_leaves(
+            table,
+            0,
+            leaf_entries::<F>(smaller, first, slots, attributes),
+        );
+        if !zeroed {
+            self.memory.zero(table, slots, TABLE_ENTRIES);
+        }
+        self.memory.set_live(table, slots as u32);
+        // From the next store on the device can see the table.
+        self.memory.publish();
+        let entry = F::table_entry(hop, self.memory.address(table));
+        self.memory
+            .write_table(leaf.table, leaf.index, entry, table);
+        if self.memory.flush().is_err() {
+            self.memory
+                .write_leaves(leaf.table, leaf.index, core::iter::once(leaf.entry));
+            // The device may have seen the table: it waits for the next invalidation.
+            let mut undone = Chain::EMPTY;
+            self.memory.append(&mut undone, table, false);
+            self.memory.append_chain(&mut self.undone, undone);
+            return Err(SplitError::DeviceLost);
+        }
+        Ok(self.removed(Extent::Range(range), Chain::EMPTY))
+    }
+
+    fn find_leaf(&self, walk: u64, at: DeviceAddr) -> Result<Leaf, SplitError> {
+        let mut table = self.root;
+        // The deepest hop never holds tables, so the loop ends in one of the other arms.
+        for hop in 0..F::HOPS.len() {
+            let index = F::HOPS[hop].index(walk);
+            match self.memory.slot::<F>(table, Hop::from_index(hop), index) {
+                Slot::Table(child) => table = child,
+                Slot::Leaf => {
+                    return Ok(Leaf {
+                        table,
+                        hop,
+                        index,
+                        entry: self.memory.entry(table, index),
+                    });
+                }
+                Slot::Empty => return Err(SplitError::NotMapped { at }),
+                Slot::Foreign => break,
+            }
+        }
+        Err(SplitError::Corrupt { at })
+    }
+}

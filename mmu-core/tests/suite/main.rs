@@ -1,0 +1,13 @@
+//! Tests of the crate through its public interface, each for every format it makes sense for.
+
+mod allocation;
+mod boundaries;
+mod common;
+mod dump;
+mod edges;
+mod properties;
+mod protect;
+mod scenarios;
+mod split;
+mod visit;
+mod work;

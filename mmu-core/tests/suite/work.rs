@@ -1,0 +1,181 @@
+//! How much is done: every load and store of an entry is counted.
+
+use mmu_core::{MapOptions, PageTable};
+
+use crate::common::model::leaf_sizes;
+use crate::common::shape::Shape;
+use crate::common::{
+    ARENA, CountingWord, Memory, Pool, Table, confirm, device, for_every_format, only, range, run,
+};
+
+for_every_format!(
+    each_word_of_a_new_table_is_stored_once,
+    a_map_into_zeroed_tables_stores_one_entry_per_leaf_and_one_per_table,
+    an_unmap_of_whole_tables_stores_one_entry_per_table_and_reads_no_leaf,
+    one_descent_checks_a_run_and_one_fills_it_however_long_it_is,
+    a_page_in_a_table_that_stays_costs_one_store_and_no_descent,
+    a_table_filled_again_after_it_was_unlinked_whole_holds_nothing_old,
+);
+
+type Counted<'p, 'a, F> = Table<'p, 'a, F, CountingWord>;
+
+fn counted<'p, 'a, F: Shape>(pool: &'p Pool<'a, CountingWord>) -> Counted<'p, 'a, F> {
+    let table = PageTable::<F, _>::new(pool).unwrap().unwrap();
+    Memory::take_counts(pool);
+    table
+}
+
+/// The span of a table of leaves.
+fn span<F: Shape>() -> u64 {
+    F::slots() * F::small()
+}
+
+/// Maps with the smallest leaves.
+fn map<F: Shape>(table: &mut Counted<'_, '_, F>, at: u64, len: u64) {
+    let options = only::<F>(leaf_sizes::<F>(1));
+    table.map(device(at), run(F::BUS, len), &options).unwrap();
+}
+
+fn each_word_of_a_new_table_is_stored_once<F: Shape>() {
+    let mut memory = Memory::counting(32);
+    let pool = memory.pool();
+    let mut table = counted::<F>(&pool);
+    // Two and a half tables of leaves from the middle of one, across an edge of all hops.
+    let at = F::EDGE - span::<F>() / 2;
+    map(&mut table, at, 2 * span::<F>() + span::<F>() / 2);
+    let root = table.root().get();
+    let counts = Memory::take_counts(&pool);
+    for number in 0..pool.usage().used() {
+        let address = ARENA + u64::from(number) * 4096;
+        if address == root {
+            // Links alone: at most one on each side of the edge.
+            assert!(counts.stores_to(root) <= 2);
+        } else {
+            let words = &counts.stores[number as usize];
+            assert!(words.iter().all(|&stores| stores == 1), "table {number}");
+        }
+    }
+}
+
+/// Leaves `count` tables' worth of known-zero tables in the pool: each was emptied page by page.
+fn leave_zeroed<F: Shape>(
+    pool: &Pool<'_, CountingWord>,
+    table: &mut Counted<'_, '_, F>,
+    count: u64,
+) {
+    for n in 0..count {
+        map(table, F::EDGE + n * span::<F>(), F::small());
+    }
+    for n in 0..count {
+        let page = range(F::EDGE + n * span::<F>(), F::small());
+        confirm(table.unmap(page).unwrap());
+    }
+    assert_eq!(pool.usage().used(), 1);
+    Memory::take_counts(pool);
+}
+
+fn a_map_into_zeroed_tables_stores_one_entry_per_leaf_and_one_per_table<F: Shape>() {
+    let mut memory = Memory::counting(32);
+    let pool = memory.pool();
+    let mut table = counted::<F>(&pool);
+    leave_zeroed(&pool, &mut table, 4);
+    // Not whole tables, so that there would be something to zero.
+    let leaves = 3 * F::slots() + 5;
+    map(&mut table, F::EDGE, leaves * F::small());
+    let new = u64::from(pool.usage().used() - 1);
+    let counts = Memory::take_counts(&pool);
+    assert_eq!(counts.total_stores(), leaves + new);
+    // A second run into tables that are there.
+    map(&mut table, F::EDGE + leaves * F::small(), 7 * F::small());
+    assert_eq!(Memory::take_counts(&pool).total_stores(), 7);
+}
+
+fn an_unmap_of_whole_tables_stores_one_entry_per_table_and_reads_no_leaf<F: Shape>() {
+    let mut memory = Memory::counting(32);
+    let pool = memory.pool();
+    let mut table = counted::<F>(&pool);
+    let len = 4 * span::<F>();
+    map(&mut table, F::EDGE, len);
+    // The deepest tables are those whose words were stored without a link in the first place:
+    // full of leaves. Read their addresses off the hop above.
+    let leaf_tables: Vec<u32> = (0..pool.usage().used())
+        .filter(|&number| {
+            use mmu_core::{TableId, TableMemory};
+            u64::from(pool.live(TableId::new(number))) == F::slots()
+        })
+        .collect();
+    assert_eq!(leaf_tables.len(), 4);
+    Memory::take_counts(&pool);
+    let removed = table.unmap(range(F::EDGE, len)).unwrap();
+    let counts = Memory::take_counts(&pool);
+    for number in leaf_tables {
+        let address = ARENA + u64::from(number) * 4096;
+        assert_eq!(counts.loads_of(address), 0, "loads of table {number}");
+        assert_eq!(counts.stores_to(address), 0, "stores to table {number}");
+    }
+    assert_eq!(counts.total_stores(), u64::from(removed.tables()));
+    confirm(removed);
+
+    // In a table that stays: one store per leaf.
+    map(&mut table, F::EDGE, span::<F>());
+    Memory::take_counts(&pool);
+    let part = range(F::EDGE, span::<F>() - F::small());
+    let removed = table.unmap(part).unwrap();
+    assert_eq!(removed.tables(), 0);
+    let stores = Memory::take_counts(&pool).total_stores();
+    assert_eq!(stores, F::slots() - 1);
+    confirm(removed);
+}
+
+fn one_descent_checks_a_run_and_one_fills_it_however_long_it_is<F: Shape>() {
+    for tables in [1, 4, 64] {
+        let mut memory = Memory::counting(tables as usize + 8);
+        let pool = memory.pool();
+        let mut table = counted::<F>(&pool);
+        let root = table.root().get();
+        map(&mut table, F::EDGE, tables * span::<F>());
+        let counts = Memory::take_counts(&pool);
+        assert_eq!(counts.loads_of(root), 2, "{tables} tables in one run");
+        // The same page by page, as a list.
+        confirm(table.sweep_all());
+        Memory::take_counts(&pool);
+        let pages = tables * F::slots();
+        let runs = (0..pages).map(|n| run(F::BUS + (pages - 1 - n) * F::small(), F::small()));
+        let all = range(F::EDGE, tables * span::<F>());
+        table.map_list(all, runs, &MapOptions::default()).unwrap();
+        let counts = Memory::take_counts(&pool);
+        assert_eq!(counts.loads_of(root), 2, "{tables} tables as a list");
+    }
+}
+
+fn a_page_in_a_table_that_stays_costs_one_store_and_no_descent<F: Shape>() {
+    let mut memory = Memory::counting(32);
+    let pool = memory.pool();
+    let mut table = counted::<F>(&pool);
+    map(&mut table, F::EDGE, F::small());
+    Memory::take_counts(&pool);
+    let page = range(F::EDGE + 9 * F::small(), F::small());
+    for _ in 0..3 {
+        map(&mut table, page.start().get(), page.len());
+        let counts = Memory::take_counts(&pool);
+        assert_eq!(counts.total_stores(), 1);
+        if F::SIZES.len() > 1 {
+            assert_eq!(counts.loads.iter().flatten().sum::<u64>(), 1);
+        }
+        confirm(table.unmap(page).unwrap());
+        let counts = Memory::take_counts(&pool);
+        assert_eq!(counts.total_stores(), 1);
+        assert_eq!(counts.loads.iter().flatten().sum::<u64>(), 1);
+    }
+}
+
+fn a_table_filled_again_after_it_was_unlinked_whole_holds_nothing_old<F: Shape>() {
+    let mut memory = Memory::counting(32);
+    let pool = memory.pool();
+    let mut table = counted::<F>(&pool);
+    map(&mut table, F::EDGE, span::<F>());
+    // Unlinked with all its leaves in it, then used again for one page.
+    confirm(table.unmap(range(F::EDGE, span::<F>())).unwrap());
+    map(&mut table, F::EDGE + 5 * F::small(), F::small());
+    assert_eq!(crate::common::raw::read(&pool, &table, 0).leaves, 1);
+}
