@@ -15,9 +15,9 @@ pub(crate) const TABLES: usize = 4096;
 /// Words in a table.
 pub(crate) const WORDS: usize = 512;
 
-/// The bus address of the first table. Not the virtual one, and not the same in every build's
-/// constants either: contestants get the distance from memory, as a kernel does.
-const BUS_BASE: usize = 0x1_0000_0000;
+/// The bus address of the first table: lower than any virtual one, since `x86_64` can only add
+/// its offset. Contestants get the offset from memory, as a kernel does.
+const BUS_BASE: usize = 0x10_0000;
 
 const HUGE_PAGE: usize = 2 << 20;
 
