@@ -143,6 +143,20 @@ pub trait TableMemory: Copy + Sealed {
     /// What the slot at `index` holds.
     fn slot<F: Format>(self, table: TableId, hop: Hop, index: usize) -> Slot;
 
+    /// How many of the `count` slots from `first` on are empty, up to the first that is not.
+    fn empty_slots<F: Format>(self, table: TableId, hop: Hop, first: usize, count: usize) -> usize {
+        (first..first.saturating_add(count))
+            .take_while(|&index| self.slot::<F>(table, hop, index) == Slot::Empty)
+            .count()
+    }
+
+    /// How many of the `count` slots from `first` on hold leaves, up to the first that does not.
+    fn leaf_slots<F: Format>(self, table: TableId, hop: Hop, first: usize, count: usize) -> usize {
+        (first..first.saturating_add(count))
+            .take_while(|&index| self.slot::<F>(table, hop, index) == Slot::Leaf)
+            .count()
+    }
+
     /// The entry at `index`, as the device sees it. May read over the bus.
     fn entry(self, table: TableId, index: usize) -> u64;
 

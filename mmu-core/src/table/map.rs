@@ -4,7 +4,7 @@ use super::build::{Builder, Rest, RunsChanged};
 use super::{PageTable, Recent};
 use crate::addr::{AddrRange, DeviceAddr, Run};
 use crate::error::MapError;
-use crate::format::{Format, Hop, LeafSizes, MAX_HOPS, deepest};
+use crate::format::{Format, Hop, LeafSizes, MAX_HOPS, TABLE_ENTRIES, deepest};
 use crate::memory::{Slot, TableDemand, TableId, TableMemory};
 
 /// How to map: which leaf sizes may be used, and what each leaf carries.
@@ -130,12 +130,24 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         let range = AddrRange::new(at, run.len()).ok_or(MapError::OutOfRange { at })?;
         let request = Self::request(range, options)?;
         let (entry, len) = Self::entry_run(run, &request)?;
-        if self.map_recent(&request, entry)? {
+        if self.map_in_one_table(&request, entry)? {
             return Ok(());
         }
+        self.map_run(&request, entry, len, run)
+    }
+
+    /// Maps a run the general way.
+    #[inline(never)]
+    fn map_run(
+        &mut self,
+        request: &Request<F::Attributes>,
+        entry: u64,
+        len: u64,
+        run: Run,
+    ) -> Result<(), MapError> {
         let mut count = TableCount::new(request.walk, request.smallest);
         request.count_leaves::<F>(request.walk, entry, len, &mut count);
-        self.commit(&request, count, core::iter::once(run))
+        self.commit(request, count, core::iter::once(run))
     }
 
     /// Maps `range` to the bus addresses of `runs`, one after the other.
@@ -215,63 +227,124 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         Ok((entry, len))
     }
 
-    /// Maps into the table used last, where all of a run goes there; `false` where it does not.
+    /// Maps leaves that lie in one table of the two deepest hops, where that table exists or is
+    /// the only one missing; `false`, with nothing changed, where the general way must be gone.
+    ///
+    /// That is what nearly every call for one page needs, so this is written for it: no counting,
+    /// no recursion, errors left to the general way to find and to name.
     #[inline(always)]
-    fn map_recent(
+    fn map_in_one_table(
         &mut self,
         request: &Request<F::Attributes>,
         entry: u64,
     ) -> Result<bool, MapError> {
-        let recent = self.recent.get();
         let hop = deepest::<F>();
+        if request.smallest == hop {
+            // Shorter than the next larger leaf, so that no other size is possible.
+            if request.len >= F::HOPS[hop - 1].entry_span() {
+                return Ok(false);
+            }
+            return match self.deepest_table(request.walk) {
+                Ok(table) => self.map_in(table, hop, request, entry),
+                Err(stop) if stop.hop == hop - 1 && stop.slot == Slot::Empty => {
+                    self.map_in_new(stop.table, request, entry)
+                }
+                Err(_) => Ok(false),
+            };
+        }
+        if request.smallest + 1 == hop && request.len == F::HOPS[hop - 1].entry_span() {
+            if let Ok(table) = self.parent_table(request.walk) {
+                return self.map_in(table, hop - 1, request, entry);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Maps leaves into `table` of `hop`, where they fit and their slots are empty.
+    #[inline(always)]
+    fn map_in(
+        &mut self,
+        table: TableId,
+        hop: usize,
+        request: &Request<F::Attributes>,
+        entry: u64,
+    ) -> Result<bool, MapError> {
         let geometry = F::HOPS[hop];
-        // Shorter than the next larger leaf, so that no other size is possible.
-        if recent.hop != hop
-            || request.smallest != hop
-            || request.len >= F::HOPS[hop - 1].entry_span()
-            || geometry.prefix(request.walk) != recent.prefix
+        let first = geometry.index(request.walk);
+        let count = (request.len >> geometry.shift) as usize;
+        let memory = self.memory;
+        if first + count > geometry.slots()
+            || memory.empty_slots::<F>(table, Hop::from_index(hop), first, count) != count
         {
             return Ok(false);
         }
-        let first = geometry.index(request.walk);
-        let count = (request.len >> geometry.shift) as usize;
-        if first + count > geometry.slots() {
-            return Ok(false);
-        }
-        let mut at = request.walk;
-        for index in first..first + count {
-            self.expect_empty(recent.table, hop, index, at)?;
-            at = at.wrapping_add(geometry.entry_span());
-        }
-        let live = self.memory.live(recent.table);
-        self.memory.write_leaves(
-            recent.table,
-            first,
-            leaf_entries::<F>(hop, entry, count, request.options.attributes),
-        );
-        self.memory.set_live(recent.table, live + count as u32);
-        if self.memory.flush().is_err() {
-            self.memory.clear(recent.table, first, count);
-            self.memory.set_live(recent.table, live);
+        let leaves = leaf_entries::<F>(hop, entry, count, request.options.attributes);
+        let live = memory.live(table);
+        memory.write_leaves(table, first, leaves);
+        memory.set_live(table, live + count as u32);
+        if memory.flush().is_err() {
+            memory.clear(table, first, count);
+            memory.set_live(table, live);
             return Err(MapError::DeviceLost);
         }
         Ok(true)
     }
 
+    /// Maps leaves into a new table of the deepest hop, linked into an empty slot of `parent`.
     #[inline(always)]
-    fn expect_empty(
-        &self,
-        table: TableId,
-        hop: usize,
-        index: usize,
-        walk: u64,
-    ) -> Result<(), MapError> {
-        let at = F::device_address(walk);
-        match self.memory.slot::<F>(table, Hop::from_index(hop), index) {
-            Slot::Empty => Ok(()),
-            Slot::Foreign => Err(MapError::Corrupt { at }),
-            Slot::Leaf | Slot::Table(_) => Err(MapError::AlreadyMapped { at }),
+    fn map_in_new(
+        &mut self,
+        parent: TableId,
+        request: &Request<F::Attributes>,
+        entry: u64,
+    ) -> Result<bool, MapError> {
+        let hop = deepest::<F>();
+        let (geometry, above) = (F::HOPS[hop], Hop::from_index(hop - 1));
+        let first = geometry.index(request.walk);
+        let count = (request.len >> geometry.shift) as usize;
+        if first + count > geometry.slots() {
+            return Ok(false);
         }
+        let memory = self.memory;
+        let demand = TableDemand {
+            deepest: 1,
+            interior: 0,
+        };
+        let Some(mut reserved) = memory.reserve(demand) else {
+            return Ok(false);
+        };
+        let Some(table) = memory.take(&mut reserved, false) else {
+            return Ok(false);
+        };
+        if !memory.is_zeroed(table) {
+            memory.zero(table, 0, first);
+            memory.zero(table, first + count, TABLE_ENTRIES);
+        }
+        let leaves = leaf_entries::<F>(hop, entry, count, request.options.attributes);
+        memory.write_leaves(table, first, leaves);
+        memory.set_live(table, count as u32);
+        // From the next store on the device can see the table.
+        memory.publish();
+        let link = F::table_entry(above, memory.address(table));
+        let index = F::HOPS[hop - 1].index(request.walk);
+        memory.write_table(parent, index, link, table);
+        memory.set_live(parent, memory.live(parent) + 1);
+        if memory.flush().is_err() {
+            return Err(self.undo(request, MapError::DeviceLost));
+        }
+        let prefix = geometry.prefix(request.walk);
+        self.recent.set(Recent { prefix, table });
+        Ok(true)
+    }
+
+    /// Takes back what was mapped of a request that fails with `error`.
+    #[cold]
+    fn undo(&mut self, request: &Request<F::Attributes>, error: MapError) -> MapError {
+        let last = request.walk.wrapping_add(request.len - 1);
+        // The device may have seen entries already: the tables wait for the next invalidation.
+        let undone = self.remove_all_in(request.walk, last);
+        self.memory.append_chain(&mut self.undone, undone);
+        error
     }
 
     /// Checks that nothing is mapped from `first` to `last`, addresses of one table of `hop`, and
@@ -342,9 +415,8 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             Ok(()) => match self.memory.flush() {
                 Ok(()) => {
                     if let Some(table) = deepest_open {
-                        let hop = deepest::<F>();
-                        let prefix = F::HOPS[hop].prefix(last);
-                        self.recent.set(Recent { prefix, hop, table });
+                        let prefix = F::HOPS[deepest::<F>()].prefix(last);
+                        self.recent.set(Recent { prefix, table });
                     }
                     return Ok(());
                 }
@@ -352,10 +424,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             },
             Err(RunsChanged) => MapError::RunsChanged,
         };
-        // The device may have seen entries already: the tables wait for the next invalidation.
-        let undone = self.remove_all_in(request.walk, last);
-        self.memory.append_chain(&mut self.undone, undone);
-        Err(error)
+        Err(self.undo(request, error))
     }
 }
 

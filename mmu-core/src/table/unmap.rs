@@ -26,13 +26,19 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         if (first | len) & F::HOPS[deepest::<F>()].offset_mask() != 0 {
             return Err(UnmapError::Misaligned { at });
         }
+        let freed = match self.unmap_in_one_table(first, len) {
+            Some(freed) => freed,
+            None => self.unmap_range(first, len)?,
+        };
+        Ok(self.removed(Extent::Range(range), freed))
+    }
+
+    /// Unmaps the general way.
+    #[inline(never)]
+    fn unmap_range(&mut self, first: u64, len: u64) -> Result<Chain, UnmapError> {
         let last = first.wrapping_add(len - 1);
-        if !self.unmap_recent(first, len)? {
-            self.check_mapped(self.root, 0, first, last)?;
-            let freed = self.remove_all_in(first, last);
-            return Ok(self.removed(Extent::Range(range), freed));
-        }
-        Ok(self.removed(Extent::Range(range), Chain::EMPTY))
+        self.check_mapped(self.root, 0, first, last)?;
+        Ok(self.remove_all_in(first, last))
     }
 
     /// Unmaps every leaf that lies within `range`; one that reaches beyond it stays.
@@ -63,48 +69,55 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         Removed::new(self.memory, self.root(), Extent::Everything, freed)
     }
 
-    /// Unmaps leaves of the table used last that do not make it empty; `false` where the general
-    /// way must be gone.
+    /// Unmaps leaves that lie in one table of the two deepest hops; `None`, with nothing changed,
+    /// where the general way must be gone. The counterpart of `map_in_one_table`.
     #[inline(always)]
-    fn unmap_recent(&mut self, first: u64, len: u64) -> Result<bool, UnmapError> {
-        let recent = self.recent.get();
+    fn unmap_in_one_table(&mut self, first: u64, len: u64) -> Option<Chain> {
         let hop = deepest::<F>();
+        let span = F::HOPS[hop - 1].entry_span();
+        if len < span {
+            let table = self.deepest_table(first).ok()?;
+            return self.unmap_in(table, hop, first, len);
+        }
+        if len == span && first & (span - 1) == 0 {
+            let table = self.parent_table(first).ok()?;
+            return self.unmap_in(table, hop - 1, first, len);
+        }
+        None
+    }
+
+    /// Unmaps leaves in `table` of `hop`, and unlinks it where that leaves it empty and it is not
+    /// the only one in its parent.
+    #[inline(always)]
+    fn unmap_in(&mut self, table: TableId, hop: usize, first: u64, len: u64) -> Option<Chain> {
         let geometry = F::HOPS[hop];
         let from = geometry.index(first);
-        let count = len >> geometry.shift;
-        if recent.hop != hop
-            || geometry.prefix(first) != recent.prefix
-            || count > (geometry.slots() - from) as u64
-        {
-            return Ok(false);
+        let count = (len >> geometry.shift) as usize;
+        let memory = self.memory;
+        if memory.leaf_slots::<F>(table, Hop::from_index(hop), from, count) != count {
+            return None;
         }
-        let live = self.memory.live(recent.table);
-        if u64::from(live) <= count {
-            return Ok(false);
+        let left = memory.live(table).checked_sub(count as u32)?;
+        if left != 0 {
+            memory.clear(table, from, count);
+            memory.set_live(table, left);
+            return Some(Chain::EMPTY);
         }
-        let mut at = first;
-        for index in from..from + count as usize {
-            match self
-                .memory
-                .slot::<F>(recent.table, Hop::from_index(hop), index)
-            {
-                Slot::Leaf => {}
-                Slot::Empty => {
-                    return Err(UnmapError::NotMapped {
-                        at: F::device_address(at),
-                    });
-                }
-                Slot::Table(_) | Slot::Foreign => {
-                    return Err(UnmapError::Corrupt {
-                        at: F::device_address(at),
-                    });
-                }
-            }
-            at = at.wrapping_add(geometry.entry_span());
+        if hop != deepest::<F>() {
+            return None;
         }
-        self.memory.clear(recent.table, from, count as usize);
-        self.memory.set_live(recent.table, live - count as u32);
-        Ok(true)
+        let parent = self.parent_table(first).ok()?;
+        let siblings = memory.live(parent).checked_sub(1)?;
+        if siblings == 0 {
+            return None;
+        }
+        memory.clear(table, from, count);
+        memory.clear(parent, F::HOPS[hop - 1].index(first), 1);
+        memory.set_live(parent, siblings);
+        self.recent.set(Recent::NONE);
+        let mut freed = Chain::EMPTY;
+        memory.append(&mut freed, table, true);
+        Some(freed)
     }
 
     /// Checks that leaves which end within `first..=last`, addresses of one table of `hop`, map
@@ -150,7 +163,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         let mut freed = Chain::EMPTY;
         self.remove(self.root, 0, first, last, &mut freed);
         if !freed.is_empty() {
-            self.recent.set(Recent::NONE);
+            self.forget();
         }
         freed
     }
