@@ -133,30 +133,41 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// * [`QueryError::OutOfRange`] when the format cannot translate it;
     /// * [`QueryError::NotMapped`] when nothing is mapped there;
     /// * [`QueryError::Corrupt`] when an entry points out of the pool.
-    #[inline]
+    // Inlined whole, so that a caller who wants the bus address alone pays for that alone.
+    #[inline(always)]
     pub fn query(&self, address: DeviceAddr) -> Result<Translation<F::Attributes>, QueryError> {
         let walk = F::walk_address(address).ok_or(QueryError::OutOfRange { at: address })?;
-        // Two calls, so that the likely one knows its hop when it is compiled.
         match self.deepest_table(walk) {
-            Ok(table) => Self::translation(self.memory, table, deepest::<F>(), walk, address),
-            Err(stop) => match stop.slot {
-                Slot::Foreign => Err(QueryError::Corrupt { at: address }),
-                _ => Self::translation(self.memory, stop.table, stop.hop, walk, address),
-            },
+            Ok(table) => self.translation(table, deepest::<F>(), walk, address),
+            Err(stop) => self.query_above(stop, walk, address),
+        }
+    }
+
+    /// The rest of a query that ends above the deepest hop.
+    #[inline(never)]
+    fn query_above(
+        &self,
+        stop: Stop,
+        walk: u64,
+        address: DeviceAddr,
+    ) -> Result<Translation<F::Attributes>, QueryError> {
+        match stop.slot {
+            Slot::Foreign => Err(QueryError::Corrupt { at: address }),
+            _ => self.translation(stop.table, stop.hop, walk, address),
         }
     }
 
     /// What the slot of `table` says that `walk` uses.
     #[inline(always)]
     fn translation(
-        memory: M,
+        &self,
         table: TableId,
         hop: usize,
         walk: u64,
         address: DeviceAddr,
     ) -> Result<Translation<F::Attributes>, QueryError> {
         let geometry = F::HOPS[hop];
-        let entry = memory.entry(table, geometry.index(walk));
+        let entry = self.memory.entry(table, geometry.index(walk));
         let Entry::Leaf {
             address: leaf,
             attributes,

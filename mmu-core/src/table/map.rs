@@ -2,7 +2,7 @@
 
 use super::build::{Builder, Rest, RunsChanged};
 use super::{PageTable, Recent};
-use crate::addr::{AddrRange, DeviceAddr, Run};
+use crate::addr::{AddrRange, BusAddr, DeviceAddr, Run};
 use crate::error::MapError;
 use crate::format::{Format, Hop, LeafSizes, MAX_HOPS, TABLE_ENTRIES, deepest};
 use crate::memory::{Slot, TableDemand, TableId, TableMemory};
@@ -25,6 +25,12 @@ impl<A: Default> Default for MapOptions<A> {
             attributes: A::default(),
         }
     }
+}
+
+/// Device bytes that a leaf of the hop maps.
+#[inline(always)]
+pub(super) fn page_bytes<F: Format>(hop: usize) -> u64 {
+    F::device_len(F::HOPS[hop].entry_span())
 }
 
 /// A request whose device addresses are checked.
@@ -120,8 +126,32 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// * [`MapError::NoLeafSize`] when no leaf size is allowed;
     /// * [`MapError::Corrupt`] when an entry points out of the pool;
     /// * [`MapError::DeviceLost`] when the entries cannot be seen to arrive.
-    #[inline]
+    // Inlined, so that what a caller's constants decide (most of the checks of a page of known
+    // size with known options) costs nothing. The general way is a call.
+    #[inline(always)]
     pub fn map(
+        &mut self,
+        at: DeviceAddr,
+        run: Run,
+        options: &MapOptions<F::Attributes>,
+    ) -> Result<(), MapError> {
+        let hop = deepest::<F>();
+        if options.sizes.allows::<F>(hop) && run.len() == page_bytes::<F>(hop) {
+            if self.map_page(hop, at, run.start(), options.attributes) {
+                return Ok(());
+            }
+        } else if options.sizes.allows::<F>(hop - 1)
+            && run.len() == page_bytes::<F>(hop - 1)
+            && self.map_page(hop - 1, at, run.start(), options.attributes)
+        {
+            return Ok(());
+        }
+        self.map_run(at, run, options)
+    }
+
+    /// Maps a run the general way.
+    #[inline(never)]
+    fn map_run(
         &mut self,
         at: DeviceAddr,
         run: Run,
@@ -130,24 +160,9 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         let range = AddrRange::new(at, run.len()).ok_or(MapError::OutOfRange { at })?;
         let request = Self::request(range, options)?;
         let (entry, len) = Self::entry_run(run, &request)?;
-        if self.map_in_one_table(&request, entry)? {
-            return Ok(());
-        }
-        self.map_run(&request, entry, len, run)
-    }
-
-    /// Maps a run the general way.
-    #[inline(never)]
-    fn map_run(
-        &mut self,
-        request: &Request<F::Attributes>,
-        entry: u64,
-        len: u64,
-        run: Run,
-    ) -> Result<(), MapError> {
         let mut count = TableCount::new(request.walk, request.smallest);
         request.count_leaves::<F>(request.walk, entry, len, &mut count);
-        self.commit(request, count, core::iter::once(run))
+        self.commit(&request, count, core::iter::once(run))
     }
 
     /// Maps `range` to the bus addresses of `runs`, one after the other.
@@ -227,124 +242,98 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         Ok((entry, len))
     }
 
-    /// Maps leaves that lie in one table of the two deepest hops, where that table exists or is
-    /// the only one missing; `false`, with nothing changed, where the general way must be gone.
+    /// Maps one leaf of one of the two deepest hops, where its table exists or is the only one
+    /// missing; `false`, with nothing changed, where the general way must be gone.
     ///
     /// That is what nearly every call for one page needs, so this is written for it: no counting,
     /// no recursion, errors left to the general way to find and to name.
     #[inline(always)]
-    fn map_in_one_table(
+    fn map_page(
         &mut self,
-        request: &Request<F::Attributes>,
-        entry: u64,
-    ) -> Result<bool, MapError> {
-        let hop = deepest::<F>();
-        if request.smallest == hop {
-            // Shorter than the next larger leaf, so that no other size is possible.
-            if request.len >= F::HOPS[hop - 1].entry_span() {
-                return Ok(false);
-            }
-            return match self.deepest_table(request.walk) {
-                Ok(table) => self.map_in(table, hop, request, entry),
-                Err(stop) if stop.hop == hop - 1 && stop.slot == Slot::Empty => {
-                    self.map_in_new(stop.table, request, entry)
-                }
-                Err(_) => Ok(false),
-            };
-        }
-        if request.smallest + 1 == hop && request.len == F::HOPS[hop - 1].entry_span() {
-            if let Ok(table) = self.parent_table(request.walk) {
-                return self.map_in(table, hop - 1, request, entry);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Maps leaves into `table` of `hop`, where they fit and their slots are empty.
-    #[inline(always)]
-    fn map_in(
-        &mut self,
-        table: TableId,
         hop: usize,
-        request: &Request<F::Attributes>,
-        entry: u64,
-    ) -> Result<bool, MapError> {
-        let geometry = F::HOPS[hop];
-        let first = geometry.index(request.walk);
-        let count = (request.len >> geometry.shift) as usize;
-        let memory = self.memory;
-        if first + count > geometry.slots()
-            || memory.empty_slots::<F>(table, Hop::from_index(hop), first, count) != count
-        {
-            return Ok(false);
+        at: DeviceAddr,
+        bus: BusAddr,
+        attributes: F::Attributes,
+    ) -> bool {
+        let offset_mask = F::HOPS[hop].offset_mask();
+        // An aligned leaf whose first address is in range is in range as a whole.
+        let (Some(walk), Some(address)) = (F::walk_address(at), F::entry_address(bus)) else {
+            return false;
+        };
+        if (walk | address) & offset_mask != 0 {
+            return false;
         }
-        let leaves = leaf_entries::<F>(hop, entry, count, request.options.attributes);
-        let live = memory.live(table);
-        memory.write_leaves(table, first, leaves);
-        memory.set_live(table, live + count as u32);
-        if memory.flush().is_err() {
-            memory.clear(table, first, count);
-            memory.set_live(table, live);
-            return Err(MapError::DeviceLost);
+        let entry = F::leaf_entry(Hop::from_index(hop), address, attributes);
+        let table = if hop == deepest::<F>() {
+            self.deepest_table(walk)
+        } else {
+            self.parent_table(walk)
+        };
+        match table {
+            Ok(table) => self.map_page_in(table, hop, walk, entry),
+            Err(stop) => {
+                hop == deepest::<F>()
+                    && stop.hop == hop - 1
+                    && stop.slot == Slot::Empty
+                    && self.map_page_in_new(stop.table, walk, entry)
+            }
         }
-        Ok(true)
     }
 
-    /// Maps leaves into a new table of the deepest hop, linked into an empty slot of `parent`.
+    /// Writes a leaf into `table`, where its slot is empty.
     #[inline(always)]
-    fn map_in_new(
-        &mut self,
-        parent: TableId,
-        request: &Request<F::Attributes>,
-        entry: u64,
-    ) -> Result<bool, MapError> {
+    fn map_page_in(&mut self, table: TableId, hop: usize, walk: u64, entry: u64) -> bool {
+        let index = F::HOPS[hop].index(walk);
+        let memory = self.memory;
+        if memory.slot::<F>(table, Hop::from_index(hop), index) != Slot::Empty {
+            return false;
+        }
+        memory.write_leaves(table, index, core::iter::once(entry));
+        memory.set_live(table, memory.live(table) + 1);
+        if memory.flush().is_err() {
+            // The general way meets the same device and reports it.
+            memory.clear(table, index, 1);
+            memory.set_live(table, memory.live(table) - 1);
+            return false;
+        }
+        true
+    }
+
+    /// Writes a leaf into a new table of the deepest hop and links that into an empty slot of
+    /// `parent`.
+    #[inline(always)]
+    fn map_page_in_new(&mut self, parent: TableId, walk: u64, entry: u64) -> bool {
         let hop = deepest::<F>();
         let (geometry, above) = (F::HOPS[hop], Hop::from_index(hop - 1));
-        let first = geometry.index(request.walk);
-        let count = (request.len >> geometry.shift) as usize;
-        if first + count > geometry.slots() {
-            return Ok(false);
-        }
         let memory = self.memory;
         let demand = TableDemand {
             deepest: 1,
             interior: 0,
         };
         let Some(mut reserved) = memory.reserve(demand) else {
-            return Ok(false);
+            return false;
         };
         let Some(table) = memory.take(&mut reserved, false) else {
-            return Ok(false);
+            return false;
         };
         if !memory.is_zeroed(table) {
-            memory.zero(table, 0, first);
-            memory.zero(table, first + count, TABLE_ENTRIES);
+            memory.zero(table, 0, TABLE_ENTRIES);
         }
-        let leaves = leaf_entries::<F>(hop, entry, count, request.options.attributes);
-        memory.write_leaves(table, first, leaves);
-        memory.set_live(table, count as u32);
+        memory.write_leaves(table, geometry.index(walk), core::iter::once(entry));
+        memory.set_live(table, 1);
         // From the next store on the device can see the table.
         memory.publish();
         let link = F::table_entry(above, memory.address(table));
-        let index = F::HOPS[hop - 1].index(request.walk);
-        memory.write_table(parent, index, link, table);
+        memory.write_table(parent, F::HOPS[hop - 1].index(walk), link, table);
         memory.set_live(parent, memory.live(parent) + 1);
         if memory.flush().is_err() {
-            return Err(self.undo(request, MapError::DeviceLost));
+            let undone = self.remove_all_in(walk, walk | geometry.offset_mask());
+            self.memory.append_chain(&mut self.undone, undone);
+            return false;
         }
-        let prefix = geometry.prefix(request.walk);
+        let prefix = geometry.prefix(walk);
         self.recent.set(Recent { prefix, table });
-        Ok(true)
-    }
-
-    /// Takes back what was mapped of a request that fails with `error`.
-    #[cold]
-    fn undo(&mut self, request: &Request<F::Attributes>, error: MapError) -> MapError {
-        let last = request.walk.wrapping_add(request.len - 1);
-        // The device may have seen entries already: the tables wait for the next invalidation.
-        let undone = self.remove_all_in(request.walk, last);
-        self.memory.append_chain(&mut self.undone, undone);
-        error
+        true
     }
 
     /// Checks that nothing is mapped from `first` to `last`, addresses of one table of `hop`, and
@@ -424,7 +413,10 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             },
             Err(RunsChanged) => MapError::RunsChanged,
         };
-        Err(self.undo(request, error))
+        // The device may have seen entries already: the tables wait for the next invalidation.
+        let undone = self.remove_all_in(request.walk, last);
+        self.memory.append_chain(&mut self.undone, undone);
+        Err(error)
     }
 }
 

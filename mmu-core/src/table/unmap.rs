@@ -1,5 +1,6 @@
 //! Unmapping: exactly what is mapped, or nothing at all; and sweeping, for teardown.
 
+use super::map::page_bytes;
 use super::{PageTable, Recent};
 use crate::addr::{AddrRange, DeviceAddr};
 use crate::error::UnmapError;
@@ -19,23 +20,35 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// * [`UnmapError::NotMapped`] when a part of it is not mapped;
     /// * [`UnmapError::WouldSplit`] when a leaf reaches beyond it;
     /// * [`UnmapError::Corrupt`] when an entry points out of the pool.
-    #[inline]
+    // Inlined for the same reason as `map`.
+    #[inline(always)]
     pub fn unmap(&mut self, range: AddrRange<DeviceAddr>) -> Result<Removed<M>, UnmapError> {
-        let at = range.start();
-        let (first, len) = F::walk_range(range).ok_or(UnmapError::OutOfRange { at })?;
-        if (first | len) & F::HOPS[deepest::<F>()].offset_mask() != 0 {
-            return Err(UnmapError::Misaligned { at });
-        }
-        let freed = match self.unmap_in_one_table(first, len) {
+        let hop = deepest::<F>();
+        let page = if range.len() == page_bytes::<F>(hop) {
+            self.unmap_page(hop, range.start())
+        } else if range.len() == page_bytes::<F>(hop - 1) {
+            self.unmap_page(hop - 1, range.start())
+        } else {
+            None
+        };
+        let freed = match page {
             Some(freed) => freed,
-            None => self.unmap_range(first, len)?,
+            None => self.unmap_range(range)?,
         };
         Ok(self.removed(Extent::Range(range), freed))
     }
 
     /// Unmaps the general way.
     #[inline(never)]
-    fn unmap_range(&mut self, first: u64, len: u64) -> Result<Chain, UnmapError> {
+    fn unmap_range(&mut self, range: AddrRange<DeviceAddr>) -> Result<Chain, UnmapError> {
+        let at = range.start();
+        let (first, len) = F::walk_range(range).ok_or(UnmapError::OutOfRange { at })?;
+        if (first | len) & F::HOPS[deepest::<F>()].offset_mask() != 0 {
+            return Err(UnmapError::Misaligned { at });
+        }
+        if let Some(freed) = self.unmap_in_one_table(first, len) {
+            return Ok(freed);
+        }
         let last = first.wrapping_add(len - 1);
         self.check_mapped(self.root, 0, first, last)?;
         Ok(self.remove_all_in(first, last))
@@ -69,30 +82,39 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         Removed::new(self.memory, self.root(), Extent::Everything, freed)
     }
 
-    /// Unmaps leaves that lie in one table of the two deepest hops; `None`, with nothing changed,
-    /// where the general way must be gone. The counterpart of `map_in_one_table`.
+    /// Unmaps one leaf of one of the two deepest hops; `None`, with nothing changed, where the
+    /// general way must be gone. The counterpart of `map_page`.
+    #[inline(always)]
+    fn unmap_page(&mut self, hop: usize, at: DeviceAddr) -> Option<Chain> {
+        let geometry = F::HOPS[hop];
+        let walk = F::walk_address(at)?;
+        if walk & geometry.offset_mask() != 0 {
+            return None;
+        }
+        let table = if hop == deepest::<F>() {
+            self.deepest_table(walk).ok()?
+        } else {
+            self.parent_table(walk).ok()?
+        };
+        self.unmap_in(table, hop, walk, 1)
+    }
+
+    /// Unmaps leaves of the deepest hop that lie in one table; `None` as above.
     #[inline(always)]
     fn unmap_in_one_table(&mut self, first: u64, len: u64) -> Option<Chain> {
         let hop = deepest::<F>();
-        let span = F::HOPS[hop - 1].entry_span();
-        if len < span {
-            let table = self.deepest_table(first).ok()?;
-            return self.unmap_in(table, hop, first, len);
+        if len >= F::HOPS[hop - 1].entry_span() {
+            return None;
         }
-        if len == span && first & (span - 1) == 0 {
-            let table = self.parent_table(first).ok()?;
-            return self.unmap_in(table, hop - 1, first, len);
-        }
-        None
+        let table = self.deepest_table(first).ok()?;
+        self.unmap_in(table, hop, first, (len >> F::HOPS[hop].shift) as usize)
     }
 
-    /// Unmaps leaves in `table` of `hop`, and unlinks it where that leaves it empty and it is not
+    /// Unmaps `count` leaves in `table` of `hop`, and unlinks it where that leaves it empty and it is not
     /// the only one in its parent.
     #[inline(always)]
-    fn unmap_in(&mut self, table: TableId, hop: usize, first: u64, len: u64) -> Option<Chain> {
-        let geometry = F::HOPS[hop];
-        let from = geometry.index(first);
-        let count = (len >> geometry.shift) as usize;
+    fn unmap_in(&mut self, table: TableId, hop: usize, first: u64, count: usize) -> Option<Chain> {
+        let from = F::HOPS[hop].index(first);
         let memory = self.memory;
         if memory.leaf_slots::<F>(table, Hop::from_index(hop), from, count) != count {
             return None;
