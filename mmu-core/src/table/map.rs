@@ -432,6 +432,9 @@ impl<A: Copy> Request<A> {
 }
 
 /// The entries of `count` leaves that map consecutive pages from `entry` on.
+///
+/// The first is made by the format and the others by adding to it, which leaves one addition for
+/// each: making every entry anew costs several times the store.
 #[inline(always)]
 pub(super) fn leaf_entries<F: Format>(
     hop: usize,
@@ -439,8 +442,8 @@ pub(super) fn leaf_entries<F: Format>(
     count: usize,
     attributes: F::Attributes,
 ) -> impl Iterator<Item = u64> {
-    let shift = F::HOPS[hop].shift;
     let hop = Hop::from_index(hop);
-    (0..count as u64)
-        .map(move |leaf| F::leaf_entry(hop, entry.wrapping_add(leaf << shift), attributes))
+    let first = F::leaf_entry(hop, entry, attributes);
+    let step = F::leaf_step(hop);
+    (0..count as u64).map(move |leaf| first.wrapping_add(leaf.wrapping_mul(step)))
 }
