@@ -169,6 +169,13 @@ pub trait TableMemory: Copy + Sealed {
         entries: impl Iterator<Item = u64>,
     ) -> usize;
 
+    /// Writes `count` leaves, of which the first is `entry` and each of the others is `step` more
+    /// than the one before.
+    fn write_run(self, table: TableId, first: usize, count: usize, entry: u64, step: u64) {
+        let entries = (0..count as u64).map(|leaf| entry.wrapping_add(leaf.wrapping_mul(step)));
+        self.write_leaves(table, first, entries);
+    }
+
     /// Writes an entry that points at `child`.
     fn write_table(self, table: TableId, index: usize, entry: u64, child: TableId);
 

@@ -74,12 +74,23 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     }
 
     #[inline(always)]
-    fn removed(&mut self, extent: Extent, mut freed: Chain) -> Removed<M> {
-        if self.undone.is_empty() {
-            return Removed::new(self.memory, self.root(), extent, freed);
-        }
+    fn removed(&mut self, extent: Extent, freed: Chain) -> Removed<M> {
+        let (extent, freed) = if self.undone.is_empty() {
+            (extent, freed)
+        } else {
+            (Extent::Everything, self.with_undone(freed))
+        };
+        Removed::new(self.memory, self.root(), extent, freed)
+    }
+
+    /// Joins `freed` and the tables of undone mappings.
+    // Out of line and by value, so that the likely way keeps its chain in registers: in memory it
+    // is written and read in pieces of different sizes, which stalls the processor.
+    #[cold]
+    #[inline(never)]
+    fn with_undone(&mut self, mut freed: Chain) -> Chain {
         self.memory.append_chain(&mut freed, self.undone.take());
-        Removed::new(self.memory, self.root(), Extent::Everything, freed)
+        freed
     }
 
     /// Unmaps one leaf of one of the two deepest hops; `None`, with nothing changed, where the
