@@ -189,6 +189,16 @@ pub trait Format: Copy + fmt::Debug + 'static {
     /// An entry that maps the page at `address` (as the entry holds it), for a table of `hop`.
     fn leaf_entry(hop: Hop, address: u64, attributes: Self::Attributes) -> u64;
 
+    /// What is added to a leaf entry of `hop` to get the one that maps the next page with the same
+    /// attributes. The default is right for formats that hold the address bits in their own place.
+    #[inline(always)]
+    fn leaf_step(hop: Hop) -> u64 {
+        match Self::HOPS.get(usize::from(hop.number())) {
+            Some(geometry) => geometry.entry_span(),
+            None => 0,
+        }
+    }
+
     /// What an entry found in a table of `hop` says.
     fn decode(hop: Hop, entry: u64) -> Entry<Self::Attributes>;
 

@@ -187,6 +187,20 @@ pub trait TableMemory: Copy + Sealed {
     /// What the slot at `index` holds.
     fn slot<F: Format>(self, table: TableId, hop: Hop, index: usize) -> Slot;
 
+    /// How many of the `count` slots from `first` on are empty, up to the first that is not.
+    fn empty_slots<F: Format>(self, table: TableId, hop: Hop, first: usize, count: usize) -> usize {
+        (first..first.saturating_add(count))
+            .take_while(|&index| self.slot::<F>(table, hop, index) == Slot::Empty)
+            .count()
+    }
+
+    /// How many of the `count` slots from `first` on hold leaves, up to the first that does not.
+    fn leaf_slots<F: Format>(self, table: TableId, hop: Hop, first: usize, count: usize) -> usize {
+        (first..first.saturating_add(count))
+            .take_while(|&index| self.slot::<F>(table, hop, index) == Slot::Leaf)
+            .count()
+    }
+
     /// The entry at `index`, as the device sees it. May read over the bus.
     fn entry(self, table: TableId, index: usize) -> u64;
 
@@ -198,6 +212,13 @@ pub trait TableMemory: Copy + Sealed {
         first: usize,
         entries: impl Iterator<Item = u64>,
     ) -> usize;
+
+    /// Writes `count` leaves, of which the first is `entry` and each of the others is `step` more
+    /// than the one before.
+    fn write_run(self, table: TableId, first: usize, count: usize, entry: u64, step: u64) {
+        let entries = (0..count as u64).map(|leaf| entry.wrapping_add(leaf.wrapping_mul(step)));
+        self.write_leaves(table, first, entries);
+    }
 
     /// Writes an entry that points at `child`.
     fn write_table(self, table: TableId, index: usize, entry: u64, child: TableId);

@@ -109,6 +109,18 @@ pub trait TableArena {
     /// The table at a bus address, if it is one of the arena's.
     fn locate(&self, address: BusAddr) -> Option<TableId>;
 
+    /// Fills entries of a table that no device can reach with zeros.
+    ///
+    /// The default stores them one by one. That is the slowest part of taking a table into use,
+    /// so an embedder that may write the memory by other means (`memset`, an instruction that
+    /// zeroes cache lines) does well to use them here.
+    #[inline(always)]
+    fn zero(&self, entries: &[Self::Word]) {
+        for entry in entries {
+            entry.store(0);
+        }
+    }
+
     /// Orders the entries stored before this call before those stored after it, for a device that
     /// reads both. The default suffices where the device is coherent with the processor's ordinary
     /// memory ordering; elsewhere this is the place for the barrier.
@@ -395,7 +407,7 @@ impl<'a, A: TableArena, R: RawMutex> TablePool<'a, A, R> {
     }
 }
 
-impl<A, R: RawMutex> TablePool<'_, A, R> {
+impl<A: TableArena, R: RawMutex> TablePool<'_, A, R> {
     /// How many tables there are and how many of them are free.
     #[must_use]
     pub fn usage(&self) -> PoolUsage {
@@ -406,6 +418,31 @@ impl<A, R: RawMutex> TablePool<'_, A, R> {
     #[must_use]
     pub fn arena(&self) -> &A {
         &self.arena
+    }
+
+    /// The words of `count` slots; none where the table does not have them all.
+    #[inline(always)]
+    fn slots(&self, table: TableId, first: usize, count: usize) -> &[A::Word] {
+        match self.arena.words(table) {
+            Some(words) => words
+                .get(first..first.saturating_add(count))
+                .unwrap_or_default(),
+            None => &[],
+        }
+    }
+
+    /// How many of `count` slots satisfy a condition, up to the first that does not.
+    #[inline(always)]
+    fn prefix_len(
+        &self,
+        table: TableId,
+        first: usize,
+        count: usize,
+        mut condition: impl FnMut(u64) -> bool,
+    ) -> usize {
+        let slots = self.slots(table, first, count);
+        let end = slots.iter().position(|slot| !condition(slot.load()));
+        end.unwrap_or(slots.len())
     }
 
     #[inline(always)]
@@ -424,7 +461,7 @@ impl<A, R: RawMutex> TablePool<'_, A, R> {
     }
 }
 
-impl<A: fmt::Debug, R: RawMutex> fmt::Debug for TablePool<'_, A, R> {
+impl<A: TableArena + fmt::Debug, R: RawMutex> fmt::Debug for TablePool<'_, A, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TablePool")
             .field("arena", &self.arena)
@@ -511,6 +548,20 @@ impl<A: TableArena, R: RawMutex> TableMemory for &TablePool<'_, A, R> {
     }
 
     #[inline(always)]
+    fn empty_slots<F: Format>(self, table: TableId, hop: Hop, first: usize, count: usize) -> usize {
+        self.prefix_len(table, first, count, |entry| {
+            matches!(F::decode(hop, entry), Entry::Empty)
+        })
+    }
+
+    #[inline(always)]
+    fn leaf_slots<F: Format>(self, table: TableId, hop: Hop, first: usize, count: usize) -> usize {
+        self.prefix_len(table, first, count, |entry| {
+            matches!(F::decode(hop, entry), Entry::Leaf { .. })
+        })
+    }
+
+    #[inline(always)]
     fn entry(self, table: TableId, index: usize) -> u64 {
         match self.arena.words(table) {
             Some(words) => words[index % TABLE_ENTRIES].load(),
@@ -535,6 +586,24 @@ impl<A: TableArena, R: RawMutex> TableMemory for &TablePool<'_, A, R> {
     }
 
     #[inline(always)]
+    fn write_run(self, table: TableId, first: usize, count: usize, entry: u64, step: u64) {
+        // Eight at a time: the processor stores more than one word in the time of one round of a
+        // loop, and the compiler does not unroll a loop over words that others may read.
+        let (blocks, rest) = self.slots(table, first, count).as_chunks::<8>();
+        let mut next = entry;
+        for block in blocks {
+            for (leaf, slot) in (0..8).zip(block) {
+                slot.store(next.wrapping_add(step.wrapping_mul(leaf)));
+            }
+            next = next.wrapping_add(step.wrapping_mul(8));
+        }
+        for slot in rest {
+            slot.store(next);
+            next = next.wrapping_add(step);
+        }
+    }
+
+    #[inline(always)]
     fn write_table(self, table: TableId, index: usize, entry: u64, _child: TableId) {
         if let Some(words) = self.arena.words(table) {
             words[index % TABLE_ENTRIES].store(entry);
@@ -543,20 +612,15 @@ impl<A: TableArena, R: RawMutex> TableMemory for &TablePool<'_, A, R> {
 
     #[inline(always)]
     fn clear(self, table: TableId, first: usize, count: usize) {
-        self.zero(table, first, first.saturating_add(count));
+        for slot in self.slots(table, first, count) {
+            slot.store(0);
+        }
     }
 
     #[inline(always)]
     fn zero(self, table: TableId, first: usize, end: usize) {
-        if let Some(slots) = self
-            .arena
-            .words(table)
-            .and_then(|words| words.get(first..end))
-        {
-            for slot in slots {
-                slot.store(0);
-            }
-        }
+        self.arena
+            .zero(self.slots(table, first, end.saturating_sub(first)));
     }
 
     #[inline(always)]

@@ -31,28 +31,40 @@ use crate::removed::{Extent, Removed};
 pub struct PageTable<F, M> {
     memory: M,
     root: TableId,
-    /// The table most recently used for a leaf: consecutive calls mostly stay within one.
+    /// The table of the deepest hop that was used last: consecutive calls mostly stay within it.
     recent: Cell<Recent>,
+    /// The table of the hop above that was used last, which covers 512 times as much.
+    recent_parent: Cell<Recent>,
     /// Tables of mappings that were undone after the device could see them.
     undone: Chain,
     format: PhantomData<F>,
 }
 
-/// A table that is known to be linked for all walk addresses with this prefix at this hop.
+/// A table that is known to be linked for all walk addresses with this prefix.
+///
+/// Hardware has the same caches, for the same reason: without them a call for one page is mostly
+/// a walk through the upper hops. They hold while the table stays linked; whatever unlinks tables
+/// calls [`forget`](PageTable::forget).
 #[derive(Clone, Copy)]
 struct Recent {
     prefix: u64,
-    hop: usize,
     table: TableId,
 }
 
 impl Recent {
-    /// No table: there is no such hop.
+    /// No table: prefixes have fewer bits than this.
     const NONE: Self = Self {
-        prefix: 0,
-        hop: usize::MAX,
+        prefix: u64::MAX,
         table: TableId::new(TableId::NONE),
     };
+}
+
+/// Where a walk ended before the hop it was to reach.
+struct Stop {
+    table: TableId,
+    hop: usize,
+    /// No table.
+    slot: Slot,
 }
 
 /// Where an address leads.
@@ -101,6 +113,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             memory,
             root,
             recent: Cell::new(Recent::NONE),
+            recent_parent: Cell::new(Recent::NONE),
             undone: Chain::EMPTY,
             format: PhantomData,
         }))
@@ -125,58 +138,118 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// * [`QueryError::OutOfRange`] when the format cannot translate it;
     /// * [`QueryError::NotMapped`] when nothing is mapped there;
     /// * [`QueryError::Corrupt`] when an entry points out of the pool.
-    #[inline]
+    // Inlined whole, so that a caller who wants the bus address alone pays for that alone.
+    #[inline(always)]
     pub fn query(&self, address: DeviceAddr) -> Result<Translation<F::Attributes>, QueryError> {
         let walk = F::walk_address(address).ok_or(QueryError::OutOfRange { at: address })?;
-        let (hop, table) = self.leaf_table(walk, address)?;
-        let geometry = F::HOPS[hop];
-        let index = geometry.index(walk);
-        let entry = self.memory.entry(table, index);
-        match F::decode(Hop::from_index(hop), entry) {
-            Entry::Leaf {
-                address: leaf,
-                attributes,
-            } => {
-                let offset_mask = geometry.entry_span() - 1;
-                let start = F::device_address(walk & !offset_mask);
-                Ok(Translation {
-                    bus: F::bus_address((leaf & !offset_mask) | (walk & offset_mask)),
-                    // A leaf never crosses the end of the address space.
-                    leaf: AddrRange::new(start, F::device_len(geometry.entry_span()))
-                        .ok_or(QueryError::OutOfRange { at: address })?,
-                    hop: Hop::from_index(hop),
-                    attributes,
-                })
-            }
-            _ => Err(QueryError::NotMapped { at: address }),
+        match self.deepest_table(walk) {
+            Ok(table) => self.translation(table, deepest::<F>(), walk, address),
+            Err(stop) => self.query_above(stop, walk, address),
         }
     }
 
-    /// The hop and the table of the slot in which the walk of `walk` ends with a leaf or nothing.
-    #[inline(always)]
-    fn leaf_table(&self, walk: u64, address: DeviceAddr) -> Result<(usize, TableId), QueryError> {
-        let recent = self.recent.get();
-        if recent.hop == deepest::<F>() && F::HOPS[deepest::<F>()].prefix(walk) == recent.prefix {
-            return Ok((recent.hop, recent.table));
+    /// The rest of a query that ends above the deepest hop.
+    #[inline(never)]
+    fn query_above(
+        &self,
+        stop: Stop,
+        walk: u64,
+        address: DeviceAddr,
+    ) -> Result<Translation<F::Attributes>, QueryError> {
+        match stop.slot {
+            Slot::Foreign => Err(QueryError::Corrupt { at: address }),
+            _ => self.translation(stop.table, stop.hop, walk, address),
         }
+    }
+
+    /// What the slot of `table` says that `walk` uses.
+    #[inline(always)]
+    fn translation(
+        &self,
+        table: TableId,
+        hop: usize,
+        walk: u64,
+        address: DeviceAddr,
+    ) -> Result<Translation<F::Attributes>, QueryError> {
+        let geometry = F::HOPS[hop];
+        let entry = self.memory.entry(table, geometry.index(walk));
+        let Entry::Leaf {
+            address: leaf,
+            attributes,
+        } = F::decode(Hop::from_index(hop), entry)
+        else {
+            return Err(QueryError::NotMapped { at: address });
+        };
+        let offset_mask = geometry.offset_mask();
+        let start = F::device_address(walk & !offset_mask);
+        Ok(Translation {
+            bus: F::bus_address((leaf & !offset_mask) | (walk & offset_mask)),
+            // A leaf never crosses the end of the address space.
+            leaf: AddrRange::new(start, F::device_len(geometry.entry_span()))
+                .ok_or(QueryError::OutOfRange { at: address })?,
+            hop: Hop::from_index(hop),
+            attributes,
+        })
+    }
+
+    /// The table of the deepest hop that `walk` uses.
+    #[inline(always)]
+    fn deepest_table(&self, walk: u64) -> Result<TableId, Stop> {
+        let hop = deepest::<F>();
+        let prefix = F::HOPS[hop].prefix(walk);
+        let recent = self.recent.get();
+        if recent.prefix == prefix {
+            return Ok(recent.table);
+        }
+        let parent = self.parent_table(walk)?;
+        let index = F::HOPS[hop - 1].index(walk);
+        match self
+            .memory
+            .slot::<F>(parent, Hop::from_index(hop - 1), index)
+        {
+            Slot::Table(table) => {
+                self.recent.set(Recent { prefix, table });
+                Ok(table)
+            }
+            slot => Err(Stop {
+                table: parent,
+                hop: hop - 1,
+                slot,
+            }),
+        }
+    }
+
+    /// The table of the last hop but one that `walk` uses.
+    #[inline(always)]
+    fn parent_table(&self, walk: u64) -> Result<TableId, Stop> {
+        let recent = self.recent_parent.get();
+        if recent.prefix == F::HOPS[deepest::<F>() - 1].prefix(walk) {
+            return Ok(recent.table);
+        }
+        self.walk_to_parent(walk)
+    }
+
+    /// [`parent_table`](Self::parent_table) by walking from the root.
+    #[inline(never)]
+    fn walk_to_parent(&self, walk: u64) -> Result<TableId, Stop> {
+        let parent = deepest::<F>() - 1;
         let mut table = self.root;
-        let mut hop = 0;
-        while hop < deepest::<F>() {
+        for hop in 0..parent {
             let index = F::HOPS[hop].index(walk);
             match self.memory.slot::<F>(table, Hop::from_index(hop), index) {
                 Slot::Table(child) => table = child,
-                Slot::Leaf => return Ok((hop, table)),
-                Slot::Empty => return Err(QueryError::NotMapped { at: address }),
-                Slot::Foreign => return Err(QueryError::Corrupt { at: address }),
+                slot => return Err(Stop { table, hop, slot }),
             }
-            hop += 1;
         }
-        self.recent.set(Recent {
-            prefix: F::HOPS[hop].prefix(walk),
-            hop,
-            table,
-        });
-        Ok((hop, table))
+        let prefix = F::HOPS[parent].prefix(walk);
+        self.recent_parent.set(Recent { prefix, table });
+        Ok(table)
+    }
+
+    /// Forgets which tables were used last, since some table is unlinked.
+    fn forget(&self) {
+        self.recent.set(Recent::NONE);
+        self.recent_parent.set(Recent::NONE);
     }
 
     /// Takes the page table apart: everything it maps, all its tables and the root.

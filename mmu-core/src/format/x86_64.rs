@@ -33,7 +33,16 @@ pub struct X86Entry {
     pub no_execute: bool,
 }
 
+impl X86Entry {
+    /// The bits that hold the address.
+    const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
+}
+
 assert_eq_size!(X86Entry, u64);
+const_assert_eq!(
+    X86Entry::new().with_frame((1 << 40) - 1).into_bits(),
+    X86Entry::ADDRESS
+);
 const_assert_eq!(X86Entry::new().with_large(true).into_bits(), 0x80);
 const_assert_eq!(X86Entry::new().with_frame(1).into_bits(), 0x1000);
 const_assert_eq!(X86Entry::new().with_no_execute(true).into_bits(), 1 << 63);
@@ -95,14 +104,16 @@ impl<const LEVELS: usize> Format for X86_64<LEVELS> {
 
     #[inline(always)]
     fn leaf_entry(hop: Hop, address: u64, attributes: X86Attributes) -> u64 {
+        // The address last: what goes before it is the same for all leaves of a run, so that a
+        // loop over them computes it once.
         X86Entry::new()
             .with_present(true)
             .with_writable(attributes.writable)
             .with_user(attributes.user)
             .with_large(usize::from(hop.number()) + 1 < LEVELS)
-            .with_frame(address >> 12)
             .with_no_execute(attributes.no_execute)
             .into_bits()
+            | (address & X86Entry::ADDRESS)
     }
 
     #[inline(always)]

@@ -1,7 +1,7 @@
 //! Filling tables in ascending order: each word of a new table is written once, and a table is
 //! linked only when everything below it is complete.
 
-use super::map::{MapOptions, leaf_entries};
+use super::map::MapOptions;
 use crate::addr::Run;
 use crate::format::{Format, Hop, LeafSizes, MAX_HOPS, TABLE_ENTRIES, deepest};
 use crate::memory::{Chain, Slot, TableId, TableMemory};
@@ -174,24 +174,49 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
     #[inline(always)]
     fn write_segment(
         &mut self,
+        segment: Segment,
+        attributes: F::Attributes,
+    ) -> Result<(), RunsChanged> {
+        // Two calls, so that the one for the smallest leaves knows its hop when it is compiled.
+        if segment.hop == deepest::<F>() {
+            self.write_segment_at(deepest::<F>(), segment, attributes)
+        } else {
+            self.write_segment_at(segment.hop, segment, attributes)
+        }
+    }
+
+    #[inline(always)]
+    fn write_segment_at(
+        &mut self,
+        hop: usize,
         mut segment: Segment,
         attributes: F::Attributes,
     ) -> Result<(), RunsChanged> {
-        let geometry = F::HOPS[segment.hop];
+        let geometry = F::HOPS[hop];
+        let number = Hop::from_index(hop);
         while segment.leaves > 0 {
-            self.descend(segment.walk, segment.hop)?;
+            self.descend(segment.walk, hop)?;
             let first = geometry.index(segment.walk);
             let room = (geometry.slots() - first) as u64;
             let count = segment.leaves.min(room);
-            self.write(
-                first,
-                leaf_entries::<F>(segment.hop, segment.entry, count as usize, attributes),
-            );
+            let entry = F::leaf_entry(number, segment.entry, attributes);
+            self.write_run(first, count as usize, entry, F::leaf_step(number));
             segment.walk = segment.walk.wrapping_add(count << geometry.shift);
             segment.entry = segment.entry.wrapping_add(count << geometry.shift);
             segment.leaves -= count;
         }
         Ok(())
+    }
+
+    /// Writes leaves into the deepest open table, the entry of each `step` more than that of the
+    /// one before.
+    #[inline(always)]
+    fn write_run(&mut self, first: usize, count: usize, entry: u64, step: u64) {
+        self.fill_up_to(self.depth, first);
+        let open = &mut self.open[self.depth];
+        self.memory.write_run(open.table, first, count, entry, step);
+        open.added += count as u32;
+        open.filled = first + count;
     }
 
     /// Writes leaves into the deepest open table.

@@ -2,9 +2,9 @@
 
 use super::build::{Builder, Rest, RunsChanged};
 use super::{PageTable, Recent};
-use crate::addr::{AddrRange, DeviceAddr, Run};
+use crate::addr::{AddrRange, BusAddr, DeviceAddr, Run};
 use crate::error::MapError;
-use crate::format::{Format, Hop, LeafSizes, MAX_HOPS, deepest};
+use crate::format::{Format, Hop, LeafSizes, MAX_HOPS, TABLE_ENTRIES, deepest};
 use crate::memory::{Slot, TableDemand, TableId, TableMemory};
 
 /// How to map: which leaf sizes may be used, and what each leaf carries.
@@ -25,6 +25,12 @@ impl<A: Default> Default for MapOptions<A> {
             attributes: A::default(),
         }
     }
+}
+
+/// Device bytes that a leaf of the hop maps.
+#[inline(always)]
+pub(super) fn page_bytes<F: Format>(hop: usize) -> u64 {
+    F::device_len(F::HOPS[hop].entry_span())
 }
 
 /// A request whose device addresses are checked.
@@ -120,8 +126,32 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// * [`MapError::NoLeafSize`] when no leaf size is allowed;
     /// * [`MapError::Corrupt`] when an entry points out of the pool;
     /// * [`MapError::DeviceLost`] when the entries cannot be seen to arrive.
-    #[inline]
+    // Inlined, so that what a caller's constants decide (most of the checks of a page of known
+    // size with known options) costs nothing. The general way is a call.
+    #[inline(always)]
     pub fn map(
+        &mut self,
+        at: DeviceAddr,
+        run: Run,
+        options: &MapOptions<F::Attributes>,
+    ) -> Result<(), MapError> {
+        let hop = deepest::<F>();
+        if options.sizes.allows::<F>(hop) && run.len() == page_bytes::<F>(hop) {
+            if self.map_page(hop, at, run.start(), options.attributes) {
+                return Ok(());
+            }
+        } else if options.sizes.allows::<F>(hop - 1)
+            && run.len() == page_bytes::<F>(hop - 1)
+            && self.map_page(hop - 1, at, run.start(), options.attributes)
+        {
+            return Ok(());
+        }
+        self.map_run(at, run, options)
+    }
+
+    /// Maps a run the general way.
+    #[inline(never)]
+    fn map_run(
         &mut self,
         at: DeviceAddr,
         run: Run,
@@ -130,9 +160,6 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         let range = AddrRange::new(at, run.len()).ok_or(MapError::OutOfRange { at })?;
         let request = Self::request(range, options)?;
         let (entry, len) = Self::entry_run(run, &request)?;
-        if self.map_recent(&request, entry)? {
-            return Ok(());
-        }
         let mut count = TableCount::new(request.walk, request.smallest);
         request.count_leaves::<F>(request.walk, entry, len, &mut count);
         self.commit(&request, count, core::iter::once(run))
@@ -215,63 +242,98 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         Ok((entry, len))
     }
 
-    /// Maps into the table used last, where all of a run goes there; `false` where it does not.
+    /// Maps one leaf of one of the two deepest hops, where its table exists or is the only one
+    /// missing; `false`, with nothing changed, where the general way must be gone.
+    ///
+    /// That is what nearly every call for one page needs, so this is written for it: no counting,
+    /// no recursion, errors left to the general way to find and to name.
     #[inline(always)]
-    fn map_recent(
+    fn map_page(
         &mut self,
-        request: &Request<F::Attributes>,
-        entry: u64,
-    ) -> Result<bool, MapError> {
-        let recent = self.recent.get();
-        let hop = deepest::<F>();
-        let geometry = F::HOPS[hop];
-        // Shorter than the next larger leaf, so that no other size is possible.
-        if recent.hop != hop
-            || request.smallest != hop
-            || request.len >= F::HOPS[hop - 1].entry_span()
-            || geometry.prefix(request.walk) != recent.prefix
-        {
-            return Ok(false);
+        hop: usize,
+        at: DeviceAddr,
+        bus: BusAddr,
+        attributes: F::Attributes,
+    ) -> bool {
+        let offset_mask = F::HOPS[hop].offset_mask();
+        // An aligned leaf whose first address is in range is in range as a whole.
+        let (Some(walk), Some(address)) = (F::walk_address(at), F::entry_address(bus)) else {
+            return false;
+        };
+        if (walk | address) & offset_mask != 0 {
+            return false;
         }
-        let first = geometry.index(request.walk);
-        let count = (request.len >> geometry.shift) as usize;
-        if first + count > geometry.slots() {
-            return Ok(false);
+        let entry = F::leaf_entry(Hop::from_index(hop), address, attributes);
+        let table = if hop == deepest::<F>() {
+            self.deepest_table(walk)
+        } else {
+            self.parent_table(walk)
+        };
+        match table {
+            Ok(table) => self.map_page_in(table, hop, walk, entry),
+            Err(stop) => {
+                hop == deepest::<F>()
+                    && stop.hop == hop - 1
+                    && stop.slot == Slot::Empty
+                    && self.map_page_in_new(stop.table, walk, entry)
+            }
         }
-        let mut at = request.walk;
-        for index in first..first + count {
-            self.expect_empty(recent.table, hop, index, at)?;
-            at = at.wrapping_add(geometry.entry_span());
-        }
-        let live = self.memory.live(recent.table);
-        self.memory.write_leaves(
-            recent.table,
-            first,
-            leaf_entries::<F>(hop, entry, count, request.options.attributes),
-        );
-        self.memory.set_live(recent.table, live + count as u32);
-        if self.memory.flush().is_err() {
-            self.memory.clear(recent.table, first, count);
-            self.memory.set_live(recent.table, live);
-            return Err(MapError::DeviceLost);
-        }
-        Ok(true)
     }
 
+    /// Writes a leaf into `table`, where its slot is empty.
     #[inline(always)]
-    fn expect_empty(
-        &self,
-        table: TableId,
-        hop: usize,
-        index: usize,
-        walk: u64,
-    ) -> Result<(), MapError> {
-        let at = F::device_address(walk);
-        match self.memory.slot::<F>(table, Hop::from_index(hop), index) {
-            Slot::Empty => Ok(()),
-            Slot::Foreign => Err(MapError::Corrupt { at }),
-            Slot::Leaf | Slot::Table(_) => Err(MapError::AlreadyMapped { at }),
+    fn map_page_in(&mut self, table: TableId, hop: usize, walk: u64, entry: u64) -> bool {
+        let index = F::HOPS[hop].index(walk);
+        let memory = self.memory;
+        if memory.slot::<F>(table, Hop::from_index(hop), index) != Slot::Empty {
+            return false;
         }
+        memory.write_leaves(table, index, core::iter::once(entry));
+        memory.set_live(table, memory.live(table) + 1);
+        if memory.flush().is_err() {
+            // The general way meets the same device and reports it.
+            memory.clear(table, index, 1);
+            memory.set_live(table, memory.live(table) - 1);
+            return false;
+        }
+        true
+    }
+
+    /// Writes a leaf into a new table of the deepest hop and links that into an empty slot of
+    /// `parent`.
+    #[inline(always)]
+    fn map_page_in_new(&mut self, parent: TableId, walk: u64, entry: u64) -> bool {
+        let hop = deepest::<F>();
+        let (geometry, above) = (F::HOPS[hop], Hop::from_index(hop - 1));
+        let memory = self.memory;
+        let demand = TableDemand {
+            deepest: 1,
+            interior: 0,
+        };
+        let Some(mut reserved) = memory.reserve(demand) else {
+            return false;
+        };
+        let Some(table) = memory.take(&mut reserved, false) else {
+            return false;
+        };
+        if !memory.is_zeroed(table) {
+            memory.zero(table, 0, TABLE_ENTRIES);
+        }
+        memory.write_leaves(table, geometry.index(walk), core::iter::once(entry));
+        memory.set_live(table, 1);
+        // From the next store on the device can see the table.
+        memory.publish();
+        let link = F::table_entry(above, memory.address(table));
+        memory.write_table(parent, F::HOPS[hop - 1].index(walk), link, table);
+        memory.set_live(parent, memory.live(parent) + 1);
+        if memory.flush().is_err() {
+            let undone = self.remove_all_in(walk, walk | geometry.offset_mask());
+            self.memory.append_chain(&mut self.undone, undone);
+            return false;
+        }
+        let prefix = geometry.prefix(walk);
+        self.recent.set(Recent { prefix, table });
+        true
     }
 
     /// Checks that nothing is mapped from `first` to `last`, addresses of one table of `hop`, and
@@ -342,9 +404,8 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             Ok(()) => match self.memory.flush() {
                 Ok(()) => {
                     if let Some(table) = deepest_open {
-                        let hop = deepest::<F>();
-                        let prefix = F::HOPS[hop].prefix(last);
-                        self.recent.set(Recent { prefix, hop, table });
+                        let prefix = F::HOPS[deepest::<F>()].prefix(last);
+                        self.recent.set(Recent { prefix, table });
                     }
                     return Ok(());
                 }
@@ -371,6 +432,9 @@ impl<A: Copy> Request<A> {
 }
 
 /// The entries of `count` leaves that map consecutive pages from `entry` on.
+///
+/// The first is made by the format and the others by adding to it, which leaves one addition for
+/// each: making every entry anew costs several times the store.
 #[inline(always)]
 pub(super) fn leaf_entries<F: Format>(
     hop: usize,
@@ -378,8 +442,8 @@ pub(super) fn leaf_entries<F: Format>(
     count: usize,
     attributes: F::Attributes,
 ) -> impl Iterator<Item = u64> {
-    let shift = F::HOPS[hop].shift;
     let hop = Hop::from_index(hop);
-    (0..count as u64)
-        .map(move |leaf| F::leaf_entry(hop, entry.wrapping_add(leaf << shift), attributes))
+    let first = F::leaf_entry(hop, entry, attributes);
+    let step = F::leaf_step(hop);
+    (0..count as u64).map(move |leaf| first.wrapping_add(leaf.wrapping_mul(step)))
 }

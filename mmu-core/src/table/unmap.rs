@@ -1,5 +1,6 @@
 //! Unmapping: exactly what is mapped, or nothing at all; and sweeping, for teardown.
 
+use super::map::page_bytes;
 use super::{PageTable, Recent};
 use crate::addr::{AddrRange, DeviceAddr};
 use crate::error::UnmapError;
@@ -19,20 +20,38 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// * [`UnmapError::NotMapped`] when a part of it is not mapped;
     /// * [`UnmapError::WouldSplit`] when a leaf reaches beyond it;
     /// * [`UnmapError::Corrupt`] when an entry points out of the pool.
-    #[inline]
+    // Inlined for the same reason as `map`.
+    #[inline(always)]
     pub fn unmap(&mut self, range: AddrRange<DeviceAddr>) -> Result<Removed<M>, UnmapError> {
+        let hop = deepest::<F>();
+        let page = if range.len() == page_bytes::<F>(hop) {
+            self.unmap_page(hop, range.start())
+        } else if range.len() == page_bytes::<F>(hop - 1) {
+            self.unmap_page(hop - 1, range.start())
+        } else {
+            None
+        };
+        let freed = match page {
+            Some(freed) => freed,
+            None => self.unmap_range(range)?,
+        };
+        Ok(self.removed(Extent::Range(range), freed))
+    }
+
+    /// Unmaps the general way.
+    #[inline(never)]
+    fn unmap_range(&mut self, range: AddrRange<DeviceAddr>) -> Result<Chain, UnmapError> {
         let at = range.start();
         let (first, len) = F::walk_range(range).ok_or(UnmapError::OutOfRange { at })?;
         if (first | len) & F::HOPS[deepest::<F>()].offset_mask() != 0 {
             return Err(UnmapError::Misaligned { at });
         }
-        let last = first.wrapping_add(len - 1);
-        if !self.unmap_recent(first, len)? {
-            self.check_mapped(self.root, 0, first, last)?;
-            let freed = self.remove_all_in(first, last);
-            return Ok(self.removed(Extent::Range(range), freed));
+        if let Some(freed) = self.unmap_in_one_table(first, len) {
+            return Ok(freed);
         }
-        Ok(self.removed(Extent::Range(range), Chain::EMPTY))
+        let last = first.wrapping_add(len - 1);
+        self.check_mapped(self.root, 0, first, last)?;
+        Ok(self.remove_all_in(first, last))
     }
 
     /// Unmaps every leaf that lies within `range`; one that reaches beyond it stays.
@@ -55,56 +74,83 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     }
 
     #[inline(always)]
-    pub(super) fn removed(&mut self, extent: Extent, mut freed: Chain) -> Removed<M> {
-        if self.undone.is_empty() {
-            return Removed::new(self.memory, self.root(), extent, freed);
-        }
-        self.memory.append_chain(&mut freed, self.undone.take());
-        Removed::new(self.memory, self.root(), Extent::Everything, freed)
+    pub(super) fn removed(&mut self, extent: Extent, freed: Chain) -> Removed<M> {
+        let (extent, freed) = if self.undone.is_empty() {
+            (extent, freed)
+        } else {
+            (Extent::Everything, self.with_undone(freed))
+        };
+        Removed::new(self.memory, self.root(), extent, freed)
     }
 
-    /// Unmaps leaves of the table used last that do not make it empty; `false` where the general
-    /// way must be gone.
+    /// Joins `freed` and the tables of undone mappings.
+    // Out of line and by value, so that the likely way keeps its chain in registers: in memory it
+    // is written and read in pieces of different sizes, which stalls the processor.
+    #[cold]
+    #[inline(never)]
+    fn with_undone(&mut self, mut freed: Chain) -> Chain {
+        self.memory.append_chain(&mut freed, self.undone.take());
+        freed
+    }
+
+    /// Unmaps one leaf of one of the two deepest hops; `None`, with nothing changed, where the
+    /// general way must be gone. The counterpart of `map_page`.
     #[inline(always)]
-    fn unmap_recent(&mut self, first: u64, len: u64) -> Result<bool, UnmapError> {
-        let recent = self.recent.get();
-        let hop = deepest::<F>();
+    fn unmap_page(&mut self, hop: usize, at: DeviceAddr) -> Option<Chain> {
         let geometry = F::HOPS[hop];
-        let from = geometry.index(first);
-        let count = len >> geometry.shift;
-        if recent.hop != hop
-            || geometry.prefix(first) != recent.prefix
-            || count > (geometry.slots() - from) as u64
-        {
-            return Ok(false);
+        let walk = F::walk_address(at)?;
+        if walk & geometry.offset_mask() != 0 {
+            return None;
         }
-        let live = self.memory.live(recent.table);
-        if u64::from(live) <= count {
-            return Ok(false);
+        let table = if hop == deepest::<F>() {
+            self.deepest_table(walk).ok()?
+        } else {
+            self.parent_table(walk).ok()?
+        };
+        self.unmap_in(table, hop, walk, 1)
+    }
+
+    /// Unmaps leaves of the deepest hop that lie in one table; `None` as above.
+    #[inline(always)]
+    fn unmap_in_one_table(&mut self, first: u64, len: u64) -> Option<Chain> {
+        let hop = deepest::<F>();
+        if len >= F::HOPS[hop - 1].entry_span() {
+            return None;
         }
-        let mut at = first;
-        for index in from..from + count as usize {
-            match self
-                .memory
-                .slot::<F>(recent.table, Hop::from_index(hop), index)
-            {
-                Slot::Leaf => {}
-                Slot::Empty => {
-                    return Err(UnmapError::NotMapped {
-                        at: F::device_address(at),
-                    });
-                }
-                Slot::Table(_) | Slot::Foreign => {
-                    return Err(UnmapError::Corrupt {
-                        at: F::device_address(at),
-                    });
-                }
-            }
-            at = at.wrapping_add(geometry.entry_span());
+        let table = self.deepest_table(first).ok()?;
+        self.unmap_in(table, hop, first, (len >> F::HOPS[hop].shift) as usize)
+    }
+
+    /// Unmaps `count` leaves in `table` of `hop`, and unlinks it where that leaves it empty and it is not
+    /// the only one in its parent.
+    #[inline(always)]
+    fn unmap_in(&mut self, table: TableId, hop: usize, first: u64, count: usize) -> Option<Chain> {
+        let from = F::HOPS[hop].index(first);
+        let memory = self.memory;
+        if memory.leaf_slots::<F>(table, Hop::from_index(hop), from, count) != count {
+            return None;
         }
-        self.memory.clear(recent.table, from, count as usize);
-        self.memory.set_live(recent.table, live - count as u32);
-        Ok(true)
+        let left = memory.live(table).checked_sub(count as u32)?;
+        if left != 0 {
+            memory.clear(table, from, count);
+            memory.set_live(table, left);
+            return Some(Chain::EMPTY);
+        }
+        if hop != deepest::<F>() {
+            return None;
+        }
+        let parent = self.parent_table(first).ok()?;
+        let siblings = memory.live(parent).checked_sub(1)?;
+        if siblings == 0 {
+            return None;
+        }
+        memory.clear(table, from, count);
+        memory.clear(parent, F::HOPS[hop - 1].index(first), 1);
+        memory.set_live(parent, siblings);
+        self.recent.set(Recent::NONE);
+        let mut freed = Chain::EMPTY;
+        memory.append(&mut freed, table, true);
+        Some(freed)
     }
 
     /// Checks that leaves which end within `first..=last`, addresses of one table of `hop`, map
@@ -150,7 +196,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         let mut freed = Chain::EMPTY;
         self.remove(self.root, 0, first, last, &mut freed);
         if !freed.is_empty() {
-            self.recent.set(Recent::NONE);
+            self.forget();
         }
         freed
     }

@@ -1,0 +1,122 @@
+//! Measures `mmu-core` beside the page-table crates of the registry and beside the floor.
+//!
+//! One process, one piece of memory for everybody's tables, one frame allocator for the peers.
+//! In each round everybody does the work of every row, in an order that rotates from round to
+//! round; the floor is measured again before each. Every result is checked in every round.
+
+mod arena;
+mod callgrind;
+mod ours;
+mod peers;
+mod record;
+mod rows;
+mod subject;
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::PathBuf;
+use std::{fs, io};
+
+use clap::Parser;
+use mmu_core::format::{Gaudi2Pmmu, NoAttributes, V1, X86_64, X86Attributes};
+
+use ours::{Contestant, Ours, Unlocked};
+use record::{Mode, Recorder};
+use rows::Inputs;
+
+/// Measures mmu-core beside other page-table crates and beside a plain loop of stores.
+#[derive(Parser, Debug)]
+struct Arguments {
+    /// Few rounds: shows that everything works, and roughly how fast.
+    #[arg(long)]
+    quick: bool,
+    /// Writes the results to a file, one JSON object for each row and implementation.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Counts instructions per leaf as well, with valgrind's callgrind.
+    #[arg(long)]
+    instructions: bool,
+    /// Rounds that are measured, after one that is not.
+    #[arg(long, value_name = "N")]
+    rounds: Option<usize>,
+    /// This process runs under callgrind.
+    #[arg(long, hide = true)]
+    under_callgrind: bool,
+}
+
+impl Contestant<Unlocked> for V1 {
+    const TITLE: &'static str = "mmu-core, Goya and Gaudi";
+    const ATTRIBUTES: NoAttributes = NoAttributes;
+}
+
+impl Contestant<Unlocked> for Gaudi2Pmmu {
+    const TITLE: &'static str = "mmu-core, Gaudi2 PMMU";
+    const ATTRIBUTES: NoAttributes = NoAttributes;
+}
+
+impl Contestant<Unlocked> for X86_64<4> {
+    const TITLE: &'static str = "mmu-core, x86-64";
+    const ATTRIBUTES: X86Attributes = X86Attributes {
+        writable: true,
+        user: false,
+        no_execute: false,
+    };
+}
+
+impl Contestant<spin::Mutex<()>> for X86_64<4> {
+    const TITLE: &'static str = "mmu-core, x86-64, spin lock";
+    const ATTRIBUTES: X86Attributes = <Self as Contestant<Unlocked>>::ATTRIBUTES;
+}
+
+type Round = fn(&mut Recorder, &Inputs);
+
+/// Everybody who is measured.
+const SUBJECTS: &[Round] = &[
+    rows::round::<Ours<V1, Unlocked>>,
+    rows::round::<Ours<Gaudi2Pmmu, Unlocked>>,
+    rows::round::<Ours<X86_64<4>, Unlocked>>,
+    rows::round::<Ours<X86_64<4>, spin::Mutex<()>>>,
+    #[cfg(target_arch = "x86_64")]
+    rows::round::<peers::multiarch::Multiarch>,
+    rows::round::<peers::x86_64::X86>,
+    rows::round::<peers::aarch64::Aarch64>,
+    rows::round::<peers::generic::Generic>,
+];
+
+fn measure(recorder: &mut Recorder, inputs: &Inputs, rounds: usize) {
+    for round in 0..rounds {
+        for turn in 0..SUBJECTS.len() {
+            rows::floors(recorder, inputs);
+            SUBJECTS[(round + turn) % SUBJECTS.len()](recorder, inputs);
+        }
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::parse();
+    arena::FRAMES.set_up().map_err(io::Error::from)?;
+    let inputs = Inputs::new();
+    if arguments.under_callgrind {
+        measure(&mut Recorder::new(Mode::Instructions), &inputs, 1);
+        return Ok(());
+    }
+    let rounds = arguments
+        .rounds
+        .unwrap_or(if arguments.quick { 5 } else { 41 })
+        .max(1);
+    let mut recorder = Recorder::new(Mode::Time);
+    measure(&mut recorder, &inputs, 1);
+    recorder.warm();
+    measure(&mut recorder, &inputs, rounds);
+    let instructions = if arguments.instructions {
+        callgrind::run()?
+    } else {
+        BTreeMap::new()
+    };
+    let results = recorder.results(&instructions);
+    print!("{}", record::table(&results));
+    if let Some(path) = arguments.json {
+        fs::write(path, record::json(&results))?;
+    }
+    Ok(())
+}
