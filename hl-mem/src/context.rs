@@ -9,8 +9,8 @@ use crate::asid::UserAsid;
 use crate::block::{BlockId, ViewRefusal};
 use crate::budget::{Budget, Charge, OverBudget};
 use crate::device::{
-    BlockError, Device, DramError, HasSpace, Privilege, RetireError, SpaceNodes, SpaceOf, TableOf,
-    Unconfirmed, ViewBlockError, new_addresses,
+    BlockError, Device, DramError, HasSpace, Privilege, RetireError, SeatTicket, SpaceNodes,
+    SpaceOf, TableOf, Unconfirmed, ViewBlockError, new_addresses,
 };
 use crate::dram::{Contiguity, PackError, PackHandle, Sharing};
 use crate::handle::{HandleError, HandleKind, HandleSlot, HandleTable, RawHandle};
@@ -289,7 +289,7 @@ impl<A: Asic, P: Port> HasSpace<User, A, P> for ContextSpace<'_, A, P> {
 /// Its methods may be called from several threads of the process at a time.
 pub struct Context<'c, 'd, A: Asic, P: Port> {
     device: &'c Device<'d, A, P>,
-    asid: UserAsid,
+    seat: SeatTicket,
     owner: Owner,
     process: Process<P>,
     budget: &'c Budget,
@@ -301,7 +301,7 @@ pub struct Context<'c, 'd, A: Asic, P: Port> {
 impl<A: Asic, P: Port> fmt::Debug for Context<'_, '_, A, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context")
-            .field("asid", &self.asid)
+            .field("asid", &self.seat.asid)
             .finish_non_exhaustive()
     }
 }
@@ -322,7 +322,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         storage: ContextStorage<'c, P>,
     ) -> Result<Context<'c, 'd, A, P>, OpenError> {
         let addresses = new_addresses::<A, P>(storage.nodes).map_err(OpenError::Storage)?;
-        let (asid, table) = self.take_seat().ok_or(OpenError::NoAddressSpace)?;
+        let (seat, table) = self.take_seat().ok_or(OpenError::NoAddressSpace)?;
         let salt = {
             let mut opened = self.opened.lock();
             *opened = opened.wrapping_add(1);
@@ -334,7 +334,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         };
         Ok(Context {
             device: self,
-            asid,
+            seat,
             owner: Owner::new(salt),
             process,
             budget,
@@ -353,7 +353,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
 impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
     /// The user's address space, for the engines that work for him.
     pub fn asid(&self) -> UserAsid {
-        self.asid
+        self.seat.asid
     }
 
     /// Who the context is to the device's memory.
@@ -713,14 +713,14 @@ impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
         self.left.dram += self.device.release_dram(self.owner);
         let Self {
             device,
-            asid,
+            seat,
             space,
             left,
             ..
         } = self;
         let space = space.into_inner().space;
         if space.is_idle() {
-            device.give_seat(asid, space.into_table());
+            device.give_seat(seat, space.into_table());
         }
         Ok(left)
     }

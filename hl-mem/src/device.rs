@@ -47,13 +47,24 @@ pub(crate) type TableOf<A, P> = PageTable<<A as Asic>::HostFormat, <P as Port>::
 pub struct Privilege(());
 
 /// A place for the page table of one user's address space, while no context has it.
-pub struct Seat<A: Asic, P: Port>(Option<(UserAsid, TableOf<A, P>)>);
+pub struct Seat<A: Asic, P: Port> {
+    asid: Option<UserAsid>,
+    table: Option<TableOf<A, P>>,
+}
 
 impl<A: Asic, P: Port> Seat<A, P> {
     /// A place without a page table.
     #[must_use]
     pub const fn new() -> Self {
-        Self(None)
+        Self {
+            asid: None,
+            table: None,
+        }
+    }
+
+    /// The ASID and the root table of a seat that is free.
+    fn root(&self) -> Option<(Asid, BusAddr)> {
+        Some((self.asid?.into(), self.table.as_ref()?.root()))
     }
 }
 
@@ -65,8 +76,25 @@ impl<A: Asic, P: Port> Default for Seat<A, P> {
 
 impl<A: Asic, P: Port> fmt::Debug for Seat<A, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "free" } else { "taken" })
+        f.write_str(if self.table.is_some() {
+            "free"
+        } else {
+            "taken"
+        })
     }
+}
+
+/// All seats, and how often the device was reset.
+struct Seats<'d, A: Asic, P: Port> {
+    list: &'d mut [Seat<A, P>],
+    resets: u32,
+}
+
+/// Which seat an address space came from, and when.
+#[derive(Debug)]
+pub(crate) struct SeatTicket {
+    pub(crate) asid: UserAsid,
+    resets: u32,
 }
 
 /// What keeps the addresses of one space apart: the nodes of its allocators.
@@ -264,13 +292,13 @@ pub struct Device<'d, A: Asic, P: Port> {
     engines: P::Engines,
     pub(crate) mmu: Mutex<P::Lock, P::Mmu>,
     privileged: Mutex<P::Lock, PrivilegedSpace<'d, A, P>>,
-    seats: Mutex<P::Lock, &'d mut [Seat<A, P>]>,
+    seats: Mutex<P::Lock, Seats<'d, A, P>>,
     dram: Mutex<P::Lock, DramPool<'d>>,
     scrubber: Mutex<P::Lock, P::Scrubber>,
     /// Files opened so far, which tells the handles of one from those of another.
     pub(crate) opened: Mutex<P::Lock, u32>,
     /// The table that ASIDs without an address space are given.
-    _parking: TableOf<A, P>,
+    parking: Mutex<P::Lock, TableOf<A, P>>,
 }
 
 impl<A: Asic, P: Port> fmt::Debug for Device<'_, A, P> {
@@ -303,13 +331,15 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         let space = Space::new(table, addresses);
         let asids = (1..=u16::MAX).map_while(UserAsid::new);
         for (seat, asid) in parts.seats.iter_mut().zip(asids) {
-            seat.0 = Some((asid, root()?));
+            *seat = Seat {
+                asid: Some(asid),
+                table: Some(root()?),
+            };
         }
         let parking: TableOf<A, P> = root()?;
         let mut mmu = mmu(parking.root());
         mmu.enable().map_err(BringUpError::Mmu)?;
-        let roots = parts.seats.iter().filter_map(|seat| seat.0.as_ref());
-        let roots = roots.map(|(asid, table)| (Asid::from(*asid), table.root()));
+        let roots = parts.seats.iter().filter_map(Seat::root);
         for (asid, root) in core::iter::once((Asid::PRIVILEGED, privileged_root)).chain(roots) {
             if let Err(error) = mmu.set_root(asid, root) {
                 // The first error is the one that counts.
@@ -325,11 +355,14 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
                 space,
                 blocks: Blocks::new(parts.blocks),
             }),
-            seats: Mutex::new(parts.seats),
+            seats: Mutex::new(Seats {
+                list: parts.seats,
+                resets: 0,
+            }),
             dram: Mutex::new(parts.dram),
             scrubber: Mutex::new(parts.scrubber),
             opened: Mutex::new(0),
-            _parking: parking,
+            parking: Mutex::new(parking),
         };
         Ok((device, Privilege(())))
     }
@@ -354,8 +387,9 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         let free_asids = self
             .seats
             .lock()
+            .list
             .iter()
-            .filter(|seat| seat.0.is_some())
+            .filter(|seat| seat.table.is_some())
             .count() as u32;
         let dram = self.dram.lock().usage();
         let privileged = self.privileged.lock();
@@ -377,6 +411,45 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         look(self.privileged.lock().space.table())
     }
 
+    /// Brings the MMU back after a reset of the device, which may have wiped its memory: writes the
+    /// root tables anew, enables the MMU, and confirms that nothing of before is cached.
+    ///
+    /// Until then every operation that needs the device fails, and what it would have released
+    /// stays in quarantine. Afterwards nothing is mapped: the addresses of contexts and blocks that
+    /// outlived the reset lead nowhere. Close the contexts, destroy the blocks, and open new ones.
+    ///
+    /// # Errors
+    ///
+    /// [`BringUpError::DeviceLost`], [`BringUpError::Mmu`]. Try again after another reset.
+    pub fn recover(&self) -> Result<(), BringUpError> {
+        let mut mmu = self.mmu.lock();
+        let mut privileged = self.privileged.lock();
+        privileged.space.wipe();
+        let root = privileged.space.table().root();
+        drop(privileged);
+        let wiped = {
+            let mut parking = self.parking.lock();
+            let _ = mmu.disable();
+            // Nothing was ever mapped there: what the wiping removed is empty.
+            parking.wipe()
+        };
+        let mut seats = self.seats.lock();
+        seats.resets = seats.resets.wrapping_add(1);
+        for table in seats.list.iter_mut().filter_map(|seat| seat.table.as_mut()) {
+            drop(table.wipe());
+        }
+        mmu.enable().map_err(BringUpError::Mmu)?;
+        wiped.confirm(&mut *mmu).map_err(|(_, error)| match error {
+            ConfirmError::Flush(lost) => lost.into(),
+            ConfirmError::Invalidate(error) => BringUpError::Mmu(error),
+        })?;
+        let roots = seats.list.iter().filter_map(Seat::root);
+        for (asid, root) in core::iter::once((Asid::PRIVILEGED, root)).chain(roots) {
+            mmu.set_root(asid, root).map_err(BringUpError::Mmu)?;
+        }
+        mmu.invalidate_all().map_err(BringUpError::Mmu)
+    }
+
     /// Where the device finds a block, for programming its engines; `None` where it does not any
     /// more.
     pub fn block_range(
@@ -388,14 +461,33 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     }
 
     /// Takes the address space of a user that has none; `None` when all are taken.
-    pub(crate) fn take_seat(&self) -> Option<(UserAsid, TableOf<A, P>)> {
-        self.seats.lock().iter_mut().find_map(|seat| seat.0.take())
+    pub(crate) fn take_seat(&self) -> Option<(SeatTicket, TableOf<A, P>)> {
+        let mut seats = self.seats.lock();
+        let resets = seats.resets;
+        seats.list.iter_mut().find_map(|seat| {
+            let asid = seat.asid?;
+            Some((SeatTicket { asid, resets }, seat.table.take()?))
+        })
     }
 
     /// Gives an address space back, in which nothing is mapped and of which nothing is cached.
-    pub(crate) fn give_seat(&self, asid: UserAsid, table: TableOf<A, P>) {
-        if let Some(seat) = self.seats.lock().iter_mut().find(|seat| seat.0.is_none()) {
-            seat.0 = Some((asid, table));
+    pub(crate) fn give_seat(&self, ticket: SeatTicket, mut table: TableOf<A, P>) {
+        let mut mmu = self.mmu.lock();
+        let mut seats = self.seats.lock();
+        if seats.resets != ticket.resets {
+            // A reset wiped the root table and made the MMU forget it. Where this fails the device
+            // is lost again, and recovering from that does the same for all free seats.
+            let rewritten = table.wipe().confirm(&mut *mmu);
+            if rewritten.is_ok() {
+                let _ = mmu.set_root(ticket.asid.into(), table.root());
+            }
+        }
+        if let Some(seat) = seats
+            .list
+            .iter_mut()
+            .find(|seat| seat.asid == Some(ticket.asid))
+        {
+            seat.table = Some(table);
         }
     }
 

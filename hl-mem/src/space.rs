@@ -343,6 +343,13 @@ where
         batch < self.unconfirmed
     }
 
+    /// Unmaps everything and writes the root table anew, after a reset of the device. What was
+    /// mapped is still to be unmapped, which then only frees its addresses.
+    pub(crate) fn wipe(&mut self) {
+        let removed = self.table.wipe();
+        self.pend(removed);
+    }
+
     /// Takes all removals that wait, to confirm them outside of the space's lock. Later removals
     /// form a new batch.
     pub(crate) fn take_pending(&mut self) -> (Option<Removed<M>>, Batch) {

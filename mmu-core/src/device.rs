@@ -463,6 +463,15 @@ impl<B: TableBus, R: RawMutex> TableMemory for &DeviceTablePool<'_, B, R> {
         }
     }
 
+    fn content_lost(self) {
+        for record in self.records {
+            // Only the mark of a free table goes; tables in use are their owners' to write anew.
+            if record.live.load(Ordering::Relaxed) == ZEROED {
+                record.live.store(0, Ordering::Relaxed);
+            }
+        }
+    }
+
     fn publish(self) {
         // Writes over the bus arrive in order.
     }

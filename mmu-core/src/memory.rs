@@ -235,6 +235,9 @@ pub trait TableMemory: Copy + Sealed {
     /// Records how many slots are in use.
     fn set_live(self, table: TableId, live: u32);
 
+    /// Notes that the content of all tables may have changed, as when a device was reset.
+    fn content_lost(self) {}
+
     /// Orders all entries written so far before the next one, as the device sees them.
     fn publish(self);
 

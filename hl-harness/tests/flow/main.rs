@@ -1,5 +1,6 @@
 //! The founding flow, step by step, on each ASIC: blocks, handles, views, user memory, teardown.
 
 mod blocks;
+mod failures;
 mod rig;
 mod user;

@@ -4,7 +4,7 @@ use super::map::page_bytes;
 use super::{PageTable, Recent};
 use crate::addr::{AddrRange, DeviceAddr};
 use crate::error::UnmapError;
-use crate::format::{Format, Hop, deepest};
+use crate::format::{Format, Hop, TABLE_ENTRIES, deepest};
 use crate::memory::{Chain, Slot, TableId, TableMemory};
 use crate::removed::{Extent, Removed};
 
@@ -71,6 +71,18 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     pub fn sweep_all(&mut self) -> Removed<M> {
         let freed = self.remove_all_in(0, F::LAST_WALK_ADDRESS);
         self.removed(Extent::Everything, freed)
+    }
+
+    /// Unmaps everything and writes the root anew, for when the memory of the tables may have lost
+    /// its content, as when the device was reset.
+    ///
+    /// Needs no memory and cannot fail. Until the removal is confirmed the device may read the root
+    /// as it was.
+    pub fn wipe(&mut self) -> Removed<M> {
+        let removed = self.sweep_all();
+        self.memory.content_lost();
+        self.memory.zero(self.root, 0, TABLE_ENTRIES);
+        removed
     }
 
     #[inline(always)]
