@@ -133,6 +133,14 @@ impl PackRecord {
     };
 }
 
+#[cfg(test)]
+impl PackRecord {
+    /// Leaves so many generations.
+    pub(super) fn wear(&mut self, left: u64) {
+        self.generation = GENERATIONS - left;
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(super) struct Pack {
@@ -169,6 +177,11 @@ impl<'s> Packs<'s> {
             }
         }
         Self(records)
+    }
+
+    #[cfg(test)]
+    pub(super) fn all(&self) -> &[PackRecord] {
+        self.0
     }
 
     pub(super) fn records(&self) -> u32 {
