@@ -248,7 +248,6 @@ impl<'s> DramPool<'s> {
         sharing: Sharing,
     ) -> Result<PackHandle, AllocateError> {
         let count = self.page_count(bytes)?;
-        let handle = self.packs.vacancy().ok_or(AllocateError::NoPackRecord)?;
         // Pages that need no scrubbing: nobody's content is in them, or none but the owner's who
         // alone can map the pack.
         let ready = move |state| match state {
@@ -273,6 +272,8 @@ impl<'s> DramPool<'s> {
                 (0, own_pages.min(count), count - own_pages.min(count))
             }
         };
+
+        let handle = self.packs.vacancy().ok_or(AllocateError::NoPackRecord)?;
 
         // From here on nothing can fail.
         let (mut taken, mut clean_taken) = (0, 0);
