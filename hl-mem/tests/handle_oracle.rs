@@ -44,7 +44,7 @@ impl Model {
             0b10000 => HandleKind::TimestampPool,
             _ => return Err(HandleError::Malformed),
         };
-        if number % 4096 != 0 {
+        if !number.is_multiple_of(4096) {
             return Err(HandleError::Malformed);
         }
         if found != kind {
