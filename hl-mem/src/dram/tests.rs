@@ -20,7 +20,7 @@ struct Snapshot {
 impl DramPool<'_> {
     fn snapshot(&self) -> Snapshot {
         Snapshot {
-            pages: self.pages.0.to_vec(),
+            pages: self.pages.records().to_vec(),
             packs: self.packs.all().to_vec(),
             usage: self.usage,
         }
@@ -37,7 +37,7 @@ impl DramPool<'_> {
             count(|state| state == State::Scrubbing)
         );
         assert_eq!(self.usage.allocated, count(in_pack));
-        let mut seen = vec![false; self.pages.0.len()];
+        let mut seen = vec![false; self.pages.records().len()];
         let (mut packs, mut orphans) = (0, 0);
         for (_, pack) in self.packs.iter() {
             packs += 1;
@@ -58,6 +58,8 @@ impl DramPool<'_> {
         assert_eq!((self.usage.packs, self.usage.orphans), (packs, orphans));
         let seen = seen.iter().filter(|&&seen| seen).count();
         assert_eq!(seen as u32, self.usage.allocated, "no page is in no pack");
+        self.pages.audit();
+        self.packs.audit();
     }
 }
 
