@@ -101,6 +101,8 @@ const NONE: u32 = u32::MAX;
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct PageRecord(pub(super) State);
 
+static_assertions::const_assert_eq!(size_of::<PageRecord>(), 12);
+
 impl PageRecord {
     /// The record of a page that no pool has yet.
     pub const EMPTY: Self = Self(State::Dirty);
@@ -133,6 +135,11 @@ impl State {
     const fn is_free(self) -> bool {
         matches!(self, Self::Clean | Self::Dirty | Self::DirtyOf(_))
     }
+}
+
+/// Whether a page is free and must be scrubbed before another owner gets it.
+pub(super) fn is_dirty(state: State) -> bool {
+    matches!(state, State::Dirty | State::DirtyOf(_))
 }
 
 /// The runs of a pack, from its first.
