@@ -45,7 +45,7 @@
 //!   [`take_dirty`](DramPool::take_dirty) gives a [`DirtyRun`], its [`scrub`](DirtyRun::scrub)
 //!   a [`ScrubbedRun`], and there is no other way for a page to become clean;
 //! * into a private pack of the owner that wrote it, it may go as it is. Those are used first, since
-//!   that saves scrubbing them;
+//!   that saves scrubbing them (what the owner then exports to a peer is the owner's to decide);
 //! * when the owner is gone, it is nobody's: a later owner with the same number gets it scrubbed.
 //!
 //! [`allocate`](DramPool::allocate) does not scrub by itself, since that takes milliseconds and the
@@ -88,10 +88,18 @@
 //! # Which pages are taken
 //!
 //! Contiguous packs fit best: the shortest run of free pages with room, of equally short ones the
-//! lowest. Scattered packs take the lowest pages. Both take O(pages of the device) and look at the
-//! records in order, 12 bytes each; so do freeing and ending an owner at most. That is no more
-//! than some microseconds for the 8000 pages of the largest pool, next to milliseconds for
-//! scrubbing a page, and needs no structure that could be inconsistent.
+//! lowest. Scattered packs take the owner's own dirty pages and then the lowest clean ones.
+//!
+//! | call | work |
+//! |---|---|
+//! | allocate scattered, where no page is dirty | the pages taken, and those in use between them |
+//! | allocate otherwise, or refuse to; `release_owner` | all page records in order, at most five times |
+//! | `free`, the last `release` of an orphan | the pages of the pack |
+//! | `hold`, `release`, `usage` | constant |
+//!
+//! A page record has 12 bytes and there is one for each 2 MiB or more, 8192 for 16 GiB on Goya: going
+//! through them takes some microseconds. A structure that found a run in less would save nothing
+//! next to the scrubbing of even one page, and would be one more thing to keep consistent.
 //!
 //! # Holds
 //!
@@ -106,73 +114,23 @@ use mmu_core::Run;
 use crate::identity::Identity;
 use crate::owner::Owner;
 
+mod allocate;
 mod error;
 mod pack;
 mod pages;
 mod scrub;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 pub use error::{AllocateError, ExportError, Foreign, PackError, RegionError};
 pub use pack::{Contiguity, DramHold, PackHandle, PackInfo, PackRecord, Sharing};
 pub use pages::{DramRegion, PageRecord, Runs};
 pub use scrub::{DirtyRun, Scrub, ScrubFailed, ScrubbedRun};
+pub use usage::{DramContent, DramUsage, OwnerReleased, OwnerUsage};
 
 use pack::{Pack, Packs};
-use pages::{Choice, EXPORT_BYTES, Pages, State};
-
-/// What is in device memory when a pool takes it over.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum DramContent {
-    /// Anything: every page is scrubbed before its first use.
-    Unknown,
-    /// Nobody's content: the device has just scrubbed all of it.
-    Scrubbed,
-}
-
-/// How the pages of a pool are used.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub struct DramUsage {
-    /// Pages that are free for anybody.
-    pub clean: u32,
-    /// Pages that are free and must be scrubbed before another owner gets them.
-    pub dirty: u32,
-    /// Pages that are out to be scrubbed.
-    pub scrubbing: u32,
-    /// Pages that are in packs.
-    pub allocated: u32,
-    /// Packs, orphans included.
-    pub packs: u32,
-    /// Packs whose owner is gone and which their holds keep alive.
-    pub orphans: u32,
-}
-
-/// What an owner has of a pool.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub struct OwnerUsage {
-    /// The packs it owns.
-    pub packs: u32,
-    /// The pages of those.
-    pub pages: u32,
-    /// The bytes of those.
-    pub bytes: u64,
-}
-
-/// What the end of an owner left.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub struct OwnerReleased {
-    /// Packs that were freed.
-    pub freed: u32,
-    /// Packs that others hold, now orphans.
-    pub orphaned: u32,
-}
+use pages::{EXPORT_BYTES, Pages, State, is_dirty};
 
 /// Hands out the memory of one device.
 ///
@@ -210,10 +168,9 @@ impl<'s> DramPool<'s> {
             DramContent::Unknown => (State::Dirty, 0),
             DramContent::Scrubbed => (State::Clean, count),
         };
-        pages.fill(PageRecord(state));
         Ok(Self {
             region,
-            pages: Pages(pages),
+            pages: Pages::new(pages, state),
             packs: Packs::new(packs),
             usage: DramUsage {
                 clean,
@@ -225,90 +182,6 @@ impl<'s> DramPool<'s> {
             },
             identity: Identity::new(),
         })
-    }
-
-    /// Allocates a pack of `bytes` bytes, rounded up to whole pages: all of it or nothing.
-    ///
-    /// Its content is zero, or whatever the port scrubs with, or what `owner` itself left there
-    /// earlier.
-    ///
-    /// # Errors
-    ///
-    /// * [`AllocateError::ZeroLength`]: `bytes` is zero.
-    /// * [`AllocateError::TooLarge`]: rounded up it is 2^64 or more.
-    /// * [`AllocateError::NoMemory`]: so many pages are not free, or not in one run.
-    /// * [`AllocateError::Unscrubbed`]: they are, but some have to be scrubbed first.
-    /// * [`AllocateError::ScrubUnderWay`]: they will be when scrubs under way have ended.
-    /// * [`AllocateError::NoPackRecord`]: every pack record is in use.
-    pub fn allocate(
-        &mut self,
-        owner: Owner,
-        bytes: u64,
-        contiguity: Contiguity,
-        sharing: Sharing,
-    ) -> Result<PackHandle, AllocateError> {
-        let count = self.page_count(bytes)?;
-        let handle = self.packs.vacancy().ok_or(AllocateError::NoPackRecord)?;
-        // Pages that need no scrubbing: nobody's content is in them, or none but the owner's who
-        // alone can map the pack.
-        let ready = move |state| match state {
-            State::Clean => true,
-            State::DirtyOf(last) => last == owner && sharing == Sharing::Private,
-            _ => false,
-        };
-        let own = move |state| matches!(state, State::DirtyOf(_)) && ready(state);
-
-        let (from, mut own_left, mut clean_left) = match contiguity {
-            Contiguity::Contiguous => {
-                let Some(first) = self.pages.best_fit(count, ready) else {
-                    return Err(self.shortage(count, contiguity, ready));
-                };
-                (first, count, count)
-            }
-            Contiguity::Scattered => {
-                let own_pages = self.count(own);
-                if u64::from(own_pages) + u64::from(self.usage.clean) < u64::from(count) {
-                    return Err(self.shortage(count, contiguity, ready));
-                }
-                (0, own_pages.min(count), count - own_pages.min(count))
-            }
-        };
-
-        // From here on nothing can fail.
-        let (mut taken, mut clean_taken) = (0, 0);
-        let chain = self.pages.claim(from, |state| {
-            if taken == count {
-                return Choice::Enough;
-            }
-            let is_clean = state == State::Clean;
-            let left = if is_clean {
-                &mut clean_left
-            } else {
-                &mut own_left
-            };
-            if !ready(state) || *left == 0 {
-                return Choice::Skip;
-            }
-            *left -= 1;
-            taken += 1;
-            clean_taken += u32::from(is_clean);
-            Choice::Take
-        });
-        self.usage.clean -= clean_taken;
-        self.usage.dirty -= count - clean_taken;
-        self.usage.allocated += count;
-        self.usage.packs += 1;
-        self.packs.insert(
-            handle,
-            Pack {
-                owner: Some(owner),
-                sharing,
-                pages: count,
-                holds: 0,
-                chain,
-            },
-        );
-        Ok(handle)
     }
 
     /// Frees a pack.
@@ -407,11 +280,7 @@ impl<'s> DramPool<'s> {
                 released.freed += 1;
             }
         }
-        for record in self.pages.0.iter_mut() {
-            if record.0 == State::DirtyOf(owner) {
-                record.0 = State::Dirty;
-            }
-        }
+        self.pages.disown(owner);
         released
     }
 
@@ -527,72 +396,9 @@ impl<'s> DramPool<'s> {
             .map(|(handle, pack)| (handle, pack.info()))
     }
 
-    /// The pages that `bytes` take up.
-    fn page_count(&self, bytes: u64) -> Result<u32, AllocateError> {
-        if bytes == 0 {
-            return Err(AllocateError::ZeroLength);
-        }
-        let pages = bytes.div_ceil(self.region.page_bytes());
-        if pages.checked_mul(self.region.page_bytes()).is_none() {
-            return Err(AllocateError::TooLarge);
-        }
-        u32::try_from(pages)
-            .ok()
-            .filter(|&pages| pages <= self.region.pages())
-            .ok_or(AllocateError::NoMemory)
-    }
-
     /// The bytes of so many pages of the region, which end below 2^64.
     fn bytes(&self, pages: u32) -> u64 {
         u64::from(pages).saturating_mul(self.region.page_bytes())
-    }
-
-    fn count(&self, wanted: impl Fn(State) -> bool) -> u32 {
-        self.pages.runs(wanted).map(|(_, pages)| pages).sum()
-    }
-
-    /// Why there are no `count` pages that are ready.
-    fn shortage(
-        &self,
-        count: u32,
-        contiguity: Contiguity,
-        ready: impl Fn(State) -> bool + Copy,
-    ) -> AllocateError {
-        let usable = |state| ready(state) || is_dirty(state);
-        let in_the_way = |state| is_dirty(state) && !ready(state);
-        let not_allocated = |state| !matches!(state, State::Run { .. } | State::Inner);
-
-        // Where there would be room, and how much of it has to be scrubbed at most.
-        let room = match contiguity {
-            Contiguity::Contiguous => {
-                let place = self.pages.best_fit(count, usable);
-                place.map(|first| (first, first + count, count))
-            }
-            Contiguity::Scattered => {
-                let enough = self.count(usable) >= count;
-                enough.then(|| (0, self.region.pages(), count - self.count(ready)))
-            }
-        };
-        let first = room.and_then(|(from, end, most)| {
-            self.pages.runs(in_the_way).find_map(|(first, pages)| {
-                let start = first.max(from);
-                let inside = (first + pages).min(end).checked_sub(start)?;
-                self.region.run(start, inside.min(most))
-            })
-        });
-        if let Some(first) = first {
-            return AllocateError::Unscrubbed { first };
-        }
-
-        let room_later = match contiguity {
-            Contiguity::Contiguous => self.pages.best_fit(count, not_allocated).is_some(),
-            Contiguity::Scattered => self.count(not_allocated) >= count,
-        };
-        if room_later {
-            AllocateError::ScrubUnderWay
-        } else {
-            AllocateError::NoMemory
-        }
     }
 
     /// Ends a pack; its pages become free with the given state, one that is dirty.
@@ -635,7 +441,7 @@ impl<'s> DramPool<'s> {
     }
 
     fn part(&self, pack: &Pack, offset: u64, len: u64) -> Runs<'_> {
-        Runs::new(self.pages.0, self.region, pack.chain, offset, len)
+        Runs::new(self.pages.records(), self.region, pack.chain, offset, len)
     }
 
     fn owned(&self, owner: Owner) -> impl Iterator<Item = (PackHandle, &Pack)> {
@@ -663,8 +469,4 @@ impl defmt::Format for DramPool<'_> {
             self.usage
         );
     }
-}
-
-fn is_dirty(state: State) -> bool {
-    matches!(state, State::Dirty | State::DirtyOf(_))
 }

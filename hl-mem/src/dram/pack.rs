@@ -133,6 +133,14 @@ impl PackRecord {
     };
 }
 
+#[cfg(test)]
+impl PackRecord {
+    /// Leaves so many generations.
+    pub(super) fn wear(&mut self, left: u64) {
+        self.generation = GENERATIONS - left;
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(super) struct Pack {
@@ -156,7 +164,11 @@ impl Pack {
 
 /// The pack records.
 #[derive(Debug)]
-pub(super) struct Packs<'s>(&'s mut [PackRecord]);
+pub(super) struct Packs<'s> {
+    records: &'s mut [PackRecord],
+    /// No record below this one is vacant, unless it is worn out.
+    vacant: usize,
+}
 
 impl<'s> Packs<'s> {
     /// Empties all records. Handles of packs that were in them stay stale.
@@ -168,25 +180,40 @@ impl<'s> Packs<'s> {
                 record.generation += 1;
             }
         }
-        Self(records)
+        Self { records, vacant: 0 }
+    }
+
+    #[cfg(test)]
+    pub(super) fn all(&self) -> &[PackRecord] {
+        self.records
+    }
+
+    /// Checks what is remembered against the records.
+    #[cfg(test)]
+    pub(super) fn audit(&self) {
+        let first = self.records.iter().position(|record| record.pack.is_none());
+        assert!(first.is_none_or(|first| first >= self.vacant));
     }
 
     pub(super) fn records(&self) -> u32 {
-        self.0.len() as u32
+        self.records.len() as u32
     }
 
     /// The handle that the next pack will have; `None` where every record is in use or worn out.
-    pub(super) fn vacancy(&self) -> Option<PackHandle> {
-        let (record, number) = self
-            .0
-            .iter()
-            .zip(1u64..)
-            .find(|(record, _)| record.pack.is_none() && record.generation < GENERATIONS)?;
-        Some(PackHandle::compose(record.generation, number))
+    pub(super) fn vacancy(&mut self) -> Option<PackHandle> {
+        let is_vacant =
+            |record: &PackRecord| record.pack.is_none() && record.generation < GENERATIONS;
+        let skipped = self.records.iter().skip(self.vacant);
+        self.vacant += skipped.take_while(|record| !is_vacant(record)).count();
+        let record = self.records.get(self.vacant)?;
+        Some(PackHandle::compose(
+            record.generation,
+            self.vacant as u64 + 1,
+        ))
     }
 
     pub(super) fn insert(&mut self, handle: PackHandle, pack: Pack) {
-        if let Some(record) = handle.index().and_then(|index| self.0.get_mut(index)) {
+        if let Some(record) = handle.index().and_then(|index| self.records.get_mut(index)) {
             record.pack = Some(pack);
         }
     }
@@ -195,7 +222,7 @@ impl<'s> Packs<'s> {
     pub(super) fn find(&mut self, handle: PackHandle) -> Result<&mut Pack, PackError> {
         let record = handle
             .index()
-            .and_then(|index| self.0.get_mut(index))
+            .and_then(|index| self.records.get_mut(index))
             .ok_or(PackError::Unknown)?;
         if handle.generation() < record.generation {
             return Err(PackError::Stale);
@@ -211,37 +238,42 @@ impl<'s> Packs<'s> {
 
     /// The pack of a hold, orphan or not.
     pub(super) fn held(&self, handle: PackHandle) -> Option<&Pack> {
-        let record = self.0.get(handle.index()?)?;
+        let record = self.records.get(handle.index()?)?;
         let pack = record.pack.as_ref()?;
         (handle.generation() == record.generation && pack.holds > 0).then_some(pack)
     }
 
     /// The pack of a hold, orphan or not, to be changed.
     pub(super) fn held_mut(&mut self, handle: PackHandle) -> Option<&mut Pack> {
-        let record = self.0.get_mut(handle.index()?)?;
+        let record = self.records.get_mut(handle.index()?)?;
         let pack = record.pack.as_mut()?;
         (handle.generation() == record.generation && pack.holds > 0).then_some(pack)
     }
 
     /// Ends the pack of a handle that has been found.
     pub(super) fn remove(&mut self, handle: PackHandle) -> Option<Pack> {
-        let record = self.0.get_mut(handle.index()?)?;
+        let index = handle.index()?;
+        let record = self.records.get_mut(index)?;
         let pack = record.pack.take()?;
         record.generation += 1;
+        self.vacant = self.vacant.min(index);
         Some(pack)
     }
 
     /// The pack in a record, to be changed.
     pub(super) fn at(&mut self, index: u32) -> Option<(PackHandle, &mut Pack)> {
-        let record = self.0.get_mut(usize::try_from(index).ok()?)?;
+        let record = self.records.get_mut(usize::try_from(index).ok()?)?;
         let handle = PackHandle::compose(record.generation, u64::from(index) + 1);
         Some((handle, record.pack.as_mut()?))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (PackHandle, &Pack)> {
-        self.0.iter().zip(1u64..).filter_map(|(record, number)| {
-            let handle = PackHandle::compose(record.generation, number);
-            Some((handle, record.pack.as_ref()?))
-        })
+        self.records
+            .iter()
+            .zip(1u64..)
+            .filter_map(|(record, number)| {
+                let handle = PackHandle::compose(record.generation, number);
+                Some((handle, record.pack.as_ref()?))
+            })
     }
 }

@@ -101,6 +101,8 @@ const NONE: u32 = u32::MAX;
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct PageRecord(pub(super) State);
 
+static_assertions::const_assert_eq!(size_of::<PageRecord>(), 12);
+
 impl PageRecord {
     /// The record of a page that no pool has yet.
     pub const EMPTY: Self = Self(State::Dirty);
@@ -129,6 +131,17 @@ pub(super) enum State {
     Inner,
 }
 
+impl State {
+    const fn is_free(self) -> bool {
+        matches!(self, Self::Clean | Self::Dirty | Self::DirtyOf(_))
+    }
+}
+
+/// Whether a page is free and must be scrubbed before another owner gets it.
+pub(super) fn is_dirty(state: State) -> bool {
+    matches!(state, State::Dirty | State::DirtyOf(_))
+}
+
 /// The runs of a pack, from its first.
 ///
 /// `next` of each refers to a page behind it, so that a chain has an end whatever the records say.
@@ -138,21 +151,65 @@ pub(super) struct Chain(u32);
 
 /// The page records, found by page number.
 #[derive(Debug)]
-pub(super) struct Pages<'s>(pub(super) &'s mut [PageRecord]);
+pub(super) struct Pages<'s> {
+    records: &'s mut [PageRecord],
+    /// No page below this one is free.
+    free: u32,
+}
 
-impl Pages<'_> {
+impl<'s> Pages<'s> {
+    pub(super) fn new(records: &'s mut [PageRecord], state: State) -> Self {
+        records.fill(PageRecord(state));
+        Self { records, free: 0 }
+    }
+
+    pub(super) fn records(&self) -> &[PageRecord] {
+        self.records
+    }
+
+    /// Checks what is remembered against the records.
+    #[cfg(test)]
+    pub(super) fn audit(&self) {
+        let first = self.records.iter().position(|record| record.0.is_free());
+        assert!(first.is_none_or(|first| first >= self.free as usize));
+    }
+
+    /// Makes what an owner left in free pages nobody's.
+    pub(super) fn disown(&mut self, owner: Owner) {
+        for record in self.records.iter_mut() {
+            if record.0 == State::DirtyOf(owner) {
+                record.0 = State::Dirty;
+            }
+        }
+    }
+
+    /// A page below which none is free.
+    pub(super) fn first_free(&mut self) -> u32 {
+        let skipped = self.records.iter().skip(self.free as usize);
+        let taken = skipped.take_while(|record| !record.0.is_free());
+        self.free += taken.count() as u32;
+        self.free
+    }
+
     pub(super) fn state(&self, page: u32) -> Option<State> {
-        let record = self.0.get(usize::try_from(page).ok()?)?;
+        let record = self.records.get(usize::try_from(page).ok()?)?;
         Some(record.0)
     }
 
     fn set(&mut self, page: u32, state: State) {
-        if let Some(record) = usize::try_from(page).ok().and_then(|at| self.0.get_mut(at)) {
+        if let Some(record) = usize::try_from(page)
+            .ok()
+            .and_then(|at| self.records.get_mut(at))
+        {
             record.0 = state;
         }
     }
 
+    /// Sets the state of pages of which none is the first of a run any more.
     pub(super) fn fill(&mut self, first: u32, count: u32, state: State) {
+        if state.is_free() {
+            self.free = self.free.min(first);
+        }
         for page in (first..).take(count as usize) {
             self.set(page, state);
         }
@@ -160,7 +217,7 @@ impl Pages<'_> {
 
     /// The maximal runs of pages that are as `wanted`, as first page and number of pages, by page.
     pub(super) fn runs(&self, wanted: impl Fn(State) -> bool) -> impl Iterator<Item = (u32, u32)> {
-        let mut records = self.0.iter().zip(0u32..);
+        let mut records = self.records.iter().zip(0u32..);
         core::iter::from_fn(move || {
             let (_, first) = records.find(|(record, _)| wanted(record.0))?;
             let further = records
