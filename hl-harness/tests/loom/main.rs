@@ -14,6 +14,7 @@
 //! ordering that a model depends on is weakened once, in a test that expects loom to find out.
 #![cfg(loom)]
 
+mod budget;
 mod ring;
 
 use std::io::Write as _;

@@ -106,10 +106,11 @@ impl<R: Registers> Hardware for GoyaRegisters<R> {
         self.drop_all()
     }
 
-    /// Goya's caches remember nothing as absent: the habanalabs driver maps on Goya without any
-    /// invalidation (facts HW-GO-4).
+    /// The habanalabs driver does nothing here (facts HW-GO-4). Whether Goya's caches remember what
+    /// is absent is not known (facts UK-2); if they do, an access to what was just mapped beside
+    /// it faults. The one invalidation that Goya has settles it either way.
     fn announce(&mut self) -> Result<(), MmuError> {
-        Ok(())
+        self.drop_all()
     }
 
     fn take_fault(&mut self) -> Result<Option<Fault>, MmuError> {

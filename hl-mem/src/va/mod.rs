@@ -101,7 +101,6 @@ mod tests;
 
 use core::fmt;
 use core::iter::FusedIterator;
-use core::sync::atomic::{AtomicUsize, Ordering};
 
 use mmu_core::{AddrRange, DeviceAddr};
 
@@ -109,6 +108,7 @@ pub use error::{AllocateError, ForeignBlock, LayoutError};
 pub use layout::VaLayout;
 pub use tree::Node;
 
+use crate::identity::Identity;
 use space::Space;
 
 /// Where an allocation is to lie.
@@ -135,23 +135,6 @@ pub enum Placement {
     /// At this address, which must be on a page boundary, or not at all. May lie in a reserved
     /// window.
     Exact(DeviceAddr),
-}
-
-/// Distinguishes allocators, so that a block is not returned to the wrong one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-struct Identity(usize);
-
-impl Identity {
-    /// An identity that no other allocator has. On a machine of 32 bits they repeat after 2^32
-    /// allocators; a block that survived so many could pass for another's only where its range is
-    /// in use, or in a fixed window, there too.
-    fn new() -> Self {
-        // Core's own atomic even in loom models, which a static cannot hold the atomics of: that
-        // each value is handed out once needs no ordering and is nothing to model.
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        Self(NEXT.fetch_add(1, Ordering::Relaxed))
-    }
 }
 
 /// A range of device virtual addresses that has one owner, until it is given back with

@@ -1,19 +1,20 @@
-//! What threads can do to a budget, in every interleaving. Runs with `--cfg loom` alone.
+//! What threads can do to a budget, in every interleaving.
 //!
 //! Proves, for two users of one budget that charge and refund at a time: the charges together
 //! never exceed the limit; a charge is refused only where the pages were taken; nothing is lost;
 //! and the identity that the first charge draws is the same for both. A budget that looks at its
 //! counter and then adds to it, in two steps, fails here.
-#![cfg(loom)]
 
 use hl_mem::budget::Budget;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
+use crate::explore;
+
 #[test]
 fn two_threads_never_exceed_the_limit_and_lose_nothing() {
-    loom::model(|| {
+    explore(|| {
         const LIMIT: usize = 3;
         let budget = Arc::new(Budget::new(LIMIT));
         // Pages that are charged for certain: counted after a charge, discounted before a refund.
@@ -38,7 +39,7 @@ fn two_threads_never_exceed_the_limit_and_lose_nothing() {
 
 #[test]
 fn two_charges_that_fit_together_are_both_made() {
-    loom::model(|| {
+    explore(|| {
         let budget = Arc::new(Budget::new(3));
         let other = {
             let budget = Arc::clone(&budget);
