@@ -6,3 +6,9 @@ pub mod log;
 pub mod machine;
 pub mod port;
 mod words;
+
+/// The example of the README, compiled and run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+#[derive(Debug)]
+pub struct Readme;

@@ -550,7 +550,7 @@ impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
         if let Err(foreign) = self.budget.refund(charge) {
             // A context charges one budget only. Were it otherwise, the charge would stay where it
             // was made, which the counters show.
-            drop(foreign);
+            let _ = foreign;
         }
     }
 

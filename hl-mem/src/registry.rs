@@ -207,7 +207,7 @@ impl<'s, T> Registry<'s, T> {
         // Fibonacci hashing: the low bits of addresses say little, so the product's high half
         // picks the bucket, without a division.
         let hash = key.get().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-        (hash * self.slots.len() as u64 >> 32) as usize
+        ((hash * self.slots.len() as u64) >> 32) as usize
     }
 }
 
