@@ -33,7 +33,9 @@ pub struct PageTable<F, M> {
     root: TableId,
     /// The table most recently used for a leaf: consecutive calls mostly stay within one.
     recent: Cell<Recent>,
-    /// Tables of mappings that were undone after the device could see them.
+    /// Whether leaves were undone after the device could see them.
+    has_undone: bool,
+    /// Tables that were undone with them.
     undone: Chain,
     format: PhantomData<F>,
 }
@@ -101,6 +103,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             memory,
             root,
             recent: Cell::new(Recent::NONE),
+            has_undone: false,
             undone: Chain::EMPTY,
             format: PhantomData,
         }))

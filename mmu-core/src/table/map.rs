@@ -253,6 +253,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         if self.memory.flush().is_err() {
             self.memory.clear(recent.table, first, count);
             self.memory.set_live(recent.table, live);
+            self.has_undone = true;
             return Err(MapError::DeviceLost);
         }
         Ok(true)
@@ -352,7 +353,9 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             },
             Err(RunsChanged) => MapError::RunsChanged,
         };
-        // The device may have seen entries already: the tables wait for the next invalidation.
+        // The device may have seen entries already: they and the tables wait for the next
+        // invalidation.
+        self.has_undone = true;
         let undone = self.remove_all_in(request.walk, last);
         self.memory.append_chain(&mut self.undone, undone);
         Err(error)

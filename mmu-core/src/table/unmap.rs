@@ -56,7 +56,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
 
     #[inline(always)]
     pub(super) fn removed(&mut self, extent: Extent, mut freed: Chain) -> Removed<M> {
-        if self.undone.is_empty() {
+        if !core::mem::take(&mut self.has_undone) {
             return Removed::new(self.memory, self.root(), extent, freed);
         }
         self.memory.append_chain(&mut freed, self.undone.take());
