@@ -194,8 +194,9 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         if pending <= to {
             self.memory.clear(table, pending, to + 1 - pending);
         }
-        self.memory
-            .set_live(table, self.memory.live(table) - cleared);
+        // More than were counted only where somebody else wrote to table memory.
+        let live = self.memory.live(table).saturating_sub(cleared);
+        self.memory.set_live(table, live);
     }
 
     /// Adds a table that is unlinked as a whole, with all below it, to `freed`.
