@@ -35,7 +35,9 @@ pub enum MapError {
         /// on after it.
         at: DeviceAddr,
     },
-    /// The iterator of runs did not yield the same runs when it was cloned.
+    /// The iterator of runs did not yield the same runs when it was cloned. The device may have
+    /// seen some of them: what they point at must not be used for anything else before the next
+    /// removal from the page table, which covers them, is confirmed.
     RunsChanged,
     /// Something is mapped in the range already.
     AlreadyMapped {
@@ -54,7 +56,8 @@ pub enum MapError {
         /// An address whose walk uses that entry.
         at: DeviceAddr,
     },
-    /// The device does not answer.
+    /// The device does not answer. It may have seen some of the runs, as after
+    /// [`RunsChanged`](Self::RunsChanged).
     DeviceLost,
 }
 

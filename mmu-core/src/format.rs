@@ -266,7 +266,16 @@ pub trait Format: Copy + fmt::Debug + 'static {
 }
 
 /// A format whose leaves carry rights that can be changed while they are mapped. Formats whose
-/// leaves carry none do not implement it, so there is no [`protect`] for them.
+/// leaves carry none do not implement it, so there is no [`protect`] for them:
+///
+/// ```compile_fail,E0599
+/// use mmu_core::format::{NoAttributes, V1};
+/// use mmu_core::{AddrRange, DeviceAddr, PageTable, TableMemory};
+///
+/// fn refused<M: TableMemory>(table: &mut PageTable<V1, M>, range: AddrRange<DeviceAddr>) {
+///     let _ = table.protect(range, NoAttributes);
+/// }
+/// ```
 ///
 /// [`protect`]: crate::PageTable::protect
 pub trait Permissions: Format {

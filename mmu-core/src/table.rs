@@ -35,7 +35,9 @@ pub struct PageTable<F, M> {
     recent: Cell<Recent>,
     /// The table of the hop above that was used last, which covers 512 times as much.
     recent_parent: Cell<Recent>,
-    /// Tables of mappings that were undone after the device could see them.
+    /// Whether leaves were undone after the device could see them.
+    has_undone: bool,
+    /// Tables that were undone with them.
     undone: Chain,
     format: PhantomData<F>,
 }
@@ -114,6 +116,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             root,
             recent: Cell::new(Recent::NONE),
             recent_parent: Cell::new(Recent::NONE),
+            has_undone: false,
             undone: Chain::EMPTY,
             format: PhantomData,
         }))

@@ -36,12 +36,17 @@ impl<F: Format, M: TableMemory> fmt::Display for Dump<'_, F, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let root = self.0.root;
         write!(f, "{}, root table at {}, ", F::NAME, self.0.root())?;
-        writeln!(f, "{} entries in use", self.0.memory.live(root))?;
+        self.usage(f, root, 0)?;
         self.table(f, root, 0, 0)
     }
 }
 
 impl<F: Format, M: TableMemory> Dump<'_, F, M> {
+    fn usage(&self, f: &mut fmt::Formatter<'_>, table: TableId, hop: usize) -> fmt::Result {
+        let (live, slots) = (self.0.memory.live(table), F::HOPS[hop].slots());
+        writeln!(f, "{live} of {slots} entries in use")
+    }
+
     /// Writes the entries of the table of `hop` whose first slot is that of `walk`.
     fn table(
         &self,
@@ -77,7 +82,7 @@ impl<F: Format, M: TableMemory> Dump<'_, F, M> {
                     line_start(f, hop, index, 1, memory.entry(table, index))?;
                     let address = BusAddr::new(memory.address(child));
                     write!(f, "{at}: table at {address}, ")?;
-                    writeln!(f, "{} entries in use", memory.live(child))?;
+                    self.usage(f, child, hop + 1)?;
                     self.table(f, child, hop + 1, walk)?;
                 }
                 Slot::Foreign => {

@@ -327,6 +327,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         memory.write_table(parent, F::HOPS[hop - 1].index(walk), link, table);
         memory.set_live(parent, memory.live(parent) + 1);
         if memory.flush().is_err() {
+            self.has_undone = true;
             let undone = self.remove_all_in(walk, walk | geometry.offset_mask());
             self.memory.append_chain(&mut self.undone, undone);
             return false;
@@ -413,7 +414,9 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             },
             Err(RunsChanged) => MapError::RunsChanged,
         };
-        // The device may have seen entries already: the tables wait for the next invalidation.
+        // The device may have seen entries already: they and the tables wait for the next
+        // invalidation.
+        self.has_undone = true;
         let undone = self.remove_all_in(request.walk, last);
         self.memory.append_chain(&mut self.undone, undone);
         Err(error)

@@ -91,6 +91,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         if self.memory.flush().is_err() {
             self.memory
                 .write_leaves(leaf.table, leaf.index, core::iter::once(leaf.entry));
+            self.has_undone = true;
             // The device may have seen the table: it waits for the next invalidation.
             let mut undone = Chain::EMPTY;
             self.memory.append(&mut undone, table, false);

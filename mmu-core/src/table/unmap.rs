@@ -87,10 +87,10 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
 
     #[inline(always)]
     pub(super) fn removed(&mut self, extent: Extent, freed: Chain) -> Removed<M> {
-        let (extent, freed) = if self.undone.is_empty() {
-            (extent, freed)
-        } else {
+        let (extent, freed) = if core::mem::take(&mut self.has_undone) {
             (Extent::Everything, self.with_undone(freed))
+        } else {
+            (extent, freed)
         };
         Removed::new(self.memory, self.root(), extent, freed)
     }
@@ -252,8 +252,9 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         if pending <= to {
             self.memory.clear(table, pending, to + 1 - pending);
         }
-        self.memory
-            .set_live(table, self.memory.live(table) - cleared);
+        // More than were counted only where somebody else wrote to table memory.
+        let live = self.memory.live(table).saturating_sub(cleared);
+        self.memory.set_live(table, live);
     }
 
     /// Adds a table that is unlinked as a whole, with all below it, to `freed`.

@@ -17,6 +17,7 @@ for_every_format!(
     a_list_fails_cleanly_for_every_number_of_free_tables_below_what_it_needs,
     runs_that_do_not_add_up_to_the_range_are_refused,
     runs_that_change_when_cloned_map_nothing_and_their_tables_come_back,
+    leaves_that_were_undone_are_forgotten_by_the_next_removal,
     tables_of_an_unconfirmed_removal_are_not_used_again,
     closing_returns_every_table,
     two_page_tables_share_a_pool_without_sharing_tables,
@@ -221,12 +222,43 @@ fn runs_that_change_when_cloned_map_nothing_and_their_tables_come_back<F: Shape>
         let removed = table.sweep(range(F::EDGE, small));
         assert_eq!(removed.tables(), quarantined);
         let stale = confirm(removed);
-        if quarantined > 0 {
-            assert_eq!(stale.extent, mmu_core::Extent::Everything);
-            assert!(stale.tables);
-        }
+        assert_eq!(stale.extent, mmu_core::Extent::Everything);
+        assert_eq!(stale.tables, quarantined > 0);
         assert_eq!(pool.usage().used(), used);
     }
+}
+
+fn leaves_that_were_undone_are_forgotten_by_the_next_removal<F: Shape>() {
+    let small = F::small();
+    let mut memory = Memory::new(16);
+    let pool = memory.pool();
+    let mut table = PageTable::<F, _>::new(&pool).unwrap().unwrap();
+    let page = |n: u64| range(F::EDGE + n * small, small);
+    for n in [0, 1] {
+        let bus = run(F::BUS, small);
+        table
+            .map(page(n).start(), bus, &MapOptions::default())
+            .unwrap();
+    }
+    // In a table that is linked already: the device may have seen the first of the two leaves.
+    let two = [run(F::BUS, small), run(F::BUS + 9 * small, small)];
+    let clones = Cell::new(0);
+    let runs = Fickle {
+        first: &two,
+        second: &two[..1],
+        clones: &clones,
+        is_clone: false,
+        next: 0,
+    };
+    let at = range(F::EDGE + 5 * small, 2 * small);
+    let result = table.map_list(at, runs, &MapOptions::default());
+    assert_eq!(result, Err(MapError::RunsChanged));
+    // A removal of something else.
+    let stale = confirm(table.unmap(page(0)).unwrap());
+    assert_eq!(stale.extent, mmu_core::Extent::Everything);
+    // Once.
+    let stale = confirm(table.unmap(page(1)).unwrap());
+    assert_eq!(stale.extent, mmu_core::Extent::Range(page(1)));
 }
 
 fn tables_of_an_unconfirmed_removal_are_not_used_again<F: Shape>() {

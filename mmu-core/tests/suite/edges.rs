@@ -270,7 +270,7 @@ fn unmapping_what_is_not_mapped_is_refused<F: Shape>() {
     let at = device(F::EDGE);
     let empty = table.unmap(range(F::EDGE, F::small())).unwrap_err();
     assert_eq!(empty, UnmapError::NotMapped { at });
-    drop(table);
+    confirm(table.close());
     let mut table = ten_pages::<F>(&pool);
     let before = Snapshot::of(&pool);
     for at in [F::EDGE + 10 * F::small(), F::EDGE + large::<F>(), F::BASE] {

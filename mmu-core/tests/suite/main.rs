@@ -3,6 +3,7 @@
 mod allocation;
 mod boundaries;
 mod common;
+mod corruption;
 mod dump;
 mod edges;
 mod properties;

@@ -15,6 +15,7 @@ for_every_format!(
     one_descent_checks_a_run_and_one_fills_it_however_long_it_is,
     a_page_in_a_table_that_stays_costs_one_store_and_no_descent,
     a_table_filled_again_after_it_was_unlinked_whole_holds_nothing_old,
+    a_visit_of_everything_reads_each_table_once,
 );
 
 type Counted<'p, 'a, F> = Table<'p, 'a, F, CountingWord>;
@@ -178,4 +179,24 @@ fn a_table_filled_again_after_it_was_unlinked_whole_holds_nothing_old<F: Shape>(
     confirm(table.unmap(range(F::EDGE, span::<F>())).unwrap());
     map(&mut table, F::EDGE + 5 * F::small(), F::small());
     assert_eq!(crate::common::raw::read(&pool, &table, 0).leaves, 1);
+}
+
+fn a_visit_of_everything_reads_each_table_once<F: Shape>() {
+    let mut memory = Memory::counting(32);
+    let pool = memory.pool();
+    let mut table = counted::<F>(&pool);
+    let leaves = F::slots() + 1;
+    map(&mut table, F::EDGE, leaves * F::small());
+    Memory::take_counts(&pool);
+    assert_eq!(table.runs(range(0, u64::MAX)).count(), 1);
+    let loads = Memory::take_counts(&pool).loads;
+    // Once for what the slot is, and once more for a leaf's address.
+    let total: u64 = loads.iter().flatten().sum();
+    assert!(total <= u64::from(pool.usage().used()) * 512 + leaves);
+    assert!(loads.iter().flatten().all(|&loads| loads <= 2));
+}
+
+#[test]
+fn the_bookkeeping_of_a_table_takes_eight_bytes() {
+    assert_eq!(size_of::<mmu_core::TableRecord>(), 8);
 }
