@@ -136,6 +136,12 @@ impl<const LEVELS: usize> Format for X86_64<LEVELS> {
         }
     }
 
+    #[inline(always)]
+    fn is_leaf(hop: Hop, entry: u64) -> bool {
+        let entry = X86Entry::from_bits(entry);
+        entry.present() & (usize::from(hop.number()) + 1 == LEVELS || entry.large())
+    }
+
     /// Strips the sign extension; a non-canonical address has no walk address.
     #[inline(always)]
     fn walk_address(address: DeviceAddr) -> Option<u64> {
