@@ -391,23 +391,23 @@ impl<A: TableArena, R: RawMutex> TablePool<'_, A, R> {
         let Some(slots) = self.slots(table, first, count) else {
             return 0;
         };
-        // Whole blocks without a branch for each word, then up to the word that ends it.
-        let (blocks, _) = slots.as_chunks::<BLOCK>();
-        let whole = blocks
-            .iter()
-            .take_while(|block| {
-                block
-                    .iter()
-                    .fold(true, |all, slot| all & condition(slot.load()))
-            })
-            .count()
-            * BLOCK;
-        let rest = slots.get(whole..).unwrap_or_default();
-        whole
-            + rest
-                .iter()
-                .take_while(|slot| condition(slot.load()))
-                .count()
+        // Whole blocks without a branch for each word, then up to the word that ends it. Loops and
+        // not iterator chains, which the compiler moves out of line, where the hop is no constant.
+        let mut len = 0;
+        for block in slots.as_chunks::<BLOCK>().0 {
+            let all = |all, slot: &A::Word| all & condition(slot.load());
+            if !block.iter().fold(true, all) {
+                break;
+            }
+            len += BLOCK;
+        }
+        for slot in slots.get(len..).unwrap_or_default() {
+            if !condition(slot.load()) {
+                break;
+            }
+            len += 1;
+        }
+        len
     }
 
     #[inline(always)]
