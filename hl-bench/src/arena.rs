@@ -12,6 +12,9 @@ const TABLE_BYTES: usize = 4096;
 /// Tables in the arena: 16 MiB.
 pub(crate) const TABLES: usize = 4096;
 
+/// More tables than any row uses.
+const DIRTY_TABLES: usize = 640;
+
 /// Words in a table.
 pub(crate) const WORDS: usize = 512;
 
@@ -31,7 +34,6 @@ pub(crate) struct Frames {
     unused: AtomicU32,
     freed_count: AtomicUsize,
     freed: [AtomicU32; TABLES],
-    highest: AtomicU32,
 }
 
 pub(crate) static FRAMES: Frames = Frames {
@@ -39,7 +41,6 @@ pub(crate) static FRAMES: Frames = Frames {
     unused: AtomicU32::new(0),
     freed_count: AtomicUsize::new(0),
     freed: [const { AtomicU32::new(0) }; TABLES],
-    highest: AtomicU32::new(0),
 };
 
 impl Frames {
@@ -64,8 +65,9 @@ impl Frames {
             start.expose_provenance().wrapping_sub(BUS_BASE),
             Ordering::Relaxed,
         );
-        self.highest.store(TABLES as u32, Ordering::Relaxed);
-        self.dirty();
+        for word in self.words().iter().flatten() {
+            word.store(0, Ordering::Relaxed);
+        }
         Ok(())
     }
 
@@ -110,30 +112,22 @@ impl Frames {
         self.unused.load(Ordering::Relaxed) - self.freed_count.load(Ordering::Relaxed) as u32
     }
 
-    /// Makes all frames unused again, and all that were ever used dirty.
+    /// Makes all frames unused again, and all that a row can have used dirty.
     ///
     /// # Panics
     ///
     /// When a frame is still in use.
     pub(crate) fn reset(&self) {
         assert_eq!(self.used(), 0, "a table was not given back");
-        self.note_used(self.unused.load(Ordering::Relaxed));
         self.unused.store(0, Ordering::Relaxed);
         self.freed_count.store(0, Ordering::Relaxed);
         self.dirty();
     }
 
-    /// Remembers that the first `count` frames were used by someone with an allocator of their
-    /// own.
-    pub(crate) fn note_used(&self, count: u32) {
-        self.highest.fetch_max(count, Ordering::Relaxed);
-    }
-
-    /// Fills the used part with what is no valid entry of any format, so that a table which is
-    /// neither zeroed nor filled shows.
+    /// Fills the first tables with what is no valid entry of any format, so that a table which is
+    /// neither zeroed nor filled shows. This also leaves the caches in one state for everybody.
     fn dirty(&self) {
-        let tables = self.highest.swap(0, Ordering::Relaxed) as usize;
-        for word in self.words().iter().take(tables).flatten() {
+        for word in self.words().iter().take(DIRTY_TABLES).flatten() {
             word.store(0xA5A5_A5A5_A5A5_A5A5, Ordering::Relaxed);
         }
     }

@@ -2,7 +2,7 @@
 
 use core::hint::black_box;
 
-use crate::arena::{self, FRAMES, WORDS};
+use crate::arena::{self, FRAMES};
 use crate::record::{Floor, Recorder, Row};
 use crate::subject::{Call, Subject, Table};
 
@@ -69,7 +69,6 @@ pub(crate) fn floors(recorder: &mut Recorder, inputs: &Inputs) {
     recorder.floor(Floor::Stores, || arena::store_words(PAGES));
     recorder.floor(Floor::FewStores, || arena::store_words(LARGE_LEAVES));
     recorder.floor(Floor::List, || arena::store_list(&inputs.scattered));
-    FRAMES.note_used((PAGES as usize / WORDS) as u32);
 }
 
 /// Does the work of every row with one subject.

@@ -202,6 +202,14 @@ pub trait Format: Copy + fmt::Debug + 'static {
     /// What an entry found in a table of `hop` says.
     fn decode(hop: Hop, entry: u64) -> Entry<Self::Attributes>;
 
+    /// Whether an entry found in a table of `hop` is a leaf. The default asks
+    /// [`decode`](Self::decode); a format says it directly where that costs less, since ranges
+    /// are checked with this.
+    #[inline(always)]
+    fn is_leaf(hop: Hop, entry: u64) -> bool {
+        matches!(Self::decode(hop, entry), Entry::Leaf { .. })
+    }
+
     /// The walk address of a device address; `None` where the format cannot translate it.
     /// Strictly increasing where defined.
     #[inline(always)]

@@ -206,6 +206,11 @@ pub struct TableRecord {
 
 const ZEROED: u32 = 1 << 31;
 
+/// Words that loops over many of them handle in one round: the processor stores more than one
+/// word in the time that a round takes at least, and the compiler does not unroll loops over words
+/// that others may read or write.
+const BLOCK: usize = 8;
+
 impl TableRecord {
     /// The record of a table that has never been used.
     #[must_use]
@@ -420,15 +425,12 @@ impl<A: TableArena, R: RawMutex> TablePool<'_, A, R> {
         &self.arena
     }
 
-    /// The words of `count` slots; none where the table does not have them all.
+    /// The words of `count` slots; `None` where the table does not have them all.
     #[inline(always)]
-    fn slots(&self, table: TableId, first: usize, count: usize) -> &[A::Word] {
-        match self.arena.words(table) {
-            Some(words) => words
-                .get(first..first.saturating_add(count))
-                .unwrap_or_default(),
-            None => &[],
-        }
+    fn slots(&self, table: TableId, first: usize, count: usize) -> Option<&[A::Word]> {
+        self.arena
+            .words(table)?
+            .get(first..first.saturating_add(count))
     }
 
     /// How many of `count` slots satisfy a condition, up to the first that does not.
@@ -438,11 +440,28 @@ impl<A: TableArena, R: RawMutex> TablePool<'_, A, R> {
         table: TableId,
         first: usize,
         count: usize,
-        mut condition: impl FnMut(u64) -> bool,
+        condition: impl Fn(u64) -> bool,
     ) -> usize {
-        let slots = self.slots(table, first, count);
-        let end = slots.iter().position(|slot| !condition(slot.load()));
-        end.unwrap_or(slots.len())
+        let Some(slots) = self.slots(table, first, count) else {
+            return 0;
+        };
+        // Whole blocks without a branch for each word, then up to the word that ends it. Loops and
+        // not iterator chains, which the compiler moves out of line, where the hop is no constant.
+        let mut len = 0;
+        for block in slots.as_chunks::<BLOCK>().0 {
+            let all = |all, slot: &A::Word| all & condition(slot.load());
+            if !block.iter().fold(true, all) {
+                break;
+            }
+            len += BLOCK;
+        }
+        for slot in slots.get(len..).unwrap_or_default() {
+            if !condition(slot.load()) {
+                break;
+            }
+            len += 1;
+        }
+        len
     }
 
     #[inline(always)]
@@ -556,9 +575,7 @@ impl<A: TableArena, R: RawMutex> TableMemory for &TablePool<'_, A, R> {
 
     #[inline(always)]
     fn leaf_slots<F: Format>(self, table: TableId, hop: Hop, first: usize, count: usize) -> usize {
-        self.prefix_len(table, first, count, |entry| {
-            matches!(F::decode(hop, entry), Entry::Leaf { .. })
-        })
+        self.prefix_len(table, first, count, |entry| F::is_leaf(hop, entry))
     }
 
     #[inline(always)]
@@ -587,15 +604,16 @@ impl<A: TableArena, R: RawMutex> TableMemory for &TablePool<'_, A, R> {
 
     #[inline(always)]
     fn write_run(self, table: TableId, first: usize, count: usize, entry: u64, step: u64) {
-        // Eight at a time: the processor stores more than one word in the time of one round of a
-        // loop, and the compiler does not unroll a loop over words that others may read.
-        let (blocks, rest) = self.slots(table, first, count).as_chunks::<8>();
+        let Some(slots) = self.slots(table, first, count) else {
+            return;
+        };
+        let (blocks, rest) = slots.as_chunks::<BLOCK>();
         let mut next = entry;
         for block in blocks {
-            for (leaf, slot) in (0..8).zip(block) {
+            for (leaf, slot) in (0..).zip(block) {
                 slot.store(next.wrapping_add(step.wrapping_mul(leaf)));
             }
-            next = next.wrapping_add(step.wrapping_mul(8));
+            next = next.wrapping_add(step.wrapping_mul(BLOCK as u64));
         }
         for slot in rest {
             slot.store(next);
@@ -612,15 +630,25 @@ impl<A: TableArena, R: RawMutex> TableMemory for &TablePool<'_, A, R> {
 
     #[inline(always)]
     fn clear(self, table: TableId, first: usize, count: usize) {
-        for slot in self.slots(table, first, count) {
+        let Some(slots) = self.slots(table, first, count) else {
+            return;
+        };
+        let (blocks, rest) = slots.as_chunks::<BLOCK>();
+        for block in blocks {
+            for slot in block {
+                slot.store(0);
+            }
+        }
+        for slot in rest {
             slot.store(0);
         }
     }
 
     #[inline(always)]
     fn zero(self, table: TableId, first: usize, end: usize) {
-        self.arena
-            .zero(self.slots(table, first, end.saturating_sub(first)));
+        if let Some(slots) = self.slots(table, first, end.saturating_sub(first)) {
+            self.arena.zero(slots);
+        }
     }
 
     #[inline(always)]

@@ -136,6 +136,16 @@ impl<const LEVELS: usize> Format for X86_64<LEVELS> {
         }
     }
 
+    #[inline(always)]
+    fn is_leaf(hop: Hop, entry: u64) -> bool {
+        // One mask and no branch: the check of a range folds it over several entries.
+        let leaf = X86Entry::new()
+            .with_present(true)
+            .with_large(usize::from(hop.number()) + 1 < LEVELS)
+            .into_bits();
+        entry & leaf == leaf
+    }
+
     /// Strips the sign extension; a non-canonical address has no walk address.
     #[inline(always)]
     fn walk_address(address: DeviceAddr) -> Option<u64> {

@@ -133,16 +133,39 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         self.unmap_in(table, hop, first, (len >> F::HOPS[hop].shift) as usize)
     }
 
+    /// Whether `count` slots of a table of `hop` with `live` slots in use all hold leaves.
+    #[inline(always)]
+    fn holds_leaves(
+        &self,
+        table: TableId,
+        hop: usize,
+        live: u32,
+        from: usize,
+        count: usize,
+    ) -> bool {
+        let number = Hop::from_index(hop);
+        if count == 1 {
+            return self.memory.slot::<F>(table, number, from) == Slot::Leaf;
+        }
+        let slots = F::HOPS[hop].slots();
+        if hop == deepest::<F>() && live as usize == slots {
+            // Full, and no table can be in it.
+            return from + count <= slots;
+        }
+        self.memory.leaf_slots::<F>(table, number, from, count) == count
+    }
+
     /// Unmaps `count` leaves in `table` of `hop`, and unlinks it where that leaves it empty and it is not
     /// the only one in its parent.
     #[inline(always)]
     fn unmap_in(&mut self, table: TableId, hop: usize, first: u64, count: usize) -> Option<Chain> {
         let from = F::HOPS[hop].index(first);
         let memory = self.memory;
-        if memory.leaf_slots::<F>(table, Hop::from_index(hop), from, count) != count {
+        let live = memory.live(table);
+        if !self.holds_leaves(table, hop, live, from, count) {
             return None;
         }
-        let left = memory.live(table).checked_sub(count as u32)?;
+        let left = live.checked_sub(count as u32)?;
         if left != 0 {
             memory.clear(table, from, count);
             memory.set_live(table, left);
@@ -182,6 +205,9 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         {
             return Ok(());
         }
+        if self.is_leaves(table, hop, first, last) {
+            return Ok(());
+        }
         for index in from..=to {
             let start = geometry.slot_start(first, from, index);
             let end = start | geometry.offset_mask();
@@ -213,10 +239,31 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         freed
     }
 
+    /// Whether nothing but leaves of `table` maps `first..=last`, and none reaches beyond. Reads
+    /// one slot where it does not begin with a leaf.
+    #[inline(always)]
+    fn is_leaves(&self, table: TableId, hop: usize, first: u64, last: u64) -> bool {
+        let geometry = F::HOPS[hop];
+        let (from, to) = (geometry.index(first), geometry.index(last));
+        let count = to - from + 1;
+        (first | !last) & geometry.offset_mask() == 0
+            && self
+                .memory
+                .leaf_slots::<F>(table, Hop::from_index(hop), from, count)
+                == count
+    }
+
     /// The part of [`remove_all_in`](Self::remove_all_in) that concerns one table.
     fn remove(&self, table: TableId, hop: usize, first: u64, last: u64, freed: &mut Chain) {
         let geometry = F::HOPS[hop];
         let (from, to) = (geometry.index(first), geometry.index(last));
+        if self.is_leaves(table, hop, first, last) {
+            let count = to - from + 1;
+            self.memory.clear(table, from, count);
+            self.memory
+                .set_live(table, self.memory.live(table) - count as u32);
+            return;
+        }
         let mut cleared = 0;
         // Slots are cleared in runs: this one began where `pending` says.
         let mut pending = from;
@@ -259,11 +306,11 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
 
     /// Adds a table that is unlinked as a whole, with all below it, to `freed`.
     fn collect(&self, table: TableId, hop: usize, freed: &mut Chain) {
-        if hop < deepest::<F>() {
-            for index in 0..F::HOPS[hop].slots() {
-                if let Slot::Table(child) =
-                    self.memory.slot::<F>(table, Hop::from_index(hop), index)
-                {
+        let slots = F::HOPS[hop].slots();
+        let number = Hop::from_index(hop);
+        if hop < deepest::<F>() && self.memory.leaf_slots::<F>(table, number, 0, slots) != slots {
+            for index in 0..slots {
+                if let Slot::Table(child) = self.memory.slot::<F>(table, number, index) {
                     self.collect(child, hop + 1, freed);
                 }
             }
