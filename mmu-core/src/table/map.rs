@@ -98,8 +98,9 @@ impl TableCount {
     fn demand<F: Format>(mut self, existing: &[u64; MAX_HOPS]) -> TableDemand {
         self.end_stretch::<F>();
         let mut demand = TableDemand::default();
-        for hop in 1..F::HOPS.len() {
-            let tables = self.tables[hop].saturating_sub(existing[hop]);
+        let hops = self.tables.iter().zip(existing).enumerate().take(F::HOPS.len()).skip(1);
+        for (hop, (counted, existing)) in hops {
+            let tables = counted.saturating_sub(*existing);
             if hop == deepest::<F>() {
                 demand.deepest = tables;
             } else {

@@ -260,8 +260,9 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         if self.is_leaves(table, hop, first, last) {
             let count = to - from + 1;
             self.memory.clear(table, from, count);
-            self.memory
-                .set_live(table, self.memory.live(table) - count as u32);
+            // As below: a stranger may have written leaves that were never counted.
+            let live = self.memory.live(table).saturating_sub(count as u32);
+            self.memory.set_live(table, live);
             return;
         }
         let mut cleared = 0;
