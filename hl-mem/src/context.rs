@@ -1,5 +1,9 @@
 //! One open file of a device: its address space, its pinned memory, its handles.
 
+mod error;
+
+pub use error::{DestroyError, MapUserError, OpenError, UnmapUserError, ViewError};
+
 use core::fmt;
 
 use lock_api::Mutex;
@@ -7,21 +11,20 @@ use mmu_core::DeviceAddr;
 
 use crate::asid::UserAsid;
 use crate::block::{BlockId, ViewRefusal};
-use crate::budget::{Budget, Charge, OverBudget};
+use crate::budget::{Budget, Charge};
 use crate::device::{
-    BlockError, Device, DramError, HasSpace, Privilege, RetireError, SeatTicket, SpaceNodes,
-    SpaceOf, TableOf, Unconfirmed, ViewBlockError, new_addresses,
+    BlockError, Device, DramError, HasSpace, Privilege, SeatTicket, SpaceNodes, SpaceOf, TableOf,
+    Unconfirmed, ViewBlockError, new_addresses,
 };
 use crate::dram::{Contiguity, PackError, PackHandle, Sharing};
 use crate::handle::{HandleError, HandleKind, HandleSlot, HandleTable, RawHandle};
 use crate::host::{DeviceAccess, HostError, HostMemory, UserRange, ViewRights, seen_by_device};
-use crate::mmu::{MmuControl, MmuError};
+use crate::mmu::MmuControl;
 use crate::owner::Owner;
 use crate::port::{Engines, Port};
 use crate::profile::Asic;
 use crate::registry::{Place, Registry, Slot};
-use crate::space::{Detached, Mapped, Space, SpaceError, User, Wanted};
-use crate::va::LayoutError;
+use crate::space::{Detached, Mapped, Space, User, Wanted};
 
 /// The process of a port.
 type Process<P> = <<P as Port>::Host as HostMemory>::Process;
@@ -85,139 +88,6 @@ impl<P: Port> fmt::Debug for ContextStorage<'_, P> {
         write!(f, "{} handles)", self.handles.len())
     }
 }
-
-/// Why a file could not be opened. Nothing has changed, but that the storage is used up.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum OpenError {
-    /// Every address space has its user.
-    NoAddressSpace,
-    /// The storage does not suffice for the address ranges.
-    Storage(LayoutError),
-}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoAddressSpace => f.write_str("every address space has its user"),
-            Self::Storage(error) => write!(f, "the storage does not suffice: {error}"),
-        }
-    }
-}
-
-impl core::error::Error for OpenError {}
-
-/// Why user memory is not mapped. Nothing has changed, except where the device may have seen a
-/// part of the mapping and does not confirm that it is gone: then its pages are in quarantine.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum MapUserError {
-    /// There are as many mappings as there may be.
-    TooManyMappings,
-    /// The owner may not have so much memory pinned.
-    Budget(OverBudget),
-    /// The pages could not be pinned.
-    Host(HostError),
-    /// The pages could not be mapped.
-    Space(SpaceError),
-    /// The MMU did not take note of the mapping.
-    Mmu(MmuError),
-}
-
-impl fmt::Display for MapUserError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooManyMappings => f.write_str("there are as many mappings as there may be"),
-            Self::Budget(error) => write!(f, "{error}"),
-            Self::Host(error) => write!(f, "{error}"),
-            Self::Space(error) => write!(f, "{error}"),
-            Self::Mmu(error) => write!(f, "the MMU did not take note of the mapping: {error}"),
-        }
-    }
-}
-
-impl core::error::Error for MapUserError {}
-
-/// Why user memory is not unmapped.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum UnmapUserError {
-    /// No mapping of this user was given that address. Nothing has changed.
-    NotMapped {
-        /// The address.
-        at: DeviceAddr,
-    },
-    /// The mapping is removed, but the device does not confirm it: its addresses and pages are in
-    /// quarantine.
-    Unconfirmed(Unconfirmed),
-}
-
-impl fmt::Display for UnmapUserError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotMapped { at } => write!(f, "no mapping has the address {at}"),
-            Self::Unconfirmed(error) => write!(f, "{error}"),
-        }
-    }
-}
-
-impl core::error::Error for UnmapUserError {}
-
-/// Why a block is not shown to the user. Nothing has changed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum ViewError {
-    /// The handle does not name a block of this file.
-    Handle(HandleError),
-    /// The length is not exactly the block's.
-    Length {
-        /// The block's length in bytes.
-        expected: u64,
-    },
-    /// The block is shown already.
-    Viewed,
-    /// The host refuses.
-    Host(HostError),
-}
-
-impl fmt::Display for ViewError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Handle(error) => write!(f, "{error}"),
-            Self::Length { expected } => write!(f, "the block has {expected:#x} bytes"),
-            Self::Viewed => f.write_str("the block is shown already"),
-            Self::Host(error) => write!(f, "{error}"),
-        }
-    }
-}
-
-impl core::error::Error for ViewError {}
-
-/// Why a block is not destroyed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum DestroyError<E> {
-    /// The handle does not name a block of this file. Nothing has changed.
-    Handle(HandleError),
-    /// The handle is gone, but the block is in quarantine.
-    Retire(RetireError<E>),
-}
-
-impl<E: fmt::Display> fmt::Display for DestroyError<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Handle(error) => write!(f, "{error}"),
-            Self::Retire(error) => write!(f, "{error}"),
-        }
-    }
-}
-
-impl<E: fmt::Debug + fmt::Display> core::error::Error for DestroyError<E> {}
 
 /// A block as a user sees it: the port's view, and which block it is of.
 ///
@@ -286,7 +156,9 @@ impl<A: Asic, P: Port> HasSpace<User, A, P> for ContextSpace<'_, A, P> {
 
 /// One open file of a device.
 ///
-/// Its methods may be called from several threads of the process at a time.
+/// Its methods may be called from several threads of the process at a time. One that is dropped
+/// instead of [closed](Self::close) keeps its address space, its pins and its blocks for ever.
+#[must_use = "a context gives back what it has only when it is closed"]
 pub struct Context<'c, 'd, A: Asic, P: Port> {
     device: &'c Device<'d, A, P>,
     seat: SeatTicket,

@@ -15,20 +15,26 @@
 //! memory is allocated or freed, or while engines stop; only the MMU's is held while the device
 //! invalidates.
 
+mod blocks;
+mod error;
+
+pub(crate) use blocks::ViewBlockError;
+pub use error::{BlockError, BringUpError, DramError, RetireError, Unconfirmed};
+
 use core::fmt;
 
 use lock_api::Mutex;
-use mmu_core::{AddrRange, BusAddr, ConfirmError, DeviceAddr, DeviceLost, PageTable};
+use mmu_core::{AddrRange, BusAddr, ConfirmError, DeviceAddr, PageTable};
 
 use crate::asid::{Asid, UserAsid};
-use crate::block::{BlockId, BlockSlot, BlockUsage, Blocks, NewBlock, ViewRefusal};
+use crate::block::{BlockId, BlockSlot, BlockUsage, Blocks};
 use crate::dram::{AllocateError, Contiguity, DramPool, DramUsage, PackError, PackHandle, Sharing};
-use crate::host::{HostError, HostMemory, ViewRights, seen_by_device};
-use crate::mmu::{MmuControl, MmuError};
+use crate::host::HostMemory;
+use crate::mmu::MmuControl;
 use crate::owner::Owner;
-use crate::port::{Engines, Port};
+use crate::port::Port;
 use crate::profile::{Asic, LargeHost};
-use crate::space::{Addresses, Batch, Detached, Privileged, Space, SpaceError, Wanted};
+use crate::space::{Addresses, Batch, Privileged, Space};
 use crate::va::{LayoutError, VaAllocator};
 
 /// The kernel pages of a port.
@@ -138,121 +144,6 @@ impl<A: Asic, P: Port> fmt::Debug for DeviceParts<'_, A, P> {
     }
 }
 
-/// Why a device does not come up. The MMU is left disabled.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum BringUpError {
-    /// The pool has too few tables for the roots.
-    NoTableMemory,
-    /// The device does not answer.
-    DeviceLost,
-    /// The nodes do not suffice for the address ranges.
-    Addresses(LayoutError),
-    /// The MMU refuses.
-    Mmu(MmuError),
-}
-
-impl fmt::Display for BringUpError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoTableMemory => f.write_str("the pool has too few tables for the roots"),
-            Self::DeviceLost => f.write_str("the device does not answer"),
-            Self::Addresses(error) => write!(f, "no allocator of device addresses: {error}"),
-            Self::Mmu(error) => write!(f, "the MMU does not start: {error}"),
-        }
-    }
-}
-
-impl core::error::Error for BringUpError {}
-
-impl From<DeviceLost> for BringUpError {
-    fn from(_: DeviceLost) -> Self {
-        Self::DeviceLost
-    }
-}
-
-/// Why a removal is not confirmed: what was removed stays in quarantine.
-pub type Unconfirmed = ConfirmError<MmuError>;
-
-/// Why there is no new block. Nothing has changed, except where the device may have seen a part of
-/// the mapping and does not confirm that it is gone: then its memory is in quarantine.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum BlockError {
-    /// The size is zero or too large.
-    Size,
-    /// There are as many blocks as there may be.
-    TooManyBlocks,
-    /// The file has as many handles as it may have.
-    TooManyHandles,
-    /// The host has not enough memory.
-    Host(HostError),
-    /// The block could not be mapped.
-    Space(SpaceError),
-    /// The MMU did not take note of the mapping.
-    Mmu(MmuError),
-}
-
-impl fmt::Display for BlockError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Size => f.write_str("no block has that size"),
-            Self::TooManyBlocks => f.write_str("there are as many blocks as there may be"),
-            Self::TooManyHandles => f.write_str("the file has as many handles as it may have"),
-            Self::Host(error) => write!(f, "no memory for the block: {error}"),
-            Self::Space(error) => write!(f, "no mapping of the block: {error}"),
-            Self::Mmu(error) => write!(f, "the MMU did not take note of the block: {error}"),
-        }
-    }
-}
-
-impl core::error::Error for BlockError {}
-
-/// Why there is no device memory. Nothing has changed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum DramError {
-    /// The pool refuses.
-    Allocate(AllocateError),
-    /// Pages that another owner used could not be scrubbed.
-    Scrub,
-}
-
-impl fmt::Display for DramError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Allocate(error) => write!(f, "{error}"),
-            Self::Scrub => f.write_str("device memory could not be scrubbed"),
-        }
-    }
-}
-
-impl core::error::Error for DramError {}
-
-/// Why a block that is given up is still there. It stays in quarantine.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum RetireError<E> {
-    /// The engines could not be stopped; the block stays mapped.
-    Engines(E),
-    /// The removal is not confirmed.
-    Unconfirmed(Unconfirmed),
-}
-
-impl<E: fmt::Display> fmt::Display for RetireError<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Engines(error) => write!(f, "the engines do not stop: {error}"),
-            Self::Unconfirmed(error) => write!(f, "{error}"),
-        }
-    }
-}
-
-impl<E: fmt::Debug + fmt::Display> core::error::Error for RetireError<E> {}
-
 /// What a device has in use, to be compared before and after.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -319,7 +210,8 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     ///
     /// # Errors
     ///
-    /// One for each part that can refuse; see [`BringUpError`].
+    /// One for each part that can refuse; see [`BringUpError`]. The root tables taken by then are
+    /// lost to the pool, since it is not known what the device makes of them.
     pub fn new(
         parts: DeviceParts<'d, A, P>,
         mmu: impl FnOnce(BusAddr) -> P::Mmu,
@@ -438,6 +330,8 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         for table in seats.list.iter_mut().filter_map(|seat| seat.table.as_mut()) {
             drop(table.wipe());
         }
+        // One flush for everything written above: the MMU must not find what was there before.
+        self.parking.lock().flush()?;
         mmu.enable().map_err(BringUpError::Mmu)?;
         wiped.confirm(&mut *mmu).map_err(|(_, error)| match error {
             ConfirmError::Flush(lost) => lost.into(),
@@ -491,73 +385,6 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         }
     }
 
-    /// Allocates, zeroes and maps a block of `bytes`, whole pages, in the privileged space.
-    pub(crate) fn allocate_block(&self, bytes: u64) -> Result<BlockId, BlockError> {
-        let pages = bytes / P::Host::PAGE_BYTES;
-        let new = self
-            .privileged
-            .lock()
-            .blocks
-            .hold()
-            .ok_or(BlockError::TooManyBlocks)?;
-        let memory = match self.host.allocate(pages) {
-            Ok(memory) => memory,
-            Err(error) => {
-                self.privileged.lock().blocks.give_back(new);
-                return Err(BlockError::Host(error));
-            }
-        };
-        let mapped = {
-            let runs = self.host.kernel_runs(&memory);
-            let runs = runs.map_while(|run| seen_by_device(run, &A::PROFILE));
-            self.privileged
-                .lock()
-                .space
-                .map(bytes, runs, Wanted::Anywhere)
-        };
-        let mapped = match mapped {
-            Ok(mapped) => mapped.owning(memory),
-            Err(failure) => {
-                match failure.detached {
-                    None => self.abandon(new, memory),
-                    Some(detached) => self.abandon_detached(new, detached.owning(memory)),
-                }
-                return Err(BlockError::Space(failure.error));
-            }
-        };
-        let announced = self.mmu.lock().announce();
-        if let Err(error) = announced {
-            let detached = self.privileged.lock().space.unmap(mapped);
-            self.abandon_detached(new, detached);
-            return Err(BlockError::Mmu(error));
-        }
-        let id = new.id();
-        self.privileged.lock().blocks.register(&new, bytes, mapped);
-        Ok(id)
-    }
-
-    /// Gives back the memory of a block that did not come to be, and that the device never saw.
-    fn abandon(&self, new: NewBlock, memory: KernelPages<P>) {
-        self.privileged.lock().blocks.give_back(new);
-        self.host.free(memory);
-    }
-
-    /// Gives back the memory of a block that did not come to be, or keeps it where the device may
-    /// still use it.
-    fn abandon_detached(&self, new: NewBlock, detached: Detached<Privileged, KernelPages<P>>) {
-        // The caller reports the error that came first; one here only means quarantine.
-        let _ = self.settle(&self.privileged, detached.batch());
-        let mut privileged = self.privileged.lock();
-        match privileged.space.release(detached) {
-            Ok(memory) => {
-                privileged.blocks.give_back(new);
-                drop(privileged);
-                self.host.free(memory);
-            }
-            Err(detached) => privileged.blocks.quarantine(new, detached),
-        }
-    }
-
     /// Sees to it that a batch of removals is confirmed, together with all others of its space
     /// that wait.
     pub(crate) fn settle<K, S: HasSpace<K, A, P>>(
@@ -578,99 +405,6 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             None => Ok(()),
         };
         space.lock().space().end_confirmation(taken, outcome)
-    }
-
-    /// Notes that no handle names a block any more, stops its producer and removes its mapping.
-    /// The memory goes when the removal is confirmed and no view is left.
-    pub(crate) fn retire_block(
-        &self,
-        id: BlockId,
-    ) -> Result<(), RetireError<<P::Engines as Engines>::Error>> {
-        let Some(batch) = self.detach_block(id).map_err(RetireError::Engines)? else {
-            return Ok(());
-        };
-        let settled = self.settle(&self.privileged, batch);
-        self.release_block(id);
-        settled.map_err(RetireError::Unconfirmed)
-    }
-
-    /// The first half of [`retire_block`](Self::retire_block): everything before the invalidation.
-    pub(crate) fn detach_block(
-        &self,
-        id: BlockId,
-    ) -> Result<Option<Batch>, <P::Engines as Engines>::Error> {
-        let range = {
-            let mut privileged = self.privileged.lock();
-            privileged.blocks.unname(id);
-            privileged.blocks.range(id)
-        };
-        if let Some(range) = range {
-            self.engines.stop(range)?;
-        }
-        let mut privileged = self.privileged.lock();
-        let PrivilegedSpace { space, blocks } = &mut *privileged;
-        Ok(blocks.take_mapped(id).map(|mapped| {
-            let detached = space.unmap(mapped);
-            let batch = detached.batch();
-            blocks.put_detached(id, detached);
-            batch
-        }))
-    }
-
-    /// The second half of [`retire_block`](Self::retire_block): everything after the invalidation.
-    /// Does nothing as long as that is not confirmed.
-    pub(crate) fn release_block(&self, id: BlockId) {
-        let unused = {
-            let mut privileged = self.privileged.lock();
-            let PrivilegedSpace { space, blocks } = &mut *privileged;
-            if let Some(detached) = blocks.take_detached(id) {
-                match space.release(detached) {
-                    Ok(memory) => blocks.put_unmapped(id, memory),
-                    Err(detached) => blocks.put_detached(id, detached),
-                }
-            }
-            blocks.take_unused(id)
-        };
-        if let Some(memory) = unused {
-            self.host.free(memory);
-        }
-    }
-
-    /// Tries again to give up the blocks in quarantine: to stop their producers, and to confirm
-    /// their removal by one invalidation.
-    ///
-    /// # Errors
-    ///
-    /// The first [`RetireError`]; what it concerns stays where it is.
-    pub fn settle_quarantine(&self) -> Result<(), RetireError<<P::Engines as Engines>::Error>> {
-        let mut outcome = Ok(());
-        let mut from = 0;
-        while let Some(id) = self.next_block(&mut from, Blocks::next_unnamed_mapped) {
-            if let Err(error) = self.detach_block(id) {
-                outcome = outcome.and(Err(RetireError::Engines(error)));
-            }
-        }
-        let mut from = 0;
-        while let Some((id, batch)) = self.next_block(&mut from, Blocks::next_quarantined) {
-            // The first one takes all others along; for those nothing is left to be done here.
-            let settled = self
-                .settle(&self.privileged, batch)
-                .map_err(RetireError::Unconfirmed);
-            self.release_block(id);
-            outcome = outcome.and(settled);
-            if outcome.is_err() {
-                break;
-            }
-        }
-        outcome
-    }
-
-    fn next_block<T>(
-        &self,
-        from: &mut usize,
-        next: impl Fn(&Blocks<'d, KernelPages<P>>, &mut usize) -> Option<T>,
-    ) -> Option<T> {
-        next(&self.privileged.lock().blocks, from)
     }
 
     /// Allocates device memory, having pages scrubbed that another owner used before.
@@ -716,43 +450,6 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         let released = self.dram.lock().release_owner(owner);
         released.freed + released.orphaned
     }
-
-    /// Shows a block of exactly `len` bytes to a process.
-    pub(crate) fn view_block(
-        &self,
-        process: &<P::Host as HostMemory>::Process,
-        id: BlockId,
-        len: u64,
-        rights: ViewRights,
-    ) -> Result<<P::Host as HostMemory>::View, ViewBlockError> {
-        let mut privileged = self.privileged.lock();
-        let memory = privileged
-            .blocks
-            .viewable(id, len)
-            .map_err(ViewBlockError::Refused)?;
-        let view = self
-            .host
-            .view(process, memory, rights)
-            .map_err(ViewBlockError::Host)?;
-        privileged.blocks.count_view(id);
-        Ok(view)
-    }
-
-    /// Ends a view, and the block with it where that was the last use of it.
-    pub(crate) fn remove_view(&self, id: BlockId, view: <P::Host as HostMemory>::View) {
-        let mut privileged = self.privileged.lock();
-        self.host.remove_view(view);
-        privileged.blocks.uncount_view(id);
-        drop(privileged);
-        self.release_block(id);
-    }
-}
-
-/// Why a block is not shown.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum ViewBlockError {
-    Refused(ViewRefusal),
-    Host(HostError),
 }
 
 /// The addresses of a space, none of them in use.

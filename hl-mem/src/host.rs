@@ -163,7 +163,8 @@ pub struct ViewRights {
 ///    for, until [`remove_view`](Self::remove_view).
 ///
 /// Calls may come from several threads at a time. `pin`, `unpin`, `allocate` and `free` are called
-/// with no lock held; `view` and `remove_view` with the lock of the device's blocks held.
+/// with no lock held; `remove_view` with the lock of the device's blocks held, and `view` with that
+/// and the lock of the file's handles.
 #[expect(
     unsafe_code,
     reason = "a wrong implementation hands out memory that is in use"

@@ -128,6 +128,15 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         BusAddr::new(self.memory.address(self.root))
     }
 
+    /// Waits until everything written so far has arrived in table memory.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceLost`] when that cannot be known.
+    pub fn flush(&self) -> Result<(), DeviceLost> {
+        self.memory.flush()
+    }
+
     /// Whether nothing is mapped.
     #[must_use]
     pub fn is_empty(&self) -> bool {

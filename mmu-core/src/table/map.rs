@@ -98,7 +98,13 @@ impl TableCount {
     fn demand<F: Format>(mut self, existing: &[u64; MAX_HOPS]) -> TableDemand {
         self.end_stretch::<F>();
         let mut demand = TableDemand::default();
-        let hops = self.tables.iter().zip(existing).enumerate().take(F::HOPS.len()).skip(1);
+        let hops = self
+            .tables
+            .iter()
+            .zip(existing)
+            .enumerate()
+            .take(F::HOPS.len())
+            .skip(1);
         for (hop, (counted, existing)) in hops {
             let tables = counted.saturating_sub(*existing);
             if hop == deepest::<F>() {

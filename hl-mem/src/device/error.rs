@@ -1,0 +1,126 @@
+//! What can go wrong with a device, one variant for each decision a caller can take.
+
+use core::fmt;
+
+use mmu_core::{ConfirmError, DeviceLost};
+
+use crate::dram::AllocateError;
+use crate::host::HostError;
+use crate::mmu::MmuError;
+use crate::space::SpaceError;
+use crate::va::LayoutError;
+
+/// Why a device does not come up. The MMU is left disabled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum BringUpError {
+    /// The pool has too few tables for the roots.
+    NoTableMemory,
+    /// The device does not answer.
+    DeviceLost,
+    /// The nodes do not suffice for the address ranges.
+    Addresses(LayoutError),
+    /// The MMU refuses.
+    Mmu(MmuError),
+}
+
+impl fmt::Display for BringUpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoTableMemory => f.write_str("the pool has too few tables for the roots"),
+            Self::DeviceLost => f.write_str("the device does not answer"),
+            Self::Addresses(error) => write!(f, "no allocator of device addresses: {error}"),
+            Self::Mmu(error) => write!(f, "the MMU does not start: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for BringUpError {}
+
+impl From<DeviceLost> for BringUpError {
+    fn from(_: DeviceLost) -> Self {
+        Self::DeviceLost
+    }
+}
+
+/// Why a removal is not confirmed: what was removed stays in quarantine.
+pub type Unconfirmed = ConfirmError<MmuError>;
+
+/// Why there is no new block. Nothing has changed, except where the device may have seen a part of
+/// the mapping and does not confirm that it is gone: then its memory is in quarantine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum BlockError {
+    /// The size is zero or too large.
+    Size,
+    /// There are as many blocks as there may be.
+    TooManyBlocks,
+    /// The file has as many handles as it may have.
+    TooManyHandles,
+    /// The host has not enough memory.
+    Host(HostError),
+    /// The block could not be mapped.
+    Space(SpaceError),
+    /// The MMU did not take note of the mapping.
+    Mmu(MmuError),
+}
+
+impl fmt::Display for BlockError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Size => f.write_str("no block has that size"),
+            Self::TooManyBlocks => f.write_str("there are as many blocks as there may be"),
+            Self::TooManyHandles => f.write_str("the file has as many handles as it may have"),
+            Self::Host(error) => write!(f, "no memory for the block: {error}"),
+            Self::Space(error) => write!(f, "no mapping of the block: {error}"),
+            Self::Mmu(error) => write!(f, "the MMU did not take note of the block: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for BlockError {}
+
+/// Why there is no device memory. Nothing has changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum DramError {
+    /// The pool refuses.
+    Allocate(AllocateError),
+    /// Pages that another owner used could not be scrubbed.
+    Scrub,
+}
+
+impl fmt::Display for DramError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Allocate(error) => write!(f, "{error}"),
+            Self::Scrub => f.write_str("device memory could not be scrubbed"),
+        }
+    }
+}
+
+impl core::error::Error for DramError {}
+
+/// Why a block that is given up is still there. It stays in quarantine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum RetireError<E> {
+    /// The engines could not be stopped; the block stays mapped.
+    Engines(E),
+    /// The removal is not confirmed.
+    Unconfirmed(Unconfirmed),
+}
+
+impl<E: fmt::Display> fmt::Display for RetireError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Engines(error) => write!(f, "the engines do not stop: {error}"),
+            Self::Unconfirmed(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl<E: fmt::Debug + fmt::Display> core::error::Error for RetireError<E> {}
