@@ -157,16 +157,16 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
     ) -> Result<(), RunsChanged> {
         let geometry = F::HOPS[hop];
         let number = Hop::from_index(hop);
+        let mut entries = runs.by_ref().map_while(|run| {
+            let address = page_entry::<F>(hop, run)?;
+            Some(F::leaf_entry(number, address, attributes))
+        });
         let mut walk = self.walk;
         while len > 0 {
             self.descend(walk, hop)?;
             let first = geometry.index(walk);
             let count = (geometry.slots() - first).min((len >> geometry.shift) as usize);
-            let entries = runs.by_ref().take(count).map_while(|run| {
-                let address = page_entry::<F>(hop, run)?;
-                Some(F::leaf_entry(number, address, attributes))
-            });
-            if self.write(first, entries) != count {
+            if self.write_list(first, count, &mut entries) != count {
                 return Err(RunsChanged);
             }
             walk = walk.wrapping_add((count as u64) << geometry.shift);
@@ -226,12 +226,17 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
         open.filled = first + count;
     }
 
-    /// Writes leaves into the deepest open table.
+    /// Writes leaves into the deepest open table, at most `count`. Returns how many.
     #[inline(always)]
-    fn write(&mut self, first: usize, entries: impl Iterator<Item = u64>) -> usize {
+    fn write_list(
+        &mut self,
+        first: usize,
+        count: usize,
+        entries: &mut impl Iterator<Item = u64>,
+    ) -> usize {
         self.fill_up_to(self.depth, first);
         let open = &mut self.open[self.depth];
-        let written = self.memory.write_leaves(open.table, first, entries);
+        let written = self.memory.write_list(open.table, first, count, entries);
         open.added += written as u32;
         open.filled = first + written;
         written
