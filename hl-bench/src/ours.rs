@@ -174,7 +174,8 @@ impl<F: Contestant<R>, R: RawMutex + 'static> Table for OursTable<'_, F, R> {
 
     #[inline(always)]
     fn map_list(&mut self, device: u64, pages: &[u64]) {
-        let runs = pages.iter().map(|&page| run(page, 1 << 12));
+        // The mask says what the caller knows, that these are addresses of pages.
+        let runs = pages.iter().map(|&page| run(page & !0xFFF, 1 << 12));
         let whole = range(device, (pages.len() as u64) << 12);
         expect(self.table.map_list(whole, runs, &Self::options::<false>()));
     }

@@ -213,6 +213,18 @@ pub trait TableMemory: Copy + Sealed {
         entries: impl Iterator<Item = u64>,
     ) -> usize;
 
+    /// Writes at most `count` leaves into consecutive slots, beginning at `first`. Takes no more
+    /// than it writes from the iterator. Returns how many.
+    fn write_list(
+        self,
+        table: TableId,
+        first: usize,
+        count: usize,
+        entries: &mut impl Iterator<Item = u64>,
+    ) -> usize {
+        self.write_leaves(table, first, entries.take(count))
+    }
+
     /// Writes `count` leaves, of which the first is `entry` and each of the others is `step` more
     /// than the one before.
     fn write_run(self, table: TableId, first: usize, count: usize, entry: u64, step: u64) {

@@ -603,6 +603,38 @@ impl<A: TableArena, R: RawMutex> TableMemory for &TablePool<'_, A, R> {
     }
 
     #[inline(always)]
+    fn write_list(
+        self,
+        table: TableId,
+        first: usize,
+        count: usize,
+        entries: &mut impl Iterator<Item = u64>,
+    ) -> usize {
+        let Some(slots) = self.slots(table, first, count) else {
+            return 0;
+        };
+        let (blocks, rest) = slots.as_chunks::<BLOCK>();
+        let mut written = 0;
+        for block in blocks {
+            for (index, slot) in block.iter().enumerate() {
+                let Some(entry) = entries.next() else {
+                    return written + index;
+                };
+                slot.store(entry);
+            }
+            written += BLOCK;
+        }
+        for slot in rest {
+            let Some(entry) = entries.next() else {
+                return written;
+            };
+            slot.store(entry);
+            written += 1;
+        }
+        written
+    }
+
+    #[inline(always)]
     fn write_run(self, table: TableId, first: usize, count: usize, entry: u64, step: u64) {
         let Some(slots) = self.slots(table, first, count) else {
             return;

@@ -1,7 +1,7 @@
 //! Filling tables in ascending order: each word of a new table is written once, and a table is
 //! linked only when everything below it is complete.
 
-use super::map::MapOptions;
+use super::map::{MapOptions, page_entry};
 use crate::addr::Run;
 use crate::format::{Format, Hop, LeafSizes, MAX_HOPS, TABLE_ENTRIES, deepest};
 use crate::memory::{Chain, Slot, TableId, TableMemory};
@@ -122,53 +122,60 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
         mut len: u64,
         smallest: usize,
         options: &MapOptions<F::Attributes>,
-        mut runs: impl Iterator<Item = Run>,
+        runs: impl Iterator<Item = Run>,
     ) -> Result<(), RunsChanged> {
         let geometry = F::HOPS[smallest];
         let attributes = options.attributes;
-        let hop = Hop::from_index(smallest);
         let mut walk = self.walk;
-        let mut next = runs.next();
-        while let Some(run) = next {
+        for run in runs {
             let (entry, run_len) = F::entry_run(run).ok_or(RunsChanged)?;
             if run_len > len || (run_len | entry) & geometry.offset_mask() != 0 {
                 return Err(RunsChanged);
             }
-            if run_len != geometry.entry_span() {
-                let mut rest = Rest {
-                    walk,
-                    entry,
-                    len: run_len,
-                };
-                while let Some(segment) = rest.next_segment::<F>(options.sizes, smallest) {
-                    self.write_segment(segment, attributes)?;
-                }
-                walk = walk.wrapping_add(run_len);
-                len -= run_len;
-                next = runs.next();
-                continue;
+            let mut rest = Rest {
+                walk,
+                entry,
+                len: run_len,
+            };
+            while let Some(segment) = rest.next_segment::<F>(options.sizes, smallest) {
+                self.write_segment(segment, attributes)?;
             }
-            // Runs of one smallest leaf each: stay in one loop as long as they go on and the
-            // table has room.
-            self.descend(walk, smallest)?;
-            let first = geometry.index(walk);
-            let room = (geometry.slots() - first).min((len >> geometry.shift) as usize);
-            let mut current = Some(entry);
-            let entries = core::iter::from_fn(|| {
-                let entry = current?;
-                next = runs.next();
-                current = next.and_then(F::entry_run).and_then(|(entry, len)| {
-                    let single =
-                        len == geometry.entry_span() && entry & geometry.offset_mask() == 0;
-                    single.then_some(entry)
-                });
-                Some(F::leaf_entry(hop, entry, attributes))
-            });
-            let written = self.write(first, entries.take(room)) as u64;
-            walk = walk.wrapping_add(written << geometry.shift);
-            len -= written << geometry.shift;
+            walk = walk.wrapping_add(run_len);
+            len -= run_len;
         }
         if len == 0 { Ok(()) } else { Err(RunsChanged) }
+    }
+
+    /// Maps `len` walk bytes from where the builder stands to `runs` of one leaf of `hop` each.
+    #[inline(always)]
+    pub(super) fn map_pages(
+        &mut self,
+        mut len: u64,
+        hop: usize,
+        attributes: F::Attributes,
+        mut runs: impl Iterator<Item = Run>,
+    ) -> Result<(), RunsChanged> {
+        let geometry = F::HOPS[hop];
+        let number = Hop::from_index(hop);
+        let mut entries = runs.by_ref().map_while(|run| {
+            let address = page_entry::<F>(hop, run)?;
+            Some(F::leaf_entry(number, address, attributes))
+        });
+        let mut walk = self.walk;
+        while len > 0 {
+            self.descend(walk, hop)?;
+            let first = geometry.index(walk);
+            let count = (geometry.slots() - first).min((len >> geometry.shift) as usize);
+            if self.write_list(first, count, &mut entries) != count {
+                return Err(RunsChanged);
+            }
+            walk = walk.wrapping_add((count as u64) << geometry.shift);
+            len -= (count as u64) << geometry.shift;
+        }
+        match runs.next() {
+            None => Ok(()),
+            Some(_) => Err(RunsChanged),
+        }
     }
 
     #[inline(always)]
@@ -219,12 +226,17 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
         open.filled = first + count;
     }
 
-    /// Writes leaves into the deepest open table.
+    /// Writes leaves into the deepest open table, at most `count`. Returns how many.
     #[inline(always)]
-    fn write(&mut self, first: usize, entries: impl Iterator<Item = u64>) -> usize {
+    fn write_list(
+        &mut self,
+        first: usize,
+        count: usize,
+        entries: &mut impl Iterator<Item = u64>,
+    ) -> usize {
         self.fill_up_to(self.depth, first);
         let open = &mut self.open[self.depth];
-        let written = self.memory.write_leaves(open.table, first, entries);
+        let written = self.memory.write_list(open.table, first, count, entries);
         open.added += written as u32;
         open.filled = first + written;
         written

@@ -33,6 +33,40 @@ pub(super) fn page_bytes<F: Format>(hop: usize) -> u64 {
     F::device_len(F::HOPS[hop].entry_span())
 }
 
+/// The entry address of a run of exactly one leaf of the hop; `None` for any other run.
+#[inline(always)]
+pub(super) fn page_entry<F: Format>(hop: usize, run: Run) -> Option<u64> {
+    let address = F::entry_address(run.start())?;
+    // As in `map_page`: the start tells all about an aligned leaf.
+    let is_page = run.len() == page_bytes::<F>(hop) && address & F::HOPS[hop].offset_mask() == 0;
+    is_page.then_some(address)
+}
+
+/// Whether each of `runs` is one smallest leaf and together they are as long as the request. Where
+/// not, nothing is said: they may still be sound.
+///
+/// A list of scattered pages is the common list. Looking at nothing but this, without a branch for
+/// each page, the compiler makes a pass that costs about one instruction for a page.
+#[inline(always)]
+fn is_pages<F: Format>(request: &Request<F::Attributes>, runs: impl Iterator<Item = Run>) -> bool {
+    let pages = request.len >> F::HOPS[request.smallest].shift;
+    let Ok(pages) = usize::try_from(pages) else {
+        return false;
+    };
+    if runs.size_hint() != (pages, Some(pages)) {
+        return false;
+    }
+    // Two calls, so that the likely one knows its hop when it is compiled.
+    if request.smallest == deepest::<F>() {
+        runs.fold(true, |all, run| {
+            all & page_entry::<F>(deepest::<F>(), run).is_some()
+        })
+    } else {
+        let hop = request.smallest;
+        runs.fold(true, |all, run| all & page_entry::<F>(hop, run).is_some())
+    }
+}
+
 /// A request whose device addresses are checked.
 #[derive(Clone, Copy)]
 struct Request<A> {
@@ -46,6 +80,7 @@ struct Request<A> {
 ///
 /// Leaves of one size that follow each other count as one stretch, so that a page costs no more
 /// than noticing that it continues the stretch.
+#[derive(Clone, Copy)]
 struct TableCount {
     start: u64,
     len: u64,
@@ -53,6 +88,14 @@ struct TableCount {
     tables: [u64; MAX_HOPS],
     /// For each hop one more than the prefix last counted, or zero.
     counted: [u64; MAX_HOPS],
+}
+
+/// Checked runs of bus addresses.
+enum Runs<I> {
+    /// Of any lengths, with the tables that their leaves need.
+    Any(TableCount, I),
+    /// One smallest leaf each.
+    Pages(I),
 }
 
 impl TableCount {
@@ -169,7 +212,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         let (entry, len) = Self::entry_run(run, &request)?;
         let mut count = TableCount::new(request.walk, request.smallest);
         request.count_leaves::<F>(request.walk, entry, len, &mut count);
-        self.commit(&request, count, core::iter::once(run))
+        self.commit(&request, Runs::Any(count, core::iter::once(run)))
     }
 
     /// Maps `range` to the bus addresses of `runs`, one after the other.
@@ -195,6 +238,9 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     {
         let request = Self::request(range, options)?;
         let runs = runs.into_iter();
+        if is_pages::<F>(&request, runs.clone()) {
+            return self.commit(&request, Runs::Pages(runs));
+        }
         let mut count = TableCount::new(request.walk, request.smallest);
         let mut walk = request.walk;
         let mut left = request.len;
@@ -212,7 +258,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
                 at: F::device_address(walk),
             });
         }
-        self.commit(&request, count, runs)
+        self.commit(&request, Runs::Any(count, runs))
     }
 
     /// Checks the device addresses of a request.
@@ -395,18 +441,37 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     fn commit(
         &mut self,
         request: &Request<F::Attributes>,
-        count: TableCount,
-        runs: impl Iterator<Item = Run>,
+        runs: Runs<impl Iterator<Item = Run>>,
     ) -> Result<(), MapError> {
         let last = request.walk.wrapping_add(request.len - 1);
         let mut existing = [0; MAX_HOPS];
         self.check_vacant(self.root, 0, request.walk, last, &mut existing)?;
-        let demand = count.demand::<F>(&existing);
+        let demand = match &runs {
+            Runs::Any(count, _) => *count,
+            Runs::Pages(_) => TableCount {
+                len: request.len,
+                ..TableCount::new(request.walk, request.smallest)
+            },
+        }
+        .demand::<F>(&existing);
         let reserved = self.memory.reserve(demand).ok_or(MapError::NoTableMemory {
             needed: demand.total(),
         })?;
         let mut builder = Builder::<F, M>::new(self.memory, self.root, request.walk, reserved);
-        let built = builder.map(request.len, request.smallest, &request.options, runs);
+        let built = match runs {
+            Runs::Any(_, runs) => {
+                builder.map(request.len, request.smallest, &request.options, runs)
+            }
+            Runs::Pages(runs) => {
+                let attributes = request.options.attributes;
+                // Two calls, so that the likely one knows its hop when it is compiled.
+                if request.smallest == deepest::<F>() {
+                    builder.map_pages(request.len, deepest::<F>(), attributes, runs)
+                } else {
+                    builder.map_pages(request.len, request.smallest, attributes, runs)
+                }
+            }
+        };
         let deepest_open = builder.finish();
         let error = match built {
             Ok(()) => match self.memory.flush() {
