@@ -1,6 +1,8 @@
 //! A software accelerator, a host model and the programs that prove `mmu-core` and `hl-mem` on them.
 
 pub mod asic;
+pub mod block_access;
+pub mod demo;
 pub mod host;
 pub mod log;
 pub mod machine;

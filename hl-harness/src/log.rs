@@ -198,6 +198,8 @@ pub struct EventLog {
 #[derive(Debug)]
 struct Shared {
     recording: AtomicBool,
+    /// One bit for each kind that is counted and never kept.
+    ignored: AtomicU64,
     counts: Vec<AtomicU64>,
     kept: Mutex<Kept>,
 }
@@ -222,6 +224,7 @@ impl EventLog {
         Self {
             shared: Arc::new(Shared {
                 recording: AtomicBool::new(false),
+                ignored: AtomicU64::new(0),
                 counts: EventKind::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
                 kept: Mutex::default(),
             }),
@@ -241,10 +244,21 @@ impl EventLog {
         self.shared.recording.store(on, Ordering::Relaxed);
     }
 
-    /// Counts `event` and, while recording, keeps it.
+    /// Keeps no events of `kind` from now on, recording or not; they are still counted.
+    pub fn ignore(&self, kind: EventKind) {
+        const { assert!(EventKind::ALL.len() <= 64, "one bit for each kind") };
+        self.shared
+            .ignored
+            .fetch_or(1 << kind as u32, Ordering::Relaxed);
+    }
+
+    /// Counts `event` and, while recording and unless its kind is ignored, keeps it.
     pub fn record(&self, event: Event) {
-        self.shared.counts[event.kind() as usize].fetch_add(1, Ordering::Relaxed);
-        if self.shared.recording.load(Ordering::Relaxed) {
+        let kind = event.kind();
+        self.shared.counts[kind as usize].fetch_add(1, Ordering::Relaxed);
+        if self.shared.recording.load(Ordering::Relaxed)
+            && self.shared.ignored.load(Ordering::Relaxed) >> kind as u32 & 1 == 0
+        {
             self.kept().events.push(event);
         }
     }

@@ -1,2 +1,27 @@
 //! Command line of the harness.
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use hl_harness::demo::{self, DemoOptions};
+
+/// A software accelerator of the habanalabs family, driven by hl-mem.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the founding flow end to end: a kernel block in the privileged address space, shown to a
+    /// process by an opaque handle, written by the device, read by the process.
+    Demo(DemoOptions),
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Demo(options) => demo::main(&options),
+    }
+}

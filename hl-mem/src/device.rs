@@ -24,7 +24,7 @@ pub use error::{BlockError, BringUpError, DramError, RetireError, Unconfirmed};
 use core::fmt;
 
 use lock_api::Mutex;
-use mmu_core::{AddrRange, BusAddr, ConfirmError, DeviceAddr, PageTable};
+use mmu_core::{AddrRange, BusAddr, ConfirmError, DeviceAddr, PageTable, Run};
 
 use crate::asid::{Asid, UserAsid};
 use crate::block::{BlockId, BlockSlot, BlockUsage, Blocks};
@@ -352,6 +352,28 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         block: BlockId,
     ) -> Option<AddrRange<DeviceAddr>> {
         self.privileged.lock().blocks.range(block)
+    }
+
+    /// The first run of a piece of device memory of `owner`, for programming engines that use it by
+    /// its physical addresses. A contiguous piece has no other run.
+    ///
+    /// It keeps nothing alive: stop the engines before the piece is freed.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`DramPool::hold`]: `owner` has no such piece.
+    pub fn dram_run(
+        &self,
+        _privilege: &Privilege,
+        owner: Owner,
+        handle: PackHandle,
+    ) -> Result<Run, PackError> {
+        let mut dram = self.dram.lock();
+        let hold = dram.hold(handle, owner)?;
+        let run = dram.runs(&hold).and_then(|mut runs| runs.next());
+        let released = dram.release(hold);
+        debug_assert!(released.is_ok(), "the hold is of this pool");
+        run.ok_or(PackError::Unknown)
     }
 
     /// Takes the address space of a user that has none; `None` when all are taken.
