@@ -1,4 +1,4 @@
-//! Memory management of an accelerator driver.
+#![doc = include_str!("../README.md")]
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
 

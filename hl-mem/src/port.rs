@@ -31,9 +31,15 @@ pub unsafe trait Engines {
     fn stop(&self, block: AddrRange<DeviceAddr>) -> Result<(), Self::Error>;
 }
 
+/// The lock to take where there is nothing better: it spins.
+///
+/// In a kernel, wrap a sleeping mutex as [`RawMutex`] instead; where interrupt handlers take it as
+/// well, a critical section.
+pub type SpinLock = spin::mutex::SpinMutex<()>;
+
 /// The parts that an embedder supplies, as types.
 pub trait Port {
-    /// The lock: one that spins in firmware, one that sleeps in a kernel, loom's in a model.
+    /// The lock: [`SpinLock`] in firmware, one that sleeps in a kernel, loom's in a model.
     type Lock: RawMutex;
     /// Pages of host memory.
     type Host: HostMemory;
