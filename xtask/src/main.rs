@@ -4,6 +4,7 @@
 //! command is printed as it runs, so that one that fails can be repeated by hand.
 
 mod bare;
+mod bench;
 mod ci;
 mod command;
 mod config;
@@ -31,6 +32,8 @@ struct Arguments {
 enum Subcommands {
     /// Runs everything that CI runs and sums it up; status 1 if anything failed
     Ci(ci::Options),
+    /// Measures speed; the arguments are those of the benchmark
+    Bench(bench::Options),
     /// Runs the loom models, all or some
     Loom(loom::Options),
 }
@@ -38,6 +41,7 @@ enum Subcommands {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Subcommands::Ci(options) => ci::run(&options),
+        Subcommands::Bench(options) => bench::run(&options).map(|()| ExitCode::SUCCESS),
         Subcommands::Loom(options) => loom::run(&options).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
