@@ -42,29 +42,19 @@ pub(super) fn page_entry<F: Format>(hop: usize, run: Run) -> Option<u64> {
     is_page.then_some(address)
 }
 
-/// Whether each of `runs` is one smallest leaf and together they are as long as the request. Where
-/// not, nothing is said: they may still be sound.
+/// Whether `runs`, of which there seem to be as many as the request has smallest leaves, are that
+/// many, of one leaf each. Where not, nothing is said: they may still be sound.
 ///
 /// A list of scattered pages is the common list. Looking at nothing but this, without a branch for
-/// each page, the compiler makes a pass that costs about one instruction for a page.
+/// each page, the compiler makes a pass that costs one or two instructions for a page.
 #[inline(always)]
-fn is_pages<F: Format>(request: &Request<F::Attributes>, runs: impl Iterator<Item = Run>) -> bool {
-    let pages = request.len >> F::HOPS[request.smallest].shift;
-    let Ok(pages) = usize::try_from(pages) else {
-        return false;
-    };
-    if runs.size_hint() != (pages, Some(pages)) {
-        return false;
-    }
-    // Two calls, so that the likely one knows its hop when it is compiled.
-    if request.smallest == deepest::<F>() {
-        runs.fold(true, |all, run| {
-            all & page_entry::<F>(deepest::<F>(), run).is_some()
-        })
-    } else {
-        let hop = request.smallest;
-        runs.fold(true, |all, run| all & page_entry::<F>(hop, run).is_some())
-    }
+fn is_pages<F: Format>(hop: usize, pages: usize, runs: impl Iterator<Item = Run>) -> bool {
+    let (all, count) = runs
+        .take(pages.saturating_add(1))
+        .fold((true, 0), |(all, count), run| {
+            (all & page_entry::<F>(hop, run).is_some(), count + 1_usize)
+        });
+    all && count == pages
 }
 
 /// A request whose device addresses are checked.
@@ -217,7 +207,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
 
     /// Maps `range` to the bus addresses of `runs`, one after the other.
     ///
-    /// The iterator is cloned: one pass checks, the other maps. Otherwise as [`map`](Self::map).
+    /// The iterator is cloned: passes over clones check, and the last one maps. Otherwise as [`map`](Self::map).
     ///
     /// # Errors
     ///
@@ -238,8 +228,19 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     {
         let request = Self::request(range, options)?;
         let runs = runs.into_iter();
-        if is_pages::<F>(&request, runs.clone()) {
-            return self.commit(&request, Runs::Pages(runs));
+        let pages = usize::try_from(request.len >> F::HOPS[request.smallest].shift);
+        if let Ok(pages) = pages
+            && runs.size_hint() == (pages, Some(pages))
+        {
+            // Two calls, so that the likely one knows its hop when it is compiled.
+            let are_pages = if request.smallest == deepest::<F>() {
+                is_pages::<F>(deepest::<F>(), pages, runs.clone())
+            } else {
+                is_pages::<F>(request.smallest, pages, runs.clone())
+            };
+            if are_pages {
+                return self.commit(&request, Runs::Pages(runs));
+            }
         }
         let mut count = TableCount::new(request.walk, request.smallest);
         let mut walk = request.walk;
