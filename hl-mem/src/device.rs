@@ -269,8 +269,9 @@ pub struct Device<'d, A: Asic, P: Port> {
     scrubber: Mutex<P::Lock, P::Scrubber>,
     /// Files opened so far, which tells the handles of one from those of another.
     pub(crate) opened: Mutex<P::Lock, u32>,
-    /// The table that ASIDs without an address space are given.
-    _parking: TableOf<A, P>,
+    /// The table that ASIDs without an address space are given. Nobody uses it; the lock is what
+    /// lets the device be shared.
+    _parking: Mutex<P::Lock, TableOf<A, P>>,
 }
 
 impl<A: Asic, P: Port> fmt::Debug for Device<'_, A, P> {
@@ -329,7 +330,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             dram: Mutex::new(parts.dram),
             scrubber: Mutex::new(parts.scrubber),
             opened: Mutex::new(0),
-            _parking: parking,
+            _parking: Mutex::new(parking),
         };
         Ok((device, Privilege(())))
     }
