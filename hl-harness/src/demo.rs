@@ -18,7 +18,8 @@ pub mod teardown;
 pub mod user;
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -36,15 +37,18 @@ pub use options::{AsicName, DemoOptions, Trace, layout};
 pub use report::Report;
 
 use crate::host::FRAME_SIZE;
-use crate::log::{EventKind, EventLog};
+use crate::log::{Event, EventKind, EventLog};
 use crate::machine::{Machine, MachineConfig, MachineContext, Model, with_machine};
 use counters::Compared;
 use failure::{OrFail, check};
+use options::MAX_INPUT_BYTES;
 use progress::Progress;
 use report::{bytes, count, grouped};
 use stream::{Ring, STAGING_BYTES, Stream, StreamError, StreamReport};
 use teardown::Given;
 
+/// How many like events in a row a trace prints in full.
+const ROW: usize = 6;
 /// Pages that the user may have pinned.
 const BUDGET_PAGES: usize = 4096;
 /// Device memory that the user allocates: for the stream, and for what the DMA copies.
@@ -53,9 +57,12 @@ const MEMORY_BYTES: u64 = 16 << 20;
 /// The input, opened, with its first bytes read.
 struct Input {
     name: PathBuf,
-    bytes: BufReader<File>,
+    /// No more than what shows that there is too much.
+    bytes: io::Take<BufReader<File>>,
     /// How long it is, where it is a file.
     len: Option<u64>,
+    /// Which file it is: device and inode.
+    file: (u64, u64),
 }
 
 impl Input {
@@ -78,15 +85,37 @@ impl Input {
         }
         // A file of a pseudo file system says it has no bytes, and has some.
         let len = (metadata.is_file() && metadata.len() > 0).then_some(metadata.len());
-        Ok(Self { name, bytes, len })
+        if len.is_some_and(|len| len > MAX_INPUT_BYTES) {
+            return Err(too_long(&name));
+        }
+        let file = (metadata.dev(), metadata.ino());
+        Ok(Self {
+            name,
+            bytes: bytes.take(MAX_INPUT_BYTES + 1),
+            len,
+            file,
+        })
     }
 }
 
+fn too_long(name: &Path) -> Failure {
+    let limit = bytes(MAX_INPUT_BYTES);
+    Failure::request(format_args!("{}: longer than {limit}", name.display()))
+}
+
 /// Where the copy goes: a file, or one in memory that nobody else sees.
-fn open_copy(path: Option<&Path>) -> Result<BufWriter<File>, Failure> {
+fn open_copy(path: Option<&Path>, input: &Input) -> Result<BufWriter<File>, Failure> {
     let file = match path {
-        Some(path) => File::create(path)
-            .map_err(|error| Failure::request(format_args!("{}: {error}", path.display())))?,
+        Some(path) => {
+            let refused = |error: &dyn core::fmt::Display| format!("{}: {error}", path.display());
+            // Creating it would empty it.
+            if let Ok(metadata) = path.metadata()
+                && (metadata.dev(), metadata.ino()) == input.file
+            {
+                return Err(Failure::Request(refused(&"this is the input")));
+            }
+            File::create(path).map_err(|error| Failure::Request(refused(&error)))?
+        }
         None => rustix::fs::memfd_create("hl-harness copy", MemfdFlags::CLOEXEC)
             .map(File::from)
             .map_err(|error| Failure::request(format_args!("no file for the copy: {error}")))?,
@@ -100,12 +129,12 @@ pub fn main(options: &DemoOptions) -> ExitCode {
     match run(options, &report) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let status = match failure {
-                Failure::Request(_) => 2,
-                Failure::Check(_) => 1,
+            let (status, verdict) = match failure {
+                Failure::Request(_) => (2, ""),
+                Failure::Check(_) => (1, "failed: "),
             };
             // A reader that went away has no use for the message.
-            let _ = writeln!(io::stderr(), "hl-harness demo: {failure}");
+            let _ = writeln!(io::stderr(), "hl-harness demo: {verdict}{failure}");
             ExitCode::from(status)
         }
     }
@@ -118,7 +147,7 @@ pub fn main(options: &DemoOptions) -> ExitCode {
 /// [`Failure`], whose kinds are the exit statuses other than 0.
 pub fn run(options: &DemoOptions, report: &Report) -> Result<(), Failure> {
     let input = Input::open(options.input.as_deref())?;
-    let copy = open_copy(options.output.as_deref())?;
+    let copy = open_copy(options.output.as_deref(), &input)?;
     match options.asic {
         AsicName::Goya => run_on::<Goya>(options, report, input, copy),
         AsicName::Gaudi => run_on::<Gaudi>(options, report, input, copy),
@@ -262,13 +291,15 @@ impl Demo<'_> {
 
         report.step(7, "Everything is given up, in order");
         self.log.set_recording(true);
+        let mapped = user::map(machine, &context, &budget, memories.0)?;
+        let machine_during = counters::of_machine(machine, &budget);
+        let context_during = counters::of_context(context.usage());
         report.part("destroying the block while its producer runs and its view is open");
         let order = teardown::ordered(machine, Given::Pages, || {
             teardown::destroy(machine, &context, &created, view, ring)
         })?;
         order.print(report);
         report.part("unmapping memory of the user");
-        let mapped = user::map(machine, &context, &budget, memories.0)?;
         let order = teardown::ordered(machine, Given::Pins, || {
             user::unmap_only(machine, &context, &mapped)
         })?;
@@ -292,9 +323,16 @@ impl Demo<'_> {
         other_process.exit();
         self.print_trace("step 7");
 
-        let mut compared =
-            counters::compare(machine_before, counters::of_machine(machine, &budget));
-        compared.extend(counters::compare(context_before, context_after));
+        let mut compared = counters::compare(
+            machine_before,
+            machine_during,
+            counters::of_machine(machine, &budget),
+        );
+        compared.extend(counters::compare(
+            context_before,
+            context_during,
+            context_after,
+        ));
         report.part("counters");
         counters::print(&compared, report);
         self.judge(machine, &compared)?;
@@ -351,6 +389,9 @@ impl Demo<'_> {
         );
         report.field("BLAKE3 of the input", streamed.input);
         report.field("BLAKE3 of the copy", streamed.copy);
+        if streamed.bytes > MAX_INPUT_BYTES {
+            return Err(too_long(&input.name));
+        }
         check(
             streamed.is_faithful(),
             format_args!(
@@ -407,17 +448,43 @@ impl Demo<'_> {
             "events of {of}: {}",
             grouped(records.len() as u64)
         ));
-        for record in records {
-            self.report.text(record);
+        for row in records.chunk_by(|a, b| is_alike(&a.event, &b.event)) {
+            match row {
+                [first, between @ .., last] if trace == Trace::Events && row.len() > ROW => {
+                    self.report.text(first);
+                    self.report.text(format_args!(
+                        "        ... {} more like it",
+                        grouped(between.len() as u64)
+                    ));
+                    self.report.text(last);
+                }
+                _ => row.iter().for_each(|record| self.report.text(record)),
+            }
         }
         if trace == Trace::Events {
             let translated = self.log.count(EventKind::DmaTranslate);
             self.report.text(format_args!(
                 "        and {} so far, not kept (see --trace=full)",
-                count(translated, "translated access"),
+                count(translated, "translation"),
             ));
         }
     }
+}
+
+/// Whether events that follow each other are parts of one piece of work on many pages or entries.
+fn is_alike(a: &Event, b: &Event) -> bool {
+    let work = |event: &Event| match event.kind() {
+        // Moving a page frees the place it was in.
+        EventKind::PageMove => Some(EventKind::PageFree),
+        kind @ (EventKind::EntryStore
+        | EventKind::Flush
+        | EventKind::PageAllocate
+        | EventKind::PageFree
+        | EventKind::Pin
+        | EventKind::Unpin) => Some(kind),
+        _ => None,
+    };
+    work(a).is_some() && work(a) == work(b)
 }
 
 /// Bytes per second.

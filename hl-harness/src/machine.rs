@@ -68,7 +68,7 @@ impl Default for MachineConfig {
 const ASIDS: usize = 8;
 
 /// Page tables, in memory of whatever kind the ASIC wants.
-pub trait Tables {
+pub trait Tables: Sync {
     /// How many there are and how many of them are free.
     fn usage(&self) -> PoolUsage;
 }

@@ -32,7 +32,8 @@ pub struct Created {
     pub leaves: u64,
     /// Page tables that were taken for it.
     pub tables: u32,
-    /// Invalidations it took, counted per unit of the MMU.
+    /// Invalidations it took, counted per unit of the MMU. None on Goya, whose caches remember nothing
+    /// as absent.
     pub invalidations: u64,
 }
 
@@ -118,10 +119,13 @@ impl Created {
                 count(self.tables.into(), "table")
             ),
         );
-        report.field(
-            "invalidation",
-            format_args!("{} confirmed by the MMU", count(self.invalidations, "unit")),
-        );
+        match self.invalidations {
+            0 => report.field("invalidation", "none: this MMU remembers nothing as absent"),
+            number => report.field(
+                "invalidation",
+                format_args!("{number}, confirmed by the MMU"),
+            ),
+        }
         report.field(
             "registered",
             "as the driver's; users' requests are looked up elsewhere",

@@ -1,4 +1,4 @@
-//! Everything countable, before and after.
+//! Everything countable, before, during and after.
 
 use hl_mem::budget::Budget;
 use hl_mem::context::ContextUsage;
@@ -33,25 +33,28 @@ pub fn of_context(usage: ContextUsage) -> Named {
     named.map(|(name, value)| (name.to_owned(), value)).into()
 }
 
-/// A counter before and after.
+/// A counter at three times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compared {
     /// Its name.
     pub name: String,
     /// What it was.
     pub before: u64,
+    /// What it was meanwhile: a counter that never moves proves nothing.
+    pub during: u64,
     /// What it is.
     pub after: u64,
 }
 
-/// Puts two readings of the same counters side by side.
+/// Puts three readings of the same counters side by side.
 #[must_use]
-pub fn compare(before: Named, after: Named) -> Vec<Compared> {
-    let pairs = before.into_iter().zip(after);
-    pairs
-        .map(|((name, before), (_, after))| Compared {
+pub fn compare(before: Named, during: Named, after: Named) -> Vec<Compared> {
+    let readings = before.into_iter().zip(during).zip(after);
+    readings
+        .map(|(((name, before), (_, during)), (_, after))| Compared {
             name,
             before,
+            during,
             after,
         })
         .collect()
@@ -68,7 +71,7 @@ pub fn differences(compared: &[Compared]) -> Vec<String> {
 
 /// Prints them side by side.
 pub fn print(compared: &[Compared], report: &Report) {
-    let heading = ["counter", "before", "after", ""].map(String::from);
+    let heading = ["counter", "before", "during", "after", ""].map(String::from);
     let rows = compared.iter().map(|row| {
         let differs = if row.before == row.after {
             ""
@@ -78,6 +81,7 @@ pub fn print(compared: &[Compared], report: &Report) {
         [
             row.name.clone(),
             grouped(row.before),
+            grouped(row.during),
             grouped(row.after),
             differs.to_owned(),
         ]

@@ -9,6 +9,8 @@ use super::failure::Failure;
 use super::record::RECORD_BYTES;
 use crate::host::FRAME_SIZE;
 
+/// The longest input: without `--output`, the copy is kept in memory.
+pub(super) const MAX_INPUT_BYTES: u64 = 4 << 30;
 /// The largest block: the host model keeps all of it in memory.
 const MAX_BLOCK_BYTES: u64 = 256 << 20;
 
@@ -26,9 +28,9 @@ pub enum AsicName {
 /// How much of the event log is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Trace {
-    /// Everything but single address translations, which are counted.
+    /// Rows of like events by their ends, and no single address translations, which are counted.
     Events,
-    /// Address translations too: one line for each access of the device.
+    /// Everything: one line for each event, translations included.
     Full,
 }
 
@@ -45,7 +47,7 @@ pub struct DemoOptions {
 
     /// The file whose bytes the device produces [default: this program itself].
     ///
-    /// It is streamed through device memory in pieces, so it may be larger than that.
+    /// It is streamed through device memory in pieces, so it may be larger than that. At most 4 GiB.
     #[arg(long, value_name = "FILE")]
     pub input: Option<PathBuf>,
 
@@ -66,9 +68,10 @@ pub struct DemoOptions {
     /// Print the ordered event log after each step.
     ///
     /// It says what the registers, the page tables, the invalidations and the host's pages went
-    /// through, each event with its place in the one sequence. `--trace=full` adds a line for each
-    /// access of the device that is translated: several for each KiB of input, all kept in memory
-    /// until their step is over.
+    /// through, each event with its place in the one sequence. Of many like events in a row the
+    /// first and the last are printed. `--trace=full` prints them all, and a line for each access
+    /// of the device that is translated: several for each KiB of input, all kept in memory until
+    /// their step is over.
     #[arg(
         long,
         value_enum,

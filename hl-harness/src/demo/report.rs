@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 
 /// How wide the labels of fields are.
-const LABEL: usize = 20;
+const LABEL: usize = 21;
 
 /// Where the demonstration prints to.
 ///
@@ -80,18 +80,22 @@ impl Report {
         }
     }
 
-    /// Rows whose columns line up; numbers to the right.
+    /// Rows whose columns line up; columns of numbers to the right.
     pub fn table<const COLUMNS: usize>(&self, rows: &[[String; COLUMNS]]) {
-        let numeric = |text: &str| {
+        let number = |text: &str| {
             text.bytes()
                 .all(|byte| byte.is_ascii_digit() || byte == b',')
         };
         let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
         let widths: [usize; COLUMNS] = core::array::from_fn(width);
+        // A heading goes where the numbers below it are.
+        let last = rows.last();
+        let numeric: [bool; COLUMNS] =
+            core::array::from_fn(|column| last.is_some_and(|row| number(&row[column])));
         for row in rows {
             let mut line = String::new();
-            for (cell, width) in row.iter().zip(widths) {
-                let cell = if numeric(cell) {
+            for ((cell, width), numeric) in row.iter().zip(widths).zip(numeric) {
+                let cell = if numeric {
                     format!("{cell:>width$}  ")
                 } else {
                     format!("{cell:<width$}  ")

@@ -97,12 +97,13 @@ impl fmt::Display for StreamError {
 impl core::error::Error for StreamError {}
 
 impl StreamError {
-    /// Whether it only says that another party had an error first.
-    fn is_consequence(&self) -> bool {
-        matches!(
-            self,
-            Self::Stopped | Self::ProducerGone | Self::ConsumerGone
-        )
+    /// How far it is from the cause: the others of the three parties only notice that one is gone.
+    fn distance(&self) -> u8 {
+        match self {
+            Self::ProducerGone | Self::ConsumerGone => 2,
+            Self::Stopped => 1,
+            _ => 0,
+        }
     }
 }
 
@@ -119,6 +120,12 @@ impl Gauges {
     #[must_use]
     pub fn times_full(&self) -> u64 {
         self.full.load(Ordering::Acquire)
+    }
+
+    /// Whether the producer has ended, in whatever way.
+    #[must_use]
+    pub fn producer_is_gone(&self) -> bool {
+        self.producer_gone.load(Ordering::Acquire)
     }
 }
 
@@ -207,7 +214,7 @@ impl Stream<'_> {
     ///
     /// # Errors
     ///
-    /// [`StreamError`], of the party that had the first one.
+    /// [`StreamError`], of the party that caused the end.
     pub fn run(
         &self,
         input: &mut dyn Read,
@@ -223,12 +230,12 @@ impl Stream<'_> {
             // The receiver is alive, just below.
             let _ = returns.send(DeviceAddr::new(at));
         }
-        let mut engine = Engine::start(self.ring, &gauges).map_err(StreamError::Device)?;
+        let engine = Engine::start(self.ring, &gauges).map_err(StreamError::Device)?;
         let (fed, produced, consumed) = thread::scope(|scope| {
+            // The engine goes with its thread, so that it can be stopped by any of the others.
             let produced = scope.spawn(|| {
                 let _gone = Gone(&gauges.producer_gone);
-                engine.produce(orders, returns)?;
-                Ok(engine.sequence)
+                engine.produce(orders, returns)
             });
             let consumed = scope.spawn(|| {
                 let _gone = Gone(&gauges.consumer_gone);
@@ -242,7 +249,7 @@ impl Stream<'_> {
             (fed, produced, consumed) => {
                 let errors = [fed.err(), produced.err(), consumed.err()];
                 let mut errors: Vec<StreamError> = errors.into_iter().flatten().collect();
-                errors.sort_by_key(StreamError::is_consequence);
+                errors.sort_by_key(StreamError::distance);
                 return Err(errors.swap_remove(0));
             }
         };
@@ -310,7 +317,7 @@ impl Stream<'_> {
         loop {
             watch.before_pop(gauges);
             // Looked at before the ring is: what the producer sent, it sent before it went.
-            let last_look = gauges.producer_gone.load(Ordering::Acquire);
+            let last_look = gauges.producer_is_gone();
             let count = match consumer.pop_batch(records.as_flattened_mut()) {
                 Ok(count) => count as usize,
                 Err(PopError::Empty) if last_look => return Err(StreamError::ProducerGone),
@@ -377,17 +384,20 @@ impl<'g> Engine<'g> {
         })
     }
 
-    /// Works through orders until the last one.
+    /// Works through orders until the last one. Returns how many records it sent.
     fn produce(
-        &mut self,
+        mut self,
         orders: Receiver<Command>,
         returns: Sender<DeviceAddr>,
-    ) -> Result<(), StreamError> {
+    ) -> Result<u64, StreamError> {
         let mut input = vec![0; BATCH * PAYLOAD_BYTES];
         loop {
             let (mut at, len) = match orders.recv_timeout(IDLE) {
                 Ok(Command::Piece { at, len }) => (at, len),
-                Ok(Command::End) => return self.push(&[Record::End]),
+                Ok(Command::End) => {
+                    self.push(&[Record::End])?;
+                    return Ok(self.sequence);
+                }
                 Err(RecvTimeoutError::Timeout) if !self.running.must_stop() => continue,
                 Err(_) => return Err(StreamError::Stopped),
             };

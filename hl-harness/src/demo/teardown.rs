@@ -128,8 +128,7 @@ impl Order {
     }
 }
 
-/// Runs `give_up` and finds the order of what it did. What the log was recording before it goes on
-/// recording.
+/// Runs `give_up` and finds the order of what it did, which the log must be recording.
 ///
 /// # Errors
 ///
@@ -173,7 +172,13 @@ pub fn destroy<'m, A: Model>(
             Err(panic) => std::panic::resume_unwind(panic),
         }
     });
-    destroyed?;
+    let (asid, address, len) = (0, created.range.start(), created.range.len());
+    if let Err(failure) = destroyed {
+        // Letting go of the view frees no page that the device may still use.
+        machine.device.end_view(view);
+        machine.log.record(Event::Quarantine { asid, address, len });
+        return Err(failure);
+    }
     let first_record = created.layout.data_offset() as usize;
     let mut seen = [0; 8];
     view.view()
@@ -185,13 +190,14 @@ pub fn destroy<'m, A: Model>(
         "the block went before its view",
     )?;
     machine.device.end_view(view);
+    machine.log.record(Event::Release { asid, address, len });
     Ok(())
 }
 
 /// Prints what a file left behind that was closed without tidying up.
 pub fn print_left(left: LeftBehind, invalidations: u64, report: &Report) {
     report.text(format_args!(
-        "{} and {} given up by {} of the MMU's units",
+        "{} and {}, given up by {}",
         count(left.handles.into(), "block"),
         count(left.mappings.into(), "mapping"),
         count(invalidations, "invalidation"),

@@ -328,22 +328,12 @@ pub fn unmap_only<A: Model>(
         op: OP_UNMAP,
         ..MemoryInput::default()
     };
-    let event = |outcome| match outcome {
-        Ok(()) => Event::Release {
-            asid: context.asid().get(),
-            address: mapped.at,
-            len: BYTES,
-        },
-        Err(()) => Event::Quarantine {
-            asid: context.asid().get(),
-            address: mapped.at,
-            len: BYTES,
-        },
-    };
     let outcome = uapi::dispatch(context, &request.to_bytes());
-    machine
-        .log
-        .record(event(outcome.as_ref().map(drop).map_err(drop)));
+    let (asid, address, len) = (context.asid().get(), mapped.at, BYTES);
+    machine.log.record(match outcome {
+        Ok(_) => Event::Release { asid, address, len },
+        Err(_) => Event::Quarantine { asid, address, len },
+    });
     outcome.map(drop).or_fail("UNMAP of user memory")
 }
 

@@ -69,6 +69,16 @@ impl HarnessEngines {
         }
     }
 
+    /// How many engines work on `block`.
+    #[must_use]
+    pub fn running(&self, block: AddrRange<DeviceAddr>) -> usize {
+        let register = self.register();
+        let running = register.running.iter();
+        running
+            .filter(|engine| engine.block.overlaps(block))
+            .count()
+    }
+
     fn register(&self) -> std::sync::MutexGuard<'_, Register> {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
