@@ -20,76 +20,23 @@
 //! Operations 4 to 6 (MAP_BLOCK, EXPORT_DMABUF_FD, TS_ALLOC) and MAP of device memory are refused
 //! with `EOPNOTSUPP`.
 
-use core::fmt;
+mod errno;
+#[cfg(test)]
+mod tests;
+
+pub use errno::Errno;
+
 use core::mem::{offset_of, size_of};
 
 use mmu_core::DeviceAddr;
 use static_assertions::const_assert_eq;
 
-use crate::context::{Context, MapUserError, UnmapUserError};
-use crate::device::DramError;
-use crate::dram::{AllocateError as DramAllocateError, Contiguity, PackError, PackHandle, Sharing};
-use crate::host::{DeviceAccess, HostError, HostMemory, UserRange};
+use crate::context::Context;
+use crate::dram::{Contiguity, PackHandle, Sharing};
+use crate::host::{DeviceAccess, HostMemory, UserRange};
 use crate::port::Port;
 use crate::profile::Asic;
-use crate::space::{SpaceError, Wanted};
-use crate::va::AllocateError;
-
-/// An error number of the kernel's interface to user space; positive.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Errno(u8);
-
-impl Errno {
-    /// Operation not permitted.
-    pub const EPERM: Self = Self(1);
-    /// Input or output error.
-    pub const EIO: Self = Self(5);
-    /// Not enough memory.
-    pub const ENOMEM: Self = Self(12);
-    /// Bad address.
-    pub const EFAULT: Self = Self(14);
-    /// Device or resource busy.
-    pub const EBUSY: Self = Self(16);
-    /// Invalid argument.
-    pub const EINVAL: Self = Self(22);
-    /// Operation not supported.
-    pub const EOPNOTSUPP: Self = Self(95);
-
-    /// The number, as user space compares it with `errno`.
-    #[must_use]
-    pub const fn get(self) -> i32 {
-        self.0 as i32
-    }
-
-    /// The name that C gives the number.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::EPERM => "EPERM",
-            Self::EIO => "EIO",
-            Self::ENOMEM => "ENOMEM",
-            Self::EFAULT => "EFAULT",
-            Self::EBUSY => "EBUSY",
-            Self::EINVAL => "EINVAL",
-            _ => "EOPNOTSUPP",
-        }
-    }
-}
-
-impl fmt::Display for Errno {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl fmt::Debug for Errno {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl core::error::Error for Errno {}
+use crate::space::Wanted;
 
 /// Allocates device memory.
 pub const OP_ALLOC: u32 = 0;
@@ -335,63 +282,4 @@ pub fn dispatch<A: Asic, P: Port>(
         }
     };
     Ok(MemoryOutput::new(value))
-}
-
-impl From<HostError> for Errno {
-    fn from(error: HostError) -> Self {
-        match error {
-            HostError::NoMemory => Self::ENOMEM,
-            HostError::Fault { .. } => Self::EFAULT,
-        }
-    }
-}
-
-impl From<MapUserError> for Errno {
-    fn from(error: MapUserError) -> Self {
-        match error {
-            MapUserError::TooManyMappings | MapUserError::Budget(_) => Self::ENOMEM,
-            MapUserError::Host(error) => error.into(),
-            MapUserError::Space(SpaceError::Addresses(AllocateError::ZeroLength)) => Self::EINVAL,
-            MapUserError::Space(SpaceError::Addresses(_)) => Self::ENOMEM,
-            MapUserError::Space(SpaceError::Tables(error)) => match error {
-                mmu_core::MapError::NoTableMemory { .. } => Self::ENOMEM,
-                mmu_core::MapError::AlreadyMapped { .. } => Self::EINVAL,
-                mmu_core::MapError::DeviceLost => Self::EBUSY,
-                _ => Self::EFAULT,
-            },
-            MapUserError::Space(SpaceError::Runs) => Self::EFAULT,
-            MapUserError::Mmu(_) => Self::EIO,
-        }
-    }
-}
-
-impl From<DramError> for Errno {
-    fn from(error: DramError) -> Self {
-        match error {
-            DramError::Allocate(DramAllocateError::ZeroLength | DramAllocateError::TooLarge) => {
-                Self::EINVAL
-            }
-            DramError::Allocate(DramAllocateError::ScrubUnderWay) => Self::EBUSY,
-            DramError::Allocate(_) => Self::ENOMEM,
-            DramError::Scrub => Self::EIO,
-        }
-    }
-}
-
-impl From<PackError> for Errno {
-    fn from(error: PackError) -> Self {
-        match error {
-            PackError::NotOwner => Self::EPERM,
-            _ => Self::EINVAL,
-        }
-    }
-}
-
-impl From<UnmapUserError> for Errno {
-    fn from(error: UnmapUserError) -> Self {
-        match error {
-            UnmapUserError::NotMapped { .. } => Self::EINVAL,
-            UnmapUserError::Unconfirmed(_) => Self::EIO,
-        }
-    }
 }

@@ -1,0 +1,170 @@
+//! What user space is told: the error numbers, and which error becomes which.
+
+use core::fmt;
+
+use crate::context::{DestroyError, MapUserError, OpenError, UnmapUserError, ViewError};
+use crate::device::{BlockError, DramError};
+use crate::dram::{AllocateError as DramAllocateError, PackError};
+use crate::host::HostError;
+use crate::space::SpaceError;
+use crate::va::AllocateError;
+
+/// An error number of the kernel's interface to user space; positive.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Errno(u8);
+
+impl Errno {
+    /// Operation not permitted.
+    pub const EPERM: Self = Self(1);
+    /// Input or output error.
+    pub const EIO: Self = Self(5);
+    /// Not enough memory.
+    pub const ENOMEM: Self = Self(12);
+    /// Bad address.
+    pub const EFAULT: Self = Self(14);
+    /// Device or resource busy.
+    pub const EBUSY: Self = Self(16);
+    /// Invalid argument.
+    pub const EINVAL: Self = Self(22);
+    /// Operation not supported.
+    pub const EOPNOTSUPP: Self = Self(95);
+
+    /// The number, as user space compares it with `errno`.
+    #[must_use]
+    pub const fn get(self) -> i32 {
+        self.0 as i32
+    }
+
+    /// The name that C gives the number.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::EPERM => "EPERM",
+            Self::EIO => "EIO",
+            Self::ENOMEM => "ENOMEM",
+            Self::EFAULT => "EFAULT",
+            Self::EBUSY => "EBUSY",
+            Self::EINVAL => "EINVAL",
+            _ => "EOPNOTSUPP",
+        }
+    }
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Debug for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl core::error::Error for Errno {}
+
+impl From<HostError> for Errno {
+    fn from(error: HostError) -> Self {
+        match error {
+            HostError::NoMemory => Self::ENOMEM,
+            HostError::Fault { .. } => Self::EFAULT,
+        }
+    }
+}
+
+impl From<SpaceError> for Errno {
+    fn from(error: SpaceError) -> Self {
+        match error {
+            SpaceError::Addresses(AllocateError::ZeroLength) => Self::EINVAL,
+            SpaceError::Addresses(_) => Self::ENOMEM,
+            SpaceError::Tables(mmu_core::MapError::NoTableMemory { .. }) => Self::ENOMEM,
+            SpaceError::Tables(mmu_core::MapError::AlreadyMapped { .. }) => Self::EINVAL,
+            SpaceError::Tables(mmu_core::MapError::DeviceLost) => Self::EBUSY,
+            SpaceError::Tables(_) | SpaceError::Runs => Self::EFAULT,
+        }
+    }
+}
+
+impl From<MapUserError> for Errno {
+    fn from(error: MapUserError) -> Self {
+        match error {
+            MapUserError::TooManyMappings | MapUserError::Budget(_) => Self::ENOMEM,
+            MapUserError::Host(error) => error.into(),
+            MapUserError::Space(error) => error.into(),
+            MapUserError::Mmu(_) => Self::EIO,
+        }
+    }
+}
+
+impl From<DramError> for Errno {
+    fn from(error: DramError) -> Self {
+        match error {
+            DramError::Allocate(DramAllocateError::ZeroLength | DramAllocateError::TooLarge) => {
+                Self::EINVAL
+            }
+            DramError::Allocate(DramAllocateError::ScrubUnderWay) => Self::EBUSY,
+            DramError::Allocate(_) => Self::ENOMEM,
+            DramError::Scrub => Self::EIO,
+        }
+    }
+}
+
+impl From<PackError> for Errno {
+    fn from(error: PackError) -> Self {
+        match error {
+            PackError::NotOwner => Self::EPERM,
+            _ => Self::EINVAL,
+        }
+    }
+}
+
+impl From<UnmapUserError> for Errno {
+    fn from(error: UnmapUserError) -> Self {
+        match error {
+            UnmapUserError::NotMapped { .. } => Self::EINVAL,
+            UnmapUserError::Unconfirmed(_) => Self::EIO,
+        }
+    }
+}
+
+impl From<OpenError> for Errno {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::NoAddressSpace => Self::EBUSY,
+            OpenError::Storage(_) => Self::ENOMEM,
+        }
+    }
+}
+
+impl From<BlockError> for Errno {
+    fn from(error: BlockError) -> Self {
+        match error {
+            BlockError::Size => Self::EINVAL,
+            BlockError::TooManyBlocks | BlockError::TooManyHandles => Self::ENOMEM,
+            BlockError::Host(error) => error.into(),
+            BlockError::Space(error) => error.into(),
+            BlockError::Mmu(_) => Self::EIO,
+        }
+    }
+}
+
+impl From<ViewError> for Errno {
+    fn from(error: ViewError) -> Self {
+        match error {
+            // As the habanalabs driver answers (facts MP-2).
+            ViewError::Handle(_) | ViewError::Length { .. } | ViewError::Viewed => Self::EINVAL,
+            ViewError::Host(error) => error.into(),
+        }
+    }
+}
+
+impl<E> From<DestroyError<E>> for Errno {
+    fn from(error: DestroyError<E>) -> Self {
+        match error {
+            DestroyError::Handle(_) => Self::EINVAL,
+            DestroyError::Retire(_) => Self::EIO,
+        }
+    }
+}

@@ -1,0 +1,101 @@
+use super::*;
+use crate::handle::HandleError;
+
+/// Facts IO-2, written down byte by byte for a little-endian processor.
+#[test]
+#[cfg(target_endian = "little")]
+fn the_fields_of_a_request_lie_where_the_driver_has_them() {
+    let mut bytes = [0; 40];
+    bytes[0] = 0x11; // host_virt_addr
+    bytes[9] = 0x22; // hint_addr
+    bytes[18] = 0x33; // mem_size
+    bytes[24] = 2; // op
+    bytes[28] = 0x4; // flags
+    bytes[32] = 7; // ctx_id
+    bytes[36] = 9; // num_of_elements
+    let input = MemoryInput {
+        arguments: [0x11, 0x2200, 0x33_0000],
+        op: OP_MAP,
+        flags: FLAG_USERPTR,
+        context_id: 7,
+        element_count: 9,
+    };
+    assert_eq!(MemoryInput::from_bytes(&bytes), Some(input));
+    assert_eq!(input.to_bytes(), bytes);
+    let output = MemoryOutput::new(0x0102_0304_0506_0708).to_bytes();
+    assert_eq!(output, [8, 7, 6, 5, 4, 3, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn a_request_of_any_other_length_is_none() {
+    for len in (0..100).filter(|&len| len != MemoryInput::BYTES) {
+        assert_eq!(MemoryInput::from_bytes(&[0; 100][..len]), None);
+    }
+}
+
+#[test]
+fn each_flag_is_accepted_by_its_operations_only() {
+    // Facts IO-3: which flags mean something for which operation.
+    let accepted = [
+        (OP_ALLOC, FLAG_CONTIGUOUS | FLAG_SHARED),
+        (OP_FREE, 0),
+        (OP_MAP, FLAG_USERPTR | FLAG_FORCE_HINT),
+        (OP_UNMAP, 0),
+    ];
+    for (op, allowed) in accepted {
+        for bit in 0..32 {
+            let flags = 1 << bit | if op == OP_MAP { FLAG_USERPTR } else { 0 };
+            let input = MemoryInput {
+                arguments: [0x1000, 0, 0x1000],
+                op,
+                flags,
+                ..MemoryInput::default()
+            };
+            let parsed = Request::parse(&input, 4096);
+            if flags & !allowed == 0 {
+                assert!(parsed.is_ok(), "operation {op}, flags {flags:#x}");
+            } else {
+                assert_eq!(
+                    parsed,
+                    Err(Errno::EINVAL),
+                    "operation {op}, flags {flags:#x}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn operations_that_do_not_exist_are_told_from_those_that_are_not_offered() {
+    let parse = |op| {
+        let input = MemoryInput {
+            op,
+            ..MemoryInput::default()
+        };
+        Request::parse(&input, 4096)
+    };
+    for op in 4..=6 {
+        assert_eq!(parse(op), Err(Errno::EOPNOTSUPP));
+    }
+    for op in [7, 8, u32::MAX] {
+        assert_eq!(parse(op), Err(Errno::EINVAL));
+    }
+}
+
+#[test]
+fn handles_and_views_that_are_refused_are_invalid_arguments() {
+    // Facts MP-2, MM-9.
+    use crate::context::{DestroyError, ViewError};
+    assert_eq!(
+        Errno::from(ViewError::Handle(HandleError::Stale)),
+        Errno::EINVAL
+    );
+    assert_eq!(
+        Errno::from(ViewError::Length { expected: 4096 }),
+        Errno::EINVAL
+    );
+    assert_eq!(Errno::from(ViewError::Viewed), Errno::EINVAL);
+    let twice = DestroyError::<()>::Handle(HandleError::Stale);
+    assert_eq!(Errno::from(twice), Errno::EINVAL);
+    assert_eq!((Errno::EINVAL.get(), Errno::EINVAL.name()), (22, "EINVAL"));
+}
