@@ -44,9 +44,6 @@
 //!         core::hint::spin_loop();
 //!         deadline.spend()
 //!     }
-//!     fn is_same_device(&self, other: &Self) -> bool {
-//!         self.0 == other.0
-//!     }
 //! }
 //!
 //! fn start(window: Window, parking: BusAddr, root: BusAddr) -> Result<GoyaMmu<Window>, MmuError> {
@@ -103,7 +100,7 @@ pub use error::MmuError;
 pub use fault::{Fault, FaultKind};
 pub use gaudi::{GaudiMmu, GaudiRegisters};
 pub use gaudi2::{
-    Gaudi2DramMmu, Gaudi2DramRegisters, Gaudi2HostMmu, Gaudi2HostRegisters, Gaudi2Mmus, HostPages,
+    Gaudi2DramMmu, Gaudi2DramRegisters, Gaudi2HostMmu, Gaudi2HostRegisters, HostPages,
 };
 pub use goya::{GoyaMmu, GoyaRegisters};
 pub use registers::{PollBudget, Registers};
@@ -212,30 +209,4 @@ pub unsafe trait MmuControl: Invalidate<Error = MmuError> {
     ///
     /// [`MmuError::DeviceLost`], instead of the endless faults that a dead device seems to have.
     fn take_fault(&mut self) -> Result<Option<Fault>, MmuError>;
-}
-
-/// All MMUs of a device together, for what concerns an ASID as such.
-///
-/// # Safety
-///
-/// Each call reaches *every* MMU of the device that knows ASIDs, and returns `Ok` only where
-/// [`MmuControl`] may return it for each of them.
-#[expect(
-    unsafe_code,
-    reason = "an ASID is given out again on the strength of it"
-)]
-pub unsafe trait EveryMmu {
-    /// [`MmuControl::park`] in every MMU.
-    ///
-    /// # Errors
-    ///
-    /// The first error, as of [`MmuControl::park`].
-    fn park_everywhere(&mut self, asid: Asid) -> Result<(), MmuError>;
-
-    /// [`MmuControl::invalidate_all`] in every MMU.
-    ///
-    /// # Errors
-    ///
-    /// The first error, as of [`MmuControl::invalidate_all`].
-    fn invalidate_everywhere(&mut self) -> Result<(), MmuError>;
 }

@@ -39,7 +39,8 @@ pub struct PageTable<F, M> {
     has_undone: bool,
     /// Tables that were undone with them.
     undone: Chain,
-    format: PhantomData<F>,
+    /// No value of a format is kept, so whether one could be sent to a thread is of no matter.
+    format: PhantomData<fn() -> F>,
 }
 
 /// A table that is known to be linked for all walk addresses with this prefix.

@@ -22,7 +22,7 @@ impl AsicRegisters {
 // SAFETY: each call is one access of the one device (1), in the order of the calls, and after the
 // caller's stores because the model takes a lock for each (2). The machine builds one driver over
 // them (3), of the ASIC's own kind (4). The model reads all ones when it is lost and keeps its
-// registers' values otherwise (5). Two are of the same device when they share it (6).
+// registers' values otherwise (5).
 unsafe impl Registers for AsicRegisters {
     type Deadline = Instant;
 
@@ -36,10 +36,6 @@ unsafe impl Registers for AsicRegisters {
 
     fn deadline(&self, timeout: Duration) -> Instant {
         Instant::now() + timeout
-    }
-
-    fn is_same_device(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
     }
 
     fn pause(&self, deadline: &mut Instant) -> bool {

@@ -3,4 +3,5 @@
 mod blocks;
 mod failures;
 mod rig;
+mod spaces;
 mod user;

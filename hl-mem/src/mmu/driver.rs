@@ -69,10 +69,6 @@ impl<H: Hardware, const ASIDS: usize> Mmu<H, ASIDS> {
         }
     }
 
-    pub(super) const fn hardware(&self) -> &H {
-        &self.hardware
-    }
-
     fn ready(&self) -> Result<(), MmuError> {
         if self.enabled {
             Ok(())

@@ -9,7 +9,7 @@ use super::driver::{Hardware, Mmu};
 use super::registers::{poll, read};
 use super::roots::low_and_high;
 use super::v1::{self, Capture};
-use super::{EveryMmu, Fault, FaultKind, MmuControl, MmuError, Registers, Timeouts};
+use super::{Fault, FaultKind, MmuError, Registers, Timeouts};
 
 const BUSY: u32 = 0xC1_2000;
 const ASID: u32 = 0xC1_2004;
@@ -128,16 +128,5 @@ impl<R: Registers> Hardware for GaudiRegisters<R> {
 
     fn take_fault(&mut self) -> Result<Option<Fault>, MmuError> {
         v1::take_fault(&self.registers, &CAPTURES)
-    }
-}
-
-#[expect(unsafe_code, reason = "passes on what the only MMU confirmed")]
-// SAFETY: Gaudi has one MMU (facts 1.3), and each call is that MMU's.
-unsafe impl<R: Registers, const ASIDS: usize> EveryMmu for GaudiMmu<R, ASIDS> {
-    fn park_everywhere(&mut self, asid: Asid) -> Result<(), MmuError> {
-        self.park(asid)
-    }
-    fn invalidate_everywhere(&mut self) -> Result<(), MmuError> {
-        self.invalidate_all()
     }
 }

@@ -9,7 +9,7 @@ use super::driver::{Hardware, Mmu};
 use super::registers::{modify, poll, read};
 use super::roots::low_and_high;
 use super::v1::{self, Capture};
-use super::{EveryMmu, Fault, FaultKind, MmuControl, MmuError, Registers, Timeouts};
+use super::{Fault, FaultKind, MmuError, Registers, Timeouts};
 
 const ASID_BUSY: u32 = 0x49_0000;
 const ROOT_43_12: u32 = 0x49_0004;
@@ -115,16 +115,5 @@ impl<R: Registers> Hardware for GoyaRegisters<R> {
 
     fn take_fault(&mut self) -> Result<Option<Fault>, MmuError> {
         v1::take_fault(&self.registers, &CAPTURES)
-    }
-}
-
-#[expect(unsafe_code, reason = "passes on what the only MMU confirmed")]
-// SAFETY: Goya has one MMU (facts 1.3), and each call is that MMU's.
-unsafe impl<R: Registers, const ASIDS: usize> EveryMmu for GoyaMmu<R, ASIDS> {
-    fn park_everywhere(&mut self, asid: Asid) -> Result<(), MmuError> {
-        self.park(asid)
-    }
-    fn invalidate_everywhere(&mut self) -> Result<(), MmuError> {
-        self.invalidate_all()
     }
 }

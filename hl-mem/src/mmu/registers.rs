@@ -31,8 +31,7 @@ const NOBODY: u32 = u32::MAX;
 /// 3. while an MMU driver exists over them, nobody else writes the registers that it owns;
 /// 4. the device is of the kind that the driver is named after;
 /// 5. `read` yields all ones, or never returns, where the device does not answer. It never
-///    makes up another value;
-/// 6. `is_same_device` answers `true` only for the same device.
+///    makes up another value.
 #[expect(
     unsafe_code,
     reason = "a wrong implementation makes drivers see invalidations that never happened"
@@ -49,9 +48,6 @@ pub unsafe trait Registers {
 
     /// The end of a wait that begins now.
     fn deadline(&self, timeout: Duration) -> Self::Deadline;
-
-    /// Whether `other` accesses the same device. Where that is not known it answers `false`.
-    fn is_same_device(&self, other: &Self) -> bool;
 
     /// Lets some time pass, at most a millisecond, and says whether there is any left. Once the
     /// deadline has come it must answer `false`, or a device that hangs takes its driver along.
@@ -79,9 +75,6 @@ unsafe impl<R: Registers + ?Sized> Registers for &R {
     }
     fn pause(&self, deadline: &mut Self::Deadline) -> bool {
         R::pause(self, deadline)
-    }
-    fn is_same_device(&self, other: &Self) -> bool {
-        R::is_same_device(self, other)
     }
 }
 

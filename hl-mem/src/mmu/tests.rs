@@ -161,10 +161,6 @@ unsafe impl Registers for Fake {
         PollBudget::new(timeout.as_micros() as u32)
     }
 
-    fn is_same_device(&self, other: &Self) -> bool {
-        core::ptr::eq(self, other)
-    }
-
     fn pause(&self, deadline: &mut PollBudget) -> bool {
         self.pauses.set(self.pauses.get() + 1);
         deadline.spend()

@@ -10,8 +10,7 @@ use mmu_core::{
 };
 
 use super::super::{
-    EveryMmu, Gaudi2DramMmu, Gaudi2HostMmu, Gaudi2Mmus, GaudiMmu, GoyaMmu, HostPages, MmuControl,
-    MmuError,
+    Gaudi2DramMmu, Gaudi2HostMmu, GaudiMmu, GoyaMmu, HostPages, MmuControl, MmuError,
 };
 use super::{Fake, PARKING, ROOT, Read, TIMEOUTS, Write, range, stale};
 use crate::asid::Asid;
@@ -338,26 +337,6 @@ fn an_announcement_that_timed_out_raises_the_same_doubt() {
     mmu.invalidate_all().unwrap();
     let requests = fake.take_writes().into_iter();
     assert_eq!(requests.filter(|&(at, _)| at == 0xC1_2010).count(), 2);
-}
-
-#[test]
-fn the_mmus_of_two_devices_are_no_pair() {
-    let (one, two) = (Fake::gaudi2(), Fake::gaudi2());
-    let mut host = host(&one);
-    let mut of_two = Gaudi2DramMmu::<_, 6, 2>::new(&two, TIMEOUTS, 1, PARKING).unwrap();
-    assert!(Gaudi2Mmus::new(&mut host, &mut of_two).is_none());
-
-    let mut of_one = Gaudi2DramMmu::<_, 6, 2>::new(&one, TIMEOUTS, 1, PARKING).unwrap();
-    of_one.enable().unwrap();
-    one.take_log();
-    let mut pair = Gaudi2Mmus::new(&mut host, &mut of_one).unwrap();
-    pair.invalidate_everywhere().unwrap();
-    assert_eq!(one.take_writes(), [(0x4D0_1034, 1), (0x408_1034, 1)]);
-    pair.park_everywhere(USER).unwrap();
-    let writes = one.take_writes();
-    for busy in [0x4D0_1000, 0x408_1000] {
-        assert!(writes.contains(&(busy, 0x8000_0000)));
-    }
 }
 
 #[test]
