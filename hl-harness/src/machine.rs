@@ -11,10 +11,11 @@ use hl_mem::context::{BlockView, Context, ContextStorage, MappingSlot, Object, O
 use hl_mem::device::{Device, DeviceParts, DeviceUsage, Privilege, Seat, SpaceNodes};
 use hl_mem::dram::{DramContent, DramPool, DramRegion, DramUsage, PackRecord, PageRecord, Scrub};
 use hl_mem::handle::HandleSlot;
-use hl_mem::mmu::{Gaudi2HostMmu, GaudiMmu, GoyaMmu, HostPages, MmuControl};
+use hl_mem::mmu::{Gaudi2DramMmu, Gaudi2HostMmu, GaudiMmu, GoyaMmu, HostPages, MmuControl};
 use hl_mem::port::Port;
 use hl_mem::profile::{Asic, Gaudi, Gaudi2, Goya};
 use hl_mem::va::Node;
+use mmu_core::format::TABLE_BYTES;
 use mmu_core::{
     BusAddr, ChildMap, DeviceTablePool, DeviceTableRecord, PoolUsage, Region, ReuseOrder, Run,
     TableMemory, TablePool, TableRecord,
@@ -100,17 +101,38 @@ pub trait Model: Asic + Sized {
     type Mmu: MmuControl + Send;
     /// The reference by which page tables share the pool of that MMU's tables.
     type Memory<'m>: TableMemory + Send + Sync;
+    /// The driver of the MMU that translates accesses to device memory.
+    type DramMmu: MmuControl + Send;
+    /// The reference to the pool of that MMU's tables.
+    type DramMemory<'m>: TableMemory + Send + Sync;
 
     /// Makes the MMU's driver.
     fn mmu(registers: AsicRegisters, parking: BusAddr) -> Self::Mmu;
 
-    /// Builds a pool of `tables` tables and calls `run` with it.
+    /// Makes the driver of the MMU for device memory.
+    fn dram_mmu(registers: AsicRegisters, parking: BusAddr) -> Self::DramMmu;
+
+    /// Builds a pool of `tables` tables, and another for device memory where that has its own, and
+    /// calls `run` with them.
     fn with_tables<R>(
         asic: &Arc<asic::Asic>,
         host: &Arc<Host>,
         tables: u32,
-        run: impl for<'m> FnOnce(&'m dyn Tables, Self::Memory<'m>) -> R,
+        run: impl for<'m> FnOnce(&'m dyn Tables, Self::Memory<'m>, Option<Self::DramMemory<'m>>) -> R,
     ) -> R;
+}
+
+/// Tables for host memory and tables for device memory, counted together.
+struct Both<'m>(&'m (dyn Tables + 'm), &'m (dyn Tables + 'm));
+
+impl Tables for Both<'_> {
+    fn usage(&self) -> PoolUsage {
+        let (one, other) = (self.0.usage(), self.1.usage());
+        PoolUsage {
+            capacity: one.capacity + other.capacity,
+            free: one.free + other.free,
+        }
+    }
 }
 
 /// Calls `run` with a pool in device memory, at the ASIC's own address (facts 2.2, 2.3).
@@ -136,18 +158,28 @@ macro_rules! v1_model {
             const KIND: AsicKind = AsicKind::$asic;
             type Mmu = $mmu<AsicRegisters, ASIDS>;
             type Memory<'m> = &'m DevicePool<'m>;
+            type DramMmu = Self::Mmu;
+            type DramMemory<'m> = &'m DevicePool<'m>;
 
             fn mmu(registers: AsicRegisters, parking: BusAddr) -> Self::Mmu {
                 $mmu::new(registers, Self::PROFILE.timeouts, parking)
+            }
+
+            fn dram_mmu(registers: AsicRegisters, parking: BusAddr) -> Self::DramMmu {
+                Self::mmu(registers, parking)
             }
 
             fn with_tables<R>(
                 asic: &Arc<asic::Asic>,
                 _host: &Arc<Host>,
                 tables: u32,
-                run: impl for<'m> FnOnce(&'m dyn Tables, &'m DevicePool<'m>) -> R,
+                run: impl for<'m> FnOnce(
+                    &'m dyn Tables,
+                    &'m DevicePool<'m>,
+                    Option<&'m DevicePool<'m>>,
+                ) -> R,
             ) -> R {
-                with_device_tables::<Self, R>(asic, tables, run)
+                with_device_tables::<Self, R>(asic, tables, |tables, pool| run(tables, pool, None))
             }
         }
     };
@@ -167,16 +199,24 @@ where
     };
     type Mmu = Gaudi2HostMmu<AsicRegisters, ASIDS>;
     type Memory<'m> = &'m HostPool<'m>;
+    type DramMmu = Gaudi2DramMmu<AsicRegisters, STACKS, ASIDS>;
+    type DramMemory<'m> = &'m DevicePool<'m>;
 
     fn mmu(registers: AsicRegisters, parking: BusAddr) -> Self::Mmu {
         Gaudi2HostMmu::new(registers, Self::PROFILE.timeouts, HostPages::Of4K, parking)
     }
 
+    fn dram_mmu(registers: AsicRegisters, parking: BusAddr) -> Self::DramMmu {
+        let functional = registers.asic().config().hmmu_enabled;
+        Gaudi2DramMmu::new(registers, Self::PROFILE.timeouts, functional, parking)
+            .expect("the ASIC has an MMU for device memory")
+    }
+
     fn with_tables<R>(
-        _asic: &Arc<asic::Asic>,
+        asic: &Arc<asic::Asic>,
         host: &Arc<Host>,
         tables: u32,
-        run: impl for<'m> FnOnce(&'m dyn Tables, &'m HostPool<'m>) -> R,
+        run: impl for<'m> FnOnce(&'m dyn Tables, &'m HostPool<'m>, Option<&'m DevicePool<'m>>) -> R,
     ) -> R {
         let memory = HostWords::new(host, tables as usize).expect("the host has room for tables");
         let words = memory.words();
@@ -184,7 +224,11 @@ where
         let region = Region::new(&words, memory.address()).expect("frames are aligned");
         let pool = TablePool::new(region, &mut records, ReuseOrder::LastReleased)
             .expect("there is a record for each table");
-        run(&pool, &pool)
+        // All that the ASIC has for tables of device memory (facts 2.5).
+        let device_tables = Self::PROFILE.device_tables.len() / TABLE_BYTES;
+        with_device_tables::<Self, R>(asic, device_tables as u32, |device_tables, device_pool| {
+            run(&Both(&pool, device_tables), &pool, Some(device_pool))
+        })
     }
 }
 
@@ -197,6 +241,8 @@ impl<'m, A: Model> Port for HarnessPort<'m, A> {
     type Host = HarnessHost;
     type Mmu = A::Mmu;
     type Tables = A::Memory<'m>;
+    type DramMmu = A::DramMmu;
+    type DramTables = A::DramMemory<'m>;
     type Engines = HarnessEngines;
     type Scrubber = DmaScrubber;
     type Nodes = Vec<Node>;
@@ -373,6 +419,7 @@ fn space_nodes<'m, A: Model>(config: &MachineConfig) -> SpaceNodes<HarnessPort<'
     SpaceNodes {
         small: vec![Node::EMPTY; count],
         large: vec![Node::EMPTY; count],
+        dram: vec![Node::EMPTY; count],
     }
 }
 
@@ -417,7 +464,7 @@ pub fn with_machine<A: Model, R>(
         &asic,
         &host,
         config.tables,
-        |tables, memory| {
+        |tables, memory, dram_tables| {
             let mut seats: Vec<_> = (0..config.users).map(|_| Seat::new()).collect();
             let dram = DramPool::new(region, &mut dram_pages, &mut packs, DramContent::Scrubbed)
                 .expect("there is a record for each page");
@@ -425,6 +472,7 @@ pub fn with_machine<A: Model, R>(
                 host: HarnessHost::new(&host),
                 engines: engines.clone(),
                 tables: memory,
+                dram_tables,
                 privileged: space_nodes(&config),
                 blocks: &mut blocks,
                 seats: &mut seats,
@@ -435,8 +483,12 @@ pub fn with_machine<A: Model, R>(
                 },
             };
             let registers = AsicRegisters::new(&asic);
-            let (device, privilege) = Device::new(parts, |parking| A::mmu(registers, parking))
-                .expect("the device comes up");
+            let (device, privilege) = Device::new(
+                parts,
+                |parking| A::mmu(registers.clone(), parking),
+                |parking| A::dram_mmu(registers.clone(), parking),
+            )
+            .expect("the device comes up");
             run(&Machine {
                 host: Arc::clone(&host),
                 asic: Arc::clone(&asic),

@@ -2,7 +2,7 @@
 
 mod error;
 
-pub use error::{DestroyError, MapUserError, OpenError, UnmapUserError, ViewError};
+pub use error::{DestroyError, MapDramError, MapUserError, OpenError, UnmapUserError, ViewError};
 
 use core::fmt;
 
@@ -13,10 +13,10 @@ use crate::asid::UserAsid;
 use crate::block::{BlockId, ViewRefusal};
 use crate::budget::{Budget, Charge};
 use crate::device::{
-    BlockError, Device, DramError, HasSpace, Privilege, SeatTicket, SpaceNodes, SpaceOf, TableOf,
-    Unconfirmed, ViewBlockError, new_addresses,
+    BlockError, Device, DramError, DramSpaceOf, Privilege, SeatTicket, SpaceNodes, SpaceOf, Table,
+    TableOf, Tables, Unconfirmed, ViewBlockError, new_addresses, settle,
 };
-use crate::dram::{Contiguity, PackError, PackHandle, Sharing};
+use crate::dram::{Contiguity, DramHold, PackError, PackHandle, Sharing};
 use crate::handle::{HandleError, HandleKind, HandleSlot, HandleTable, RawHandle};
 use crate::host::{DeviceAccess, HostError, HostMemory, UserRange, ViewRights, seen_by_device};
 use crate::mmu::MmuControl;
@@ -46,15 +46,28 @@ struct UserMemory<P: Port> {
 pub struct UserMapping<P: Port>(Stage<P>);
 
 enum Stage<P: Port> {
-    Live(Mapped<User, UserMemory<P>>),
+    Live(Live<P>),
     /// Removed, and not proved to be gone from the device.
-    Quarantined(Detached<User, UserMemory<P>>),
+    Quarantined(Gone<P>),
+}
+
+/// A mapping, by the kind of memory behind it.
+enum Live<P: Port> {
+    User(Mapped<User, UserMemory<P>>),
+    Dram(Mapped<User, DramHold>),
+}
+
+/// What was a mapping, by the kind of memory behind it.
+enum Gone<P: Port> {
+    User(Detached<User, UserMemory<P>>),
+    Dram(Detached<User, DramHold>),
 }
 
 impl<P: Port> fmt::Debug for UserMapping<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Stage::Live(mapped) => write!(f, "{}", mapped.range()),
+            Stage::Live(Live::User(mapped)) => write!(f, "{}", mapped.range()),
+            Stage::Live(Live::Dram(mapped)) => write!(f, "{}", mapped.range()),
             Stage::Quarantined(_) => f.write_str("quarantined"),
         }
     }
@@ -145,12 +158,31 @@ pub struct ContextUsage {
 /// The address space of a context, and what is mapped there.
 pub(crate) struct ContextSpace<'d, A: Asic, P: Port> {
     space: SpaceOf<User, A, P>,
+    /// Where device memory is mapped, if that has tables of its own.
+    dram: Option<DramSpaceOf<User, A, P>>,
     mappings: Registry<'d, UserMapping<P>>,
 }
 
-impl<A: Asic, P: Port> HasSpace<User, A, P> for ContextSpace<'_, A, P> {
-    fn space(&mut self) -> &mut SpaceOf<User, A, P> {
-        &mut self.space
+impl<A: Asic, P: Port> ContextSpace<'_, A, P> {
+    fn unmap(&mut self, live: Live<P>) -> Gone<P> {
+        match live {
+            Live::User(mapped) => Gone::User(self.space.unmap(mapped)),
+            Live::Dram(mapped) => Gone::Dram(match &mut self.dram {
+                Some(dram) => dram.unmap(mapped),
+                None => self.space.unmap(mapped),
+            }),
+        }
+    }
+
+    /// Frees the addresses of device memory that was mapped, and gives back the hold on it.
+    fn release_dram(
+        &mut self,
+        detached: Detached<User, DramHold>,
+    ) -> Result<DramHold, Detached<User, DramHold>> {
+        match &mut self.dram {
+            Some(dram) => dram.release(detached),
+            None => self.space.release(detached),
+        }
     }
 }
 
@@ -193,15 +225,18 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         budget: &'c Budget,
         storage: ContextStorage<'c, P>,
     ) -> Result<Context<'c, 'd, A, P>, OpenError> {
-        let addresses = new_addresses::<A, P>(storage.nodes).map_err(OpenError::Storage)?;
-        let (seat, table) = self.take_seat().ok_or(OpenError::NoAddressSpace)?;
+        let (addresses, dram_addresses) =
+            new_addresses::<A, P>(storage.nodes, Table::User).map_err(OpenError::Storage)?;
+        let (seat, tables) = self.take_seat().ok_or(OpenError::NoAddressSpace)?;
         let salt = {
             let mut opened = self.opened.lock();
             *opened = opened.wrapping_add(1);
             *opened
         };
+        let dram = tables.dram.zip(dram_addresses);
         let space = ContextSpace {
-            space: Space::new(table, addresses),
+            space: Space::new(tables.host, addresses),
+            dram: dram.map(|(table, addresses)| Space::new(table, addresses)),
             mappings: Registry::new(storage.mappings),
         };
         Ok(Context {
@@ -245,8 +280,10 @@ impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
         ContextUsage {
             mappings: space.mappings.taken(),
             quarantined: space.mappings.parked(),
-            bytes: space.space.used(),
-            extents: space.space.free_extents().count() as u32,
+            bytes: space.space.used() + space.dram.as_ref().map_or(0, Space::used),
+            extents: (space.space.free_extents().count()
+                + space.dram.iter().flat_map(Space::free_extents).count())
+                as u32,
             handles,
         }
     }
@@ -324,7 +361,7 @@ impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
                     }
                     Some(detached) => {
                         // The mapping's own error is the one that counts.
-                        let _ = self.finish_unmap(place, detached.owning(memory));
+                        let _ = self.finish_unmap(place, Gone::User(detached.owning(memory)));
                     }
                 }
                 return Err(MapUserError::Space(failure.error));
@@ -333,7 +370,7 @@ impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
         let announced = self.device.mmu.lock().announce();
         if let Err(error) = announced {
             let detached = self.space.lock().space.unmap(mapped);
-            let _ = self.finish_unmap(place, detached);
+            let _ = self.finish_unmap(place, Gone::User(detached));
             return Err(MapUserError::Mmu(error));
         }
         // The offset stays within the mapping's first page.
@@ -342,8 +379,79 @@ impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
         self.space
             .lock()
             .mappings
-            .fill(place, at, UserMapping(Stage::Live(mapped)));
+            .fill(place, at, UserMapping(Stage::Live(Live::User(mapped))));
         Ok(at)
+    }
+
+    /// Maps device memory into the user's address space. Returns its device address, which is what
+    /// [`unmap`](Self::unmap) takes. The memory stays until then, whoever frees it.
+    ///
+    /// # Errors
+    ///
+    /// Each part that can refuse has its variant of [`MapDramError`].
+    pub fn map_dram(&self, handle: PackHandle, wanted: Wanted) -> Result<DeviceAddr, MapDramError> {
+        if A::PROFILE.dram.mapped_at.is_none() {
+            return Err(MapDramError::Unsupported);
+        }
+        let held = self.space.lock().mappings.hold();
+        let place = held.ok_or(MapDramError::TooManyMappings)?;
+        let hold = match self.device.dram.lock().hold(handle, self.owner) {
+            Ok(hold) => hold,
+            Err(error) => {
+                self.space.lock().mappings.give_back(place);
+                return Err(MapDramError::Pack(error));
+            }
+        };
+        let mapped = {
+            let dram = self.device.dram.lock();
+            let mut space = self.space.lock();
+            let ContextSpace {
+                space, dram: apart, ..
+            } = &mut *space;
+            // A hold of this pool always has runs; none are refused as such.
+            let runs = dram.runs(&hold).into_iter().flatten();
+            match apart {
+                Some(apart) => apart.map_dram(runs, wanted),
+                None => space.map_dram(runs, wanted),
+            }
+        };
+        let mapped = match mapped {
+            Ok(mapped) => mapped.owning(hold),
+            Err(failure) => {
+                match failure.detached {
+                    None => {
+                        self.space.lock().mappings.give_back(place);
+                        self.release_hold(hold);
+                    }
+                    Some(detached) => {
+                        // The mapping's own error is the one that counts.
+                        let _ = self.finish_unmap(place, Gone::Dram(detached.owning(hold)));
+                    }
+                }
+                return Err(MapDramError::Space(failure.error));
+            }
+        };
+        let announced = match &self.device.dram_mmu {
+            Some(dram_mmu) => dram_mmu.lock().driver.announce(),
+            None => self.device.mmu.lock().announce(),
+        };
+        if let Err(error) = announced {
+            let gone = self.space.lock().unmap(Live::Dram(mapped));
+            let _ = self.finish_unmap(place, gone);
+            return Err(MapDramError::Mmu(error));
+        }
+        let at = mapped.range().start();
+        let mapping = UserMapping(Stage::Live(Live::Dram(mapped)));
+        self.space.lock().mappings.fill(place, at, mapping);
+        Ok(at)
+    }
+
+    fn release_hold(&self, hold: DramHold) {
+        if let Err(foreign) = self.device.dram.lock().release(hold) {
+            // A device has one pool. Were it otherwise, the memory would stay allocated, which the
+            // counters show.
+            let _ = foreign;
+        }
     }
 
     /// Unmaps what [`map`](Self::map) returned `at` for, and unpins it.
@@ -355,17 +463,17 @@ impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
     ///   and pages are in quarantine until [`settle_quarantine`](Self::settle_quarantine) or
     ///   closing succeeds.
     pub fn unmap(&self, at: DeviceAddr) -> Result<(), UnmapUserError> {
-        let (place, detached) = {
+        let (place, gone) = {
             let mut space = self.space.lock();
             let not_mapped = UnmapUserError::NotMapped { at };
             let (place, mapping) = space.mappings.take(at).ok_or(not_mapped)?;
             match mapping.0 {
-                Stage::Live(mapped) => (place, space.space.unmap(mapped)),
+                Stage::Live(live) => (place, space.unmap(live)),
                 // Only live mappings are found by their address.
-                Stage::Quarantined(detached) => (place, detached),
+                Stage::Quarantined(gone) => (place, gone),
             }
         };
-        self.finish_unmap(place, detached)
+        self.finish_unmap(place, gone)
             .map_err(UnmapUserError::Unconfirmed)
     }
 
@@ -380,8 +488,8 @@ impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
             let next = self.space.lock().mappings.take_next_parked(&mut from);
             match next {
                 None => return Ok(()),
-                Some((place, UserMapping(Stage::Quarantined(detached)))) => {
-                    self.finish_unmap(place, detached)?;
+                Some((place, UserMapping(Stage::Quarantined(gone)))) => {
+                    self.finish_unmap(place, gone)?;
                 }
                 // Only removed mappings are parked.
                 Some((place, mapping)) => self.space.lock().mappings.park(place, mapping),
@@ -389,26 +497,51 @@ impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
         }
     }
 
-    /// Everything after the removal: invalidation, then addresses, then pins.
-    fn finish_unmap(
-        &self,
-        place: Place,
-        detached: Detached<User, UserMemory<P>>,
-    ) -> Result<(), Unconfirmed> {
-        let settled = self.device.settle(&self.space, detached.batch());
+    /// Everything after the removal: invalidation, then addresses, then what was behind them.
+    fn finish_unmap(&self, place: Place, gone: Gone<P>) -> Result<(), Unconfirmed> {
+        let settled = match (&gone, &self.device.dram_mmu) {
+            (Gone::Dram(detached), Some(dram_mmu)) => {
+                let driver = &mut dram_mmu.lock().driver;
+                settle(
+                    driver,
+                    &self.space,
+                    |space| space.dram.as_mut(),
+                    detached.batch(),
+                )
+            }
+            (Gone::Dram(detached), None) => {
+                self.device
+                    .settle(&self.space, |space| &mut space.space, detached.batch())
+            }
+            (Gone::User(detached), _) => {
+                self.device
+                    .settle(&self.space, |space| &mut space.space, detached.batch())
+            }
+        };
         let mut space = self.space.lock();
-        match space.space.release(detached) {
-            Ok(memory) => {
-                space.mappings.give_back(place);
-                drop(space);
-                self.give_up(memory);
-            }
-            Err(detached) => {
-                space
-                    .mappings
-                    .park(place, UserMapping(Stage::Quarantined(detached)));
-            }
-        }
+        let kept = match gone {
+            Gone::User(detached) => match space.space.release(detached) {
+                Ok(memory) => {
+                    space.mappings.give_back(place);
+                    drop(space);
+                    self.give_up(memory);
+                    return settled;
+                }
+                Err(detached) => Gone::User(detached),
+            },
+            Gone::Dram(detached) => match space.release_dram(detached) {
+                Ok(hold) => {
+                    space.mappings.give_back(place);
+                    drop(space);
+                    self.release_hold(hold);
+                    return settled;
+                }
+                Err(detached) => Gone::Dram(detached),
+            },
+        };
+        space
+            .mappings
+            .park(place, UserMapping(Stage::Quarantined(kept)));
         settled
     }
 
@@ -566,17 +699,17 @@ impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
         if self.device.settle_quarantine().is_err() {
             left.quarantined_blocks = self.device.usage().blocks.quarantined;
         }
-        let ContextSpace { space, mappings } = self.space.get_mut();
+        let space = self.space.get_mut();
         let mut from = 0;
-        while let Some((place, mapping)) = mappings.take_next(&mut from) {
+        while let Some((place, mapping)) = space.mappings.take_next(&mut from) {
             let parked = match mapping.0 {
-                Stage::Live(mapped) => {
+                Stage::Live(live) => {
                     left.mappings += 1;
-                    Stage::Quarantined(space.unmap(mapped))
+                    Stage::Quarantined(space.unmap(live))
                 }
                 quarantined @ Stage::Quarantined(_) => quarantined,
             };
-            mappings.park(place, UserMapping(parked));
+            space.mappings.park(place, UserMapping(parked));
         }
         self.left = left;
         if let Err(error) = self.settle_quarantine() {
@@ -590,9 +723,11 @@ impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
             left,
             ..
         } = self;
-        let space = space.into_inner().space;
-        if space.is_idle() {
-            device.give_seat(seat, space.into_table());
+        let ContextSpace { space, dram, .. } = space.into_inner();
+        if space.is_idle() && dram.as_ref().is_none_or(Space::is_idle) {
+            let host = space.into_table();
+            let dram = dram.map(Space::into_table);
+            device.give_seat(seat, Tables { host, dram });
         }
         Ok(left)
     }

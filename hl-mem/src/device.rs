@@ -23,8 +23,9 @@ pub use error::{BlockError, BringUpError, DramError, RetireError, Unconfirmed};
 
 use core::fmt;
 
-use lock_api::Mutex;
-use mmu_core::{AddrRange, BusAddr, ConfirmError, DeviceAddr, PageTable, Run};
+use lock_api::{Mutex, RawMutex};
+use mmu_core::format::NoAttributes;
+use mmu_core::{AddrRange, BusAddr, DeviceAddr, Format, PageTable, Run, TableMemory};
 
 use crate::asid::{Asid, UserAsid};
 use crate::block::{BlockId, BlockSlot, BlockUsage, Blocks};
@@ -35,7 +36,7 @@ use crate::owner::Owner;
 use crate::port::Port;
 use crate::profile::{Asic, LargeHost};
 use crate::space::{Addresses, Batch, Privileged, Space};
-use crate::va::{LayoutError, VaAllocator};
+use crate::va::{LayoutError, Node, VaAllocator};
 
 /// The kernel pages of a port.
 pub(crate) type KernelPages<P> = <<P as Port>::Host as HostMemory>::KernelPages;
@@ -44,6 +45,11 @@ pub(crate) type SpaceOf<K, A, P> =
     Space<K, <A as Asic>::HostFormat, <P as Port>::Tables, <P as Port>::Nodes>;
 /// The page table of an address space.
 pub(crate) type TableOf<A, P> = PageTable<<A as Asic>::HostFormat, <P as Port>::Tables>;
+/// The part of an address space in which device memory is mapped, where that has tables of its own.
+pub(crate) type DramSpaceOf<K, A, P> =
+    Space<K, <A as Asic>::DramFormat, <P as Port>::DramTables, <P as Port>::Nodes>;
+/// The page table of that part.
+pub(crate) type DramTableOf<A, P> = PageTable<<A as Asic>::DramFormat, <P as Port>::DramTables>;
 
 /// The right to have memory mapped in the privileged address space.
 ///
@@ -55,7 +61,14 @@ pub struct Privilege(());
 /// A place for the page table of one user's address space, while no context has it.
 pub struct Seat<A: Asic, P: Port> {
     asid: Option<UserAsid>,
-    table: Option<TableOf<A, P>>,
+    tables: Option<Tables<A, P>>,
+}
+
+/// The page tables of one ASID.
+pub(crate) struct Tables<A: Asic, P: Port> {
+    pub(crate) host: TableOf<A, P>,
+    /// Where device memory has tables of its own.
+    pub(crate) dram: Option<DramTableOf<A, P>>,
 }
 
 impl<A: Asic, P: Port> Seat<A, P> {
@@ -64,13 +77,21 @@ impl<A: Asic, P: Port> Seat<A, P> {
     pub const fn new() -> Self {
         Self {
             asid: None,
-            table: None,
+            tables: None,
         }
     }
 
     /// The ASID and the root table of a seat that is free.
     fn root(&self) -> Option<(Asid, BusAddr)> {
-        Some((self.asid?.into(), self.table.as_ref()?.root()))
+        Some((self.asid?.into(), self.tables.as_ref()?.host.root()))
+    }
+
+    /// The same of the tables for device memory.
+    fn dram_root(&self) -> Option<(Asid, BusAddr)> {
+        Some((
+            self.asid?.into(),
+            self.tables.as_ref()?.dram.as_ref()?.root(),
+        ))
     }
 }
 
@@ -82,7 +103,7 @@ impl<A: Asic, P: Port> Default for Seat<A, P> {
 
 impl<A: Asic, P: Port> fmt::Debug for Seat<A, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.table.is_some() {
+        f.write_str(if self.tables.is_some() {
             "free"
         } else {
             "taken"
@@ -110,6 +131,9 @@ pub struct SpaceNodes<P: Port> {
     pub small: P::Nodes,
     /// For the range of large leaves; unused where the ASIC has no separate one.
     pub large: P::Nodes,
+    /// For the range of device memory; unused in the privileged space, and where device memory is
+    /// not mapped.
+    pub dram: P::Nodes,
 }
 
 /// What a device is made of.
@@ -120,6 +144,9 @@ pub struct DeviceParts<'d, A: Asic, P: Port> {
     pub engines: P::Engines,
     /// Where the page tables live.
     pub tables: P::Tables,
+    /// Where those for device memory live, if they are apart from the others (see
+    /// [`Profile::one_table`](crate::profile::Profile)).
+    pub dram_tables: Option<P::DramTables>,
     /// Nodes for the addresses of the privileged space.
     pub privileged: SpaceNodes<P>,
     /// As many blocks as there may be at a time.
@@ -166,15 +193,12 @@ pub(crate) struct PrivilegedSpace<'d, A: Asic, P: Port> {
     blocks: Blocks<'d, KernelPages<P>>,
 }
 
-/// Anything with an address space of kind `K` in it.
-pub(crate) trait HasSpace<K, A: Asic, P: Port> {
-    fn space(&mut self) -> &mut SpaceOf<K, A, P>;
-}
-
-impl<A: Asic, P: Port> HasSpace<Privileged, A, P> for PrivilegedSpace<'_, A, P> {
-    fn space(&mut self) -> &mut SpaceOf<Privileged, A, P> {
-        &mut self.space
-    }
+/// The MMU that translates accesses to device memory, where that is another one.
+pub(crate) struct DramMmu<A: Asic, P: Port> {
+    pub(crate) driver: P::DramMmu,
+    parking: DramTableOf<A, P>,
+    /// Nothing is ever mapped there: the driver's engines use device memory by its own addresses.
+    privileged: DramTableOf<A, P>,
 }
 
 /// One device and its memory.
@@ -182,9 +206,10 @@ pub struct Device<'d, A: Asic, P: Port> {
     pub(crate) host: P::Host,
     engines: P::Engines,
     pub(crate) mmu: Mutex<P::Lock, P::Mmu>,
+    pub(crate) dram_mmu: Option<Mutex<P::Lock, DramMmu<A, P>>>,
     privileged: Mutex<P::Lock, PrivilegedSpace<'d, A, P>>,
     seats: Mutex<P::Lock, Seats<'d, A, P>>,
-    dram: Mutex<P::Lock, DramPool<'d>>,
+    pub(crate) dram: Mutex<P::Lock, DramPool<'d>>,
     scrubber: Mutex<P::Lock, P::Scrubber>,
     /// Files opened so far, which tells the handles of one from those of another.
     pub(crate) opened: Mutex<P::Lock, u32>,
@@ -203,7 +228,8 @@ impl<A: Asic, P: Port> fmt::Debug for Device<'_, A, P> {
 impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     /// Brings a device's memory up: a root table for each ASID, and the MMU enabled as the last
     /// step. `mmu` makes the MMU's driver, given the address of the table that ASIDs without an
-    /// address space use.
+    /// address space use; `dram_mmu` that of the MMU for device memory, and is called only where
+    /// that has tables of its own.
     ///
     /// The tables of the roots are the first that are taken from the pool, that of ASID 0 first
     /// (facts HOP0-1).
@@ -215,34 +241,55 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     pub fn new(
         parts: DeviceParts<'d, A, P>,
         mmu: impl FnOnce(BusAddr) -> P::Mmu,
+        dram_mmu: impl FnOnce(BusAddr) -> P::DramMmu,
     ) -> Result<(Self, Privilege), BringUpError> {
-        let root = || PageTable::new(parts.tables)?.ok_or(BringUpError::NoTableMemory);
-        let table: TableOf<A, P> = root()?;
-        let privileged_root = table.root();
-        let addresses = new_addresses::<A, P>(parts.privileged).map_err(BringUpError::Addresses)?;
+        let table: TableOf<A, P> = new_table(parts.tables)?;
+        let privileged_root = (Asid::PRIVILEGED, table.root());
+        let addresses = new_addresses::<A, P>(parts.privileged, Table::Privileged);
+        let (addresses, _) = addresses.map_err(BringUpError::Addresses)?;
         let space = Space::new(table, addresses);
+        let dram_table = match parts.dram_tables {
+            Some(tables) => Some(new_table(tables)?),
+            None => None,
+        };
         let asids = (1..=u16::MAX).map_while(UserAsid::new);
         for (seat, asid) in parts.seats.iter_mut().zip(asids) {
-            *seat = Seat {
-                asid: Some(asid),
-                table: Some(root()?),
+            let host = new_table(parts.tables)?;
+            let dram = match parts.dram_tables {
+                Some(tables) => Some(new_table(tables)?),
+                None => None,
             };
+            let (asid, tables) = (Some(asid), Some(Tables { host, dram }));
+            *seat = Seat { asid, tables };
         }
-        let parking: TableOf<A, P> = root()?;
+        let parking: TableOf<A, P> = new_table(parts.tables)?;
         let mut mmu = mmu(parking.root());
-        mmu.enable().map_err(BringUpError::Mmu)?;
         let roots = parts.seats.iter().filter_map(Seat::root);
-        for (asid, root) in core::iter::once((Asid::PRIVILEGED, privileged_root)).chain(roots) {
-            if let Err(error) = mmu.set_root(asid, root) {
-                // The first error is the one that counts.
-                let _ = mmu.disable();
-                return Err(BringUpError::Mmu(error));
+        start(&mut mmu, core::iter::once(privileged_root).chain(roots))?;
+        let dram_mmu = match (parts.dram_tables, dram_table) {
+            (Some(tables), Some(privileged)) => {
+                let parking = new_table(tables)?;
+                let mut driver = dram_mmu(parking.root());
+                let roots = parts.seats.iter().filter_map(Seat::dram_root);
+                let root = (Asid::PRIVILEGED, privileged.root());
+                if let Err(error) = start(&mut driver, core::iter::once(root).chain(roots)) {
+                    // The first error is the one that counts.
+                    let _ = mmu.disable();
+                    return Err(error);
+                }
+                Some(Mutex::new(DramMmu {
+                    driver,
+                    parking,
+                    privileged,
+                }))
             }
-        }
+            _ => None,
+        };
         let device = Self {
             host: parts.host,
             engines: parts.engines,
             mmu: Mutex::new(mmu),
+            dram_mmu,
             privileged: Mutex::new(PrivilegedSpace {
                 space,
                 blocks: Blocks::new(parts.blocks),
@@ -281,7 +328,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             .lock()
             .list
             .iter()
-            .filter(|seat| seat.table.is_some())
+            .filter(|seat| seat.tables.is_some())
             .count() as u32;
         let dram = self.dram.lock().usage();
         let privileged = self.privileged.lock();
@@ -315,33 +362,38 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     /// [`BringUpError::DeviceLost`], [`BringUpError::Mmu`]. Try again after another reset.
     pub fn recover(&self) -> Result<(), BringUpError> {
         let mut mmu = self.mmu.lock();
-        let mut privileged = self.privileged.lock();
-        privileged.space.wipe();
-        let root = privileged.space.table().root();
-        drop(privileged);
-        let wiped = {
-            let mut parking = self.parking.lock();
-            let _ = mmu.disable();
-            // Nothing was ever mapped there: what the wiping removed is empty.
-            parking.wipe()
+        let root = {
+            let mut privileged = self.privileged.lock();
+            privileged.space.wipe();
+            privileged.space.table().root()
         };
         let mut seats = self.seats.lock();
         seats.resets = seats.resets.wrapping_add(1);
-        for table in seats.list.iter_mut().filter_map(|seat| seat.table.as_mut()) {
-            drop(table.wipe());
+        for tables in seats
+            .list
+            .iter_mut()
+            .filter_map(|seat| seat.tables.as_mut())
+        {
+            // Nothing is mapped there: what is removed is empty.
+            drop(tables.host.wipe());
+            drop(tables.dram.as_mut().map(PageTable::wipe));
         }
-        // One flush for everything written above: the MMU must not find what was there before.
-        self.parking.lock().flush()?;
-        mmu.enable().map_err(BringUpError::Mmu)?;
-        wiped.confirm(&mut *mmu).map_err(|(_, error)| match error {
-            ConfirmError::Flush(lost) => lost.into(),
-            ConfirmError::Invalidate(error) => BringUpError::Mmu(error),
-        })?;
         let roots = seats.list.iter().filter_map(Seat::root);
-        for (asid, root) in core::iter::once((Asid::PRIVILEGED, root)).chain(roots) {
-            mmu.set_root(asid, root).map_err(BringUpError::Mmu)?;
+        let roots = core::iter::once((Asid::PRIVILEGED, root)).chain(roots);
+        restart(&mut *mmu, &mut self.parking.lock(), roots)?;
+        if let Some(dram_mmu) = &self.dram_mmu {
+            let mut dram_mmu = dram_mmu.lock();
+            let DramMmu {
+                driver,
+                parking,
+                privileged,
+            } = &mut *dram_mmu;
+            drop(privileged.wipe());
+            let roots = seats.list.iter().filter_map(Seat::dram_root);
+            let root = (Asid::PRIVILEGED, privileged.root());
+            restart(driver, parking, core::iter::once(root).chain(roots))?;
         }
-        mmu.invalidate_all().map_err(BringUpError::Mmu)
+        Ok(())
     }
 
     /// Where the device finds a block, for programming its engines; `None` where it does not any
@@ -377,56 +429,48 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     }
 
     /// Takes the address space of a user that has none; `None` when all are taken.
-    pub(crate) fn take_seat(&self) -> Option<(SeatTicket, TableOf<A, P>)> {
+    pub(crate) fn take_seat(&self) -> Option<(SeatTicket, Tables<A, P>)> {
         let mut seats = self.seats.lock();
         let resets = seats.resets;
         seats.list.iter_mut().find_map(|seat| {
             let asid = seat.asid?;
-            Some((SeatTicket { asid, resets }, seat.table.take()?))
+            Some((SeatTicket { asid, resets }, seat.tables.take()?))
         })
     }
 
     /// Gives an address space back, in which nothing is mapped and of which nothing is cached.
-    pub(crate) fn give_seat(&self, ticket: SeatTicket, mut table: TableOf<A, P>) {
+    pub(crate) fn give_seat(&self, ticket: SeatTicket, mut tables: Tables<A, P>) {
+        let asid = ticket.asid.into();
         let mut mmu = self.mmu.lock();
         let mut seats = self.seats.lock();
         if seats.resets != ticket.resets {
-            // A reset wiped the root table and made the MMU forget it. Where this fails the device
-            // is lost again, and recovering from that does the same for all free seats.
-            let rewritten = table.wipe().confirm(&mut *mmu);
-            if rewritten.is_ok() {
-                let _ = mmu.set_root(ticket.asid.into(), table.root());
+            // A reset wiped the root tables and made the MMUs forget them. Where this fails the
+            // device is lost again, and recovering from that does the same for all free seats.
+            give_root(&mut *mmu, asid, &mut tables.host);
+            if let (Some(dram_mmu), Some(table)) = (&self.dram_mmu, &mut tables.dram) {
+                give_root(&mut dram_mmu.lock().driver, asid, table);
             }
         }
-        if let Some(seat) = seats
-            .list
-            .iter_mut()
-            .find(|seat| seat.asid == Some(ticket.asid))
-        {
-            seat.table = Some(table);
+        let mut list = seats.list.iter_mut();
+        if let Some(seat) = list.find(|seat| seat.asid == Some(ticket.asid)) {
+            seat.tables = Some(tables);
         }
     }
 
-    /// Sees to it that a batch of removals is confirmed, together with all others of its space
-    /// that wait.
-    pub(crate) fn settle<K, S: HasSpace<K, A, P>>(
+    /// Sees to it that a batch of removals of host memory is confirmed, together with all others
+    /// of its space that wait.
+    pub(crate) fn settle<K, T>(
         &self,
-        space: &Mutex<P::Lock, S>,
+        holder: &Mutex<P::Lock, T>,
+        space: impl Fn(&mut T) -> &mut SpaceOf<K, A, P>,
         batch: Batch,
     ) -> Result<(), Unconfirmed> {
-        let mut mmu = self.mmu.lock();
-        let (removed, taken) = {
-            let mut space = space.lock();
-            if space.space().is_confirmed(batch) {
-                return Ok(());
-            }
-            space.space().take_pending()
-        };
-        let outcome = match removed {
-            Some(removed) => removed.confirm(&mut *mmu),
-            None => Ok(()),
-        };
-        space.lock().space().end_confirmation(taken, outcome)
+        settle(
+            &mut *self.mmu.lock(),
+            holder,
+            |holder| Some(space(holder)),
+            batch,
+        )
     }
 
     /// Allocates device memory, having pages scrubbed that another owner used before.
@@ -474,19 +518,126 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     }
 }
 
-/// The addresses of a space, none of them in use.
+/// Which part of an address space addresses are for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Table {
+    /// The privileged space.
+    Privileged,
+    /// A user's space.
+    User,
+}
+
+/// The addresses of a space, none of them in use; and apart from them those of device memory, where
+/// that has tables of its own.
 pub(crate) fn new_addresses<A: Asic, P: Port>(
     nodes: SpaceNodes<P>,
-) -> Result<Addresses<P::Nodes>, LayoutError> {
+    table: Table,
+) -> Result<(Addresses<P::Nodes>, Option<Addresses<P::Nodes>>), LayoutError> {
     let profile = A::PROFILE;
     let small = VaAllocator::new(nodes.small, &profile.host.layout())?;
     let large = match &profile.large_host {
         LargeHost::Own(range) => Some(VaAllocator::new(nodes.large, &range.layout())?),
         LargeHost::Shared => None,
     };
-    Ok(Addresses {
+    let dram = match &profile.dram.mapped_at {
+        Some(range) if table == Table::User => Some(VaAllocator::new(nodes.dram, &range.layout())?),
+        _ => None,
+    };
+    let (dram, apart) = if profile.one_table {
+        (dram, None)
+    } else {
+        (None, dram)
+    };
+    let large_leaf = profile.large_host_range().large_bytes;
+    let apart = apart.map(|small| Addresses {
         small,
-        large,
-        large_leaf: profile.large_host_range().large_bytes,
-    })
+        large: None,
+        dram: None,
+        large_leaf: 0,
+    });
+    Ok((
+        Addresses {
+            small,
+            large,
+            dram,
+            large_leaf,
+        },
+        apart,
+    ))
+}
+
+/// A new page table, whose root is the next table of a pool.
+fn new_table<F: Format, M: TableMemory>(memory: M) -> Result<PageTable<F, M>, BringUpError> {
+    PageTable::new(memory)?.ok_or(BringUpError::NoTableMemory)
+}
+
+/// Enables an MMU and gives each ASID its root; leaves the MMU disabled where that fails.
+fn start<U: MmuControl>(
+    mmu: &mut U,
+    mut roots: impl Iterator<Item = (Asid, BusAddr)>,
+) -> Result<(), BringUpError> {
+    mmu.enable().map_err(BringUpError::Mmu)?;
+    roots
+        .try_for_each(|(asid, root)| mmu.set_root(asid, root))
+        .map_err(|error| {
+            // The first error is the one that counts.
+            let _ = mmu.disable();
+            BringUpError::Mmu(error)
+        })
+}
+
+/// Brings an MMU back after a reset. The root tables are written anew already.
+fn restart<F: Format, M: TableMemory, U: MmuControl>(
+    mmu: &mut U,
+    parking: &mut PageTable<F, M>,
+    roots: impl Iterator<Item = (Asid, BusAddr)>,
+) -> Result<(), BringUpError> {
+    let _ = mmu.disable();
+    // Nothing was ever mapped there: what is removed is empty.
+    drop(parking.wipe());
+    // One flush for all roots: the MMU must not find what was there before.
+    parking.flush()?;
+    start(mmu, roots)?;
+    mmu.invalidate_all().map_err(BringUpError::Mmu)
+}
+
+/// Writes the root of an address space anew and gives it to its ASID once more.
+fn give_root<F: Format, M: TableMemory, U: MmuControl>(
+    mmu: &mut U,
+    asid: Asid,
+    table: &mut PageTable<F, M>,
+) {
+    // An error means that the device is lost again; see the caller.
+    if table.wipe().confirm(mmu).is_ok() {
+        let _ = mmu.set_root(asid, table.root());
+    }
+}
+
+/// Sees to it that a batch of removals is confirmed by `mmu`, together with all others of its
+/// space that wait. Nothing is to be done where the holder has no such space.
+pub(crate) fn settle<L, T, K, F, M, N, U>(
+    mmu: &mut U,
+    holder: &Mutex<L, T>,
+    space: impl Fn(&mut T) -> Option<&mut Space<K, F, M, N>>,
+    batch: Batch,
+) -> Result<(), Unconfirmed>
+where
+    L: RawMutex,
+    F: Format<Attributes = NoAttributes>,
+    M: TableMemory,
+    N: AsRef<[Node]> + AsMut<[Node]>,
+    U: MmuControl,
+{
+    let (removed, taken) = {
+        let mut holder = holder.lock();
+        match space(&mut holder) {
+            Some(space) if !space.is_confirmed(batch) => space.take_pending(),
+            _ => return Ok(()),
+        }
+    };
+    let outcome = removed.map_or(Ok(()), |removed| removed.confirm(mmu));
+    match space(&mut holder.lock()) {
+        Some(space) => space.end_confirmation(taken, outcome),
+        None => Ok(()),
+    }
 }

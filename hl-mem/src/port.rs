@@ -47,6 +47,11 @@ pub trait Port {
     type Mmu: MmuControl;
     /// Where its tables live: a reference to a pool of `mmu-core`.
     type Tables: TableMemory;
+    /// The MMU that translates accesses to device memory, where that is another one; elsewhere
+    /// [`Mmu`](Self::Mmu) once more.
+    type DramMmu: MmuControl;
+    /// Where that one's tables live; elsewhere [`Tables`](Self::Tables) once more.
+    type DramTables: TableMemory;
     /// The engines that write into blocks.
     type Engines: Engines;
     /// Overwrites device memory before another owner gets it.

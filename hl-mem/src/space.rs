@@ -27,9 +27,19 @@ pub(crate) enum User {}
 struct Extent<K> {
     block: VaBlock,
     range: AddrRange<DeviceAddr>,
-    /// The addresses come from the range for large leaves, where there is a separate one.
-    large: bool,
+    zone: Zone,
     kind: PhantomData<K>,
+}
+
+/// Which addresses of a space a mapping is given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Zone {
+    /// Those for pages of the host.
+    Small,
+    /// Those for large leaves, where they are apart; otherwise those for pages.
+    Large,
+    /// Those for device memory, where the same table maps it; otherwise all that there are.
+    Dram,
 }
 
 /// A mapping in an address space of kind `K`, with the memory `B` behind it: the pins or pages
@@ -132,16 +142,26 @@ pub(crate) struct Addresses<N> {
     pub(crate) small: VaAllocator<N>,
     /// The range of mappings with large leaves, where the ASIC has a separate one.
     pub(crate) large: Option<VaAllocator<N>>,
-    /// Bytes in a large leaf.
+    /// The range of device memory, where the table of host memory maps it as well.
+    pub(crate) dram: Option<VaAllocator<N>>,
+    /// Bytes in a large leaf; zero where leaves of one size are all there is.
     pub(crate) large_leaf: u64,
 }
 
 impl<N: AsRef<[Node]> + AsMut<[Node]>> Addresses<N> {
-    fn of_size(&mut self, large: bool) -> &mut VaAllocator<N> {
-        match &mut self.large {
-            Some(allocator) if large => allocator,
-            _ => &mut self.small,
-        }
+    fn of(&mut self, zone: Zone) -> &mut VaAllocator<N> {
+        let apart = match zone {
+            Zone::Small => None,
+            Zone::Large => self.large.as_mut(),
+            Zone::Dram => self.dram.as_mut(),
+        };
+        apart.unwrap_or(&mut self.small)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &VaAllocator<N>> {
+        core::iter::once(&self.small)
+            .chain(&self.large)
+            .chain(&self.dram)
     }
 }
 
@@ -169,9 +189,10 @@ struct Shape {
 }
 
 impl Shape {
-    /// The shape of a list of runs; `None` where it is empty or longer than 2^64 bytes.
+    /// The shape of a list of runs; `None` where it is empty or longer than 2^64 bytes. A
+    /// `large_leaf` of zero bytes stands for none.
     fn of(runs: impl Iterator<Item = Run>, large_leaf: u64) -> Option<Self> {
-        let mask = large_leaf - 1;
+        let mask = large_leaf.saturating_sub(1);
         let mut shape = Self {
             len: 0,
             large: false,
@@ -181,7 +202,7 @@ impl Shape {
         for run in runs {
             let bus = run.start().get();
             let whole = run.len().saturating_sub(bus.wrapping_neg() & mask);
-            if whole >= large_leaf && whole > longest {
+            if large_leaf != 0 && whole >= large_leaf && whole > longest {
                 longest = whole;
                 shape.large = true;
                 shape.phase = bus.wrapping_sub(shape.len) & mask;
@@ -251,11 +272,37 @@ where
         }
     }
 
-    /// Maps `runs`, `len` bytes in all, with the largest leaves that they allow. On failure
-    /// everything is as before, except what the failure itself carries.
+    /// Maps `runs` of host memory, `len` bytes in all, with the largest leaves that they allow. On
+    /// failure everything is as before, except what the failure itself carries.
     pub(crate) fn map(
         &mut self,
         len: u64,
+        runs: impl Iterator<Item = Run> + Clone,
+        wanted: Wanted,
+    ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
+        let shape = Shape::of(runs.clone(), self.addresses.large_leaf);
+        let zone = match shape {
+            Some(Shape { large: true, .. }) => Zone::Large,
+            _ => Zone::Small,
+        };
+        self.map_shape(shape.filter(|shape| shape.len == len), zone, runs, wanted)
+    }
+
+    /// Maps `runs` of device memory, whole pages of it. Otherwise as [`map`](Self::map).
+    pub(crate) fn map_dram(
+        &mut self,
+        runs: impl Iterator<Item = Run> + Clone,
+        wanted: Wanted,
+    ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
+        // A page of it is what a leaf maps, so that there is nothing to align beyond pages.
+        let shape = Shape::of(runs.clone(), 0);
+        self.map_shape(shape, Zone::Dram, runs, wanted)
+    }
+
+    fn map_shape(
+        &mut self,
+        shape: Option<Shape>,
+        zone: Zone,
         runs: impl Iterator<Item = Run> + Clone,
         wanted: Wanted,
     ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
@@ -263,19 +310,12 @@ where
             error,
             detached: None,
         };
-        let Some(shape) =
-            Shape::of(runs.clone(), self.addresses.large_leaf).filter(|shape| shape.len == len)
-        else {
+        let Some(shape) = shape else {
             return Err(failure(SpaceError::Runs));
         };
         let large_leaf = self.addresses.large_leaf;
-        let (block, phase) = reserve(
-            self.addresses.of_size(shape.large),
-            &shape,
-            large_leaf,
-            wanted,
-        )
-        .map_err(|error| failure(SpaceError::Addresses(error)))?;
+        let (block, phase) = reserve(self.addresses.of(zone), &shape, large_leaf, wanted)
+            .map_err(|error| failure(SpaceError::Addresses(error)))?;
         // The block was allocated with room for both, so neither cut can fail.
         let range = block
             .range()
@@ -287,7 +327,7 @@ where
         let extent = Extent {
             block,
             range,
-            large: shape.large,
+            zone,
             kind: PhantomData,
         };
         let mapped = Mapped {
@@ -391,7 +431,7 @@ where
     }
 
     fn free(&mut self, extent: Extent<K>) {
-        if let Err(foreign) = self.addresses.of_size(extent.large).free(extent.block) {
+        if let Err(foreign) = self.addresses.of(extent.zone).free(extent.block) {
             // The extent's type says that it is of this kind of space. Were it of another one all
             // the same, its addresses would stay out of use, which the counters show.
             drop(foreign);
@@ -404,29 +444,19 @@ where
 
     /// Bytes of device addresses in use.
     pub(crate) fn used(&self) -> u64 {
-        self.addresses.small.used() + self.addresses.large.as_ref().map_or(0, VaAllocator::used)
+        self.addresses.all().map(VaAllocator::used).sum()
     }
 
-    /// The pieces of free device addresses, small range first.
+    /// The pieces of free device addresses, range by range.
     pub(crate) fn free_extents(&self) -> impl Iterator<Item = AddrRange<DeviceAddr>> + '_ {
-        let large = self
-            .addresses
-            .large
-            .iter()
-            .flat_map(VaAllocator::free_extents);
-        self.addresses.small.free_extents().chain(large)
+        self.addresses.all().flat_map(VaAllocator::free_extents)
     }
 
     /// Whether nothing is mapped, nothing waits for an invalidation, and every address is free.
     pub(crate) fn is_idle(&self) -> bool {
         self.table.is_empty()
             && self.pending.is_none()
-            && self.addresses.small.is_whole()
-            && self
-                .addresses
-                .large
-                .as_ref()
-                .is_none_or(VaAllocator::is_whole)
+            && self.addresses.all().all(VaAllocator::is_whole)
     }
 
     /// The page table, for the next user of it.

@@ -17,8 +17,8 @@
 //! | MAP beyond the locked-memory limit | no limit (facts MH-9) | `ENOMEM` |
 //! | UNMAP whose invalidation fails | memory is released all the same (facts UN-3) | the error, and quarantine |
 //!
-//! Operations 4 to 6 (MAP_BLOCK, EXPORT_DMABUF_FD, TS_ALLOC) and MAP of device memory are refused
-//! with `EOPNOTSUPP`.
+//! Operations 4 to 6 (MAP_BLOCK, EXPORT_DMABUF_FD, TS_ALLOC) are refused with `EOPNOTSUPP`, and so is
+//! MAP of device memory where the ASIC does not map it (Gaudi).
 
 mod errno;
 #[cfg(test)]
@@ -183,6 +183,13 @@ pub enum Request {
         /// Where the process wants it.
         wanted: Wanted,
     },
+    /// Map device memory.
+    MapDram {
+        /// Its handle, as the user passed it.
+        handle: u64,
+        /// Where the process wants it.
+        wanted: Wanted,
+    },
     /// Unmap what a MAP returned.
     Unmap {
         /// The address it returned.
@@ -207,6 +214,11 @@ impl Request {
                 Err(Errno::EINVAL)
             }
         };
+        let wanted = |hint, flags| match (hint, flags & FLAG_FORCE_HINT != 0) {
+            (_, true) => Wanted::Exact(DeviceAddr::new(hint)),
+            (0, false) => Wanted::Anywhere,
+            (_, false) => Wanted::Hint(DeviceAddr::new(hint)),
+        };
         match input.op {
             OP_ALLOC => {
                 let flags = flags(FLAG_CONTIGUOUS | FLAG_SHARED)?;
@@ -220,15 +232,14 @@ impl Request {
             OP_MAP => {
                 let flags = flags(FLAG_USERPTR | FLAG_FORCE_HINT)?;
                 if flags & FLAG_USERPTR == 0 {
-                    return Err(Errno::EOPNOTSUPP);
+                    let wanted = wanted(first, flags);
+                    return Ok(Self::MapDram {
+                        handle: second,
+                        wanted,
+                    });
                 }
                 let range = UserRange::parse(first, third, page_bytes).ok_or(Errno::EINVAL)?;
-                let hint = DeviceAddr::new(second);
-                let wanted = match (second, flags & FLAG_FORCE_HINT != 0) {
-                    (_, true) => Wanted::Exact(hint),
-                    (0, false) => Wanted::Anywhere,
-                    (_, false) => Wanted::Hint(hint),
-                };
+                let wanted = wanted(second, flags);
                 Ok(Self::MapUser { range, wanted })
             }
             OP_UNMAP => flags(0).map(|_| Self::Unmap {
@@ -275,6 +286,9 @@ pub fn dispatch<A: Asic, P: Port>(
         }
         Request::MapUser { range, wanted } => {
             context.map(range, DeviceAccess::ReadWrite, wanted)?.get()
+        }
+        Request::MapDram { handle, wanted } => {
+            context.map_dram(PackHandle::new(handle), wanted)?.get()
         }
         Request::Unmap { at } => {
             context.unmap(at)?;

@@ -17,6 +17,12 @@ impl AsicRegisters {
     pub fn new(asic: &Arc<Asic>) -> Self {
         Self(Arc::clone(asic))
     }
+
+    /// The ASIC.
+    #[must_use]
+    pub fn asic(&self) -> &Asic {
+        &self.0
+    }
 }
 
 // SAFETY: each call is one access of the one device (1), in the order of the calls, and after the

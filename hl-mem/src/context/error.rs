@@ -6,6 +6,7 @@ use mmu_core::DeviceAddr;
 
 use crate::budget::OverBudget;
 use crate::device::{RetireError, Unconfirmed};
+use crate::dram::PackError;
 use crate::handle::HandleError;
 use crate::host::HostError;
 use crate::mmu::MmuError;
@@ -65,6 +66,37 @@ impl fmt::Display for MapUserError {
 }
 
 impl core::error::Error for MapUserError {}
+
+/// Why device memory is not mapped. Nothing has changed, except as with [`MapUserError`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum MapDramError {
+    /// The ASIC uses device memory by its own addresses.
+    Unsupported,
+    /// There are as many mappings as there may be.
+    TooManyMappings,
+    /// The handle names no device memory that this context may map.
+    Pack(PackError),
+    /// The pages could not be mapped.
+    Space(SpaceError),
+    /// The MMU did not take note of the mapping.
+    Mmu(MmuError),
+}
+
+impl fmt::Display for MapDramError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unsupported => f.write_str("device memory is not mapped on this ASIC"),
+            Self::TooManyMappings => f.write_str("there are as many mappings as there may be"),
+            Self::Pack(error) => write!(f, "{error}"),
+            Self::Space(error) => write!(f, "{error}"),
+            Self::Mmu(error) => write!(f, "the MMU did not take note of the mapping: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for MapDramError {}
 
 /// Why user memory is not unmapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

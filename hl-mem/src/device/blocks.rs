@@ -72,7 +72,11 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     /// still use it.
     fn abandon_detached(&self, new: NewBlock, detached: Detached<Privileged, KernelPages<P>>) {
         // The caller reports the error that came first; one here only means quarantine.
-        let _ = self.settle(&self.privileged, detached.batch());
+        let _ = self.settle(
+            &self.privileged,
+            |privileged| &mut privileged.space,
+            detached.batch(),
+        );
         let mut privileged = self.privileged.lock();
         match privileged.space.release(detached) {
             Ok(memory) => {
@@ -93,7 +97,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         let Some(batch) = self.detach_block(id).map_err(RetireError::Engines)? else {
             return Ok(());
         };
-        let settled = self.settle(&self.privileged, batch);
+        let settled = self.settle(&self.privileged, |privileged| &mut privileged.space, batch);
         self.release_block(id);
         settled.map_err(RetireError::Unconfirmed)
     }
@@ -158,7 +162,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         while let Some((id, batch)) = self.next_block(&mut from, Blocks::next_quarantined) {
             // The first one takes all others along; for those nothing is left to be done here.
             let settled = self
-                .settle(&self.privileged, batch)
+                .settle(&self.privileged, |privileged| &mut privileged.space, batch)
                 .map_err(RetireError::Unconfirmed);
             self.release_block(id);
             outcome = outcome.and(settled);

@@ -2,7 +2,9 @@
 
 use core::fmt;
 
-use crate::context::{DestroyError, MapUserError, OpenError, UnmapUserError, ViewError};
+use crate::context::{
+    DestroyError, MapDramError, MapUserError, OpenError, UnmapUserError, ViewError,
+};
 use crate::device::{BlockError, DramError};
 use crate::dram::{AllocateError as DramAllocateError, PackError};
 use crate::host::HostError;
@@ -116,6 +118,18 @@ impl From<PackError> for Errno {
         match error {
             PackError::NotOwner => Self::EPERM,
             _ => Self::EINVAL,
+        }
+    }
+}
+
+impl From<MapDramError> for Errno {
+    fn from(error: MapDramError) -> Self {
+        match error {
+            MapDramError::Unsupported => Self::EOPNOTSUPP,
+            MapDramError::TooManyMappings => Self::ENOMEM,
+            MapDramError::Pack(error) => error.into(),
+            MapDramError::Space(error) => error.into(),
+            MapDramError::Mmu(_) => Self::EIO,
         }
     }
 }
