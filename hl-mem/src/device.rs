@@ -10,10 +10,10 @@
 //!
 //! # Locks
 //!
-//! In this order: a context's handles; the MMU; then either the privileged space with the blocks,
-//! or the space of one context; the table pool. No lock is held while user memory is pinned, while
-//! memory is allocated or freed, or while engines stop; only the MMU's is held while the device
-//! invalidates.
+//! In this order: a context's handles; the MMU of host memory; the seats of users; the MMU of device
+//! memory; device memory; the privileged space with the blocks, or the space of one context; the
+//! pools of tables. No lock is held while user memory is pinned, while memory is allocated or freed,
+//! or while engines stop; only an MMU's is held while the device invalidates.
 
 mod blocks;
 mod error;
@@ -376,7 +376,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         {
             // Nothing is mapped there: what is removed is empty.
             drop(tables.host.wipe());
-            drop(tables.dram.as_mut().map(PageTable::wipe));
+            let _ = tables.dram.as_mut().map(PageTable::wipe);
         }
         let roots = seats.list.iter().filter_map(Seat::root);
         let roots = core::iter::once((Asid::PRIVILEGED, root)).chain(roots);
@@ -527,12 +527,18 @@ pub(crate) enum Table {
     User,
 }
 
+/// Addresses, and apart from them those of device memory that has tables of its own.
+type AddressesOf<P> = (
+    Addresses<<P as Port>::Nodes>,
+    Option<Addresses<<P as Port>::Nodes>>,
+);
+
 /// The addresses of a space, none of them in use; and apart from them those of device memory, where
 /// that has tables of its own.
 pub(crate) fn new_addresses<A: Asic, P: Port>(
     nodes: SpaceNodes<P>,
     table: Table,
-) -> Result<(Addresses<P::Nodes>, Option<Addresses<P::Nodes>>), LayoutError> {
+) -> Result<AddressesOf<P>, LayoutError> {
     let profile = A::PROFILE;
     let small = VaAllocator::new(nodes.small, &profile.host.layout())?;
     let large = match &profile.large_host {
