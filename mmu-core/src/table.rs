@@ -1,6 +1,7 @@
 //! One page table: mapping, unmapping and asking.
 
 mod build;
+mod default;
 mod dump;
 mod map;
 mod protect;
@@ -39,6 +40,8 @@ pub struct PageTable<F, M> {
     has_undone: bool,
     /// Tables that were undone with them.
     undone: Chain,
+    /// The default mapping.
+    backing: Option<default::Backing>,
     format: PhantomData<F>,
 }
 
@@ -118,6 +121,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             recent_parent: Cell::new(Recent::NONE),
             has_undone: false,
             undone: Chain::EMPTY,
+            backing: None,
             format: PhantomData,
         }))
     }
@@ -128,7 +132,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         BusAddr::new(self.memory.address(self.root))
     }
 
-    /// Whether nothing is mapped.
+    /// Whether nothing is mapped, not even by default.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.memory.live(self.root) == 0
@@ -175,7 +179,16 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         address: DeviceAddr,
     ) -> Result<Translation<F::Attributes>, QueryError> {
         let geometry = F::HOPS[hop];
-        let entry = self.memory.entry(table, geometry.index(walk));
+        let index = geometry.index(walk);
+        if self.memory.is_backed(table)
+            && self
+                .memory
+                .slot::<F>(table, Hop::from_index(hop), index)
+                == Slot::Default
+        {
+            return Err(QueryError::NotMapped { at: address });
+        }
+        let entry = self.memory.entry(table, index);
         let Entry::Leaf {
             address: leaf,
             attributes,
@@ -255,10 +268,12 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         self.recent_parent.set(Recent::NONE);
     }
 
-    /// Takes the page table apart: everything it maps, all its tables and the root.
+    /// Takes the page table apart: everything it maps, by default or not, all its tables and the
+    /// root.
     ///
     /// Needs no memory and cannot fail.
     pub fn close(mut self) -> Removed<M> {
+        self.backing = None;
         let mut removed = self.sweep_all();
         let mut tables = Chain::EMPTY;
         self.memory.append(&mut tables, self.root, true);
