@@ -81,16 +81,19 @@ impl DeviceTableRecord {
         }
     }
 
+    /// Whether a slot is in use; one that the table does not have is not.
     fn is_used(&self, index: usize) -> bool {
-        let word = &self.used[index / 32 % WORDS];
-        word.load(Ordering::Relaxed) >> (index % 32) & 1 != 0
+        self.used
+            .get(index / 32)
+            .is_some_and(|word| word.load(Ordering::Relaxed) >> (index % 32) & 1 != 0)
     }
 
     fn set_used(&self, index: usize, used: bool) {
-        let word = &self.used[index / 32 % WORDS];
-        let bit = 1 << (index % 32);
-        let old = word.load(Ordering::Relaxed);
-        word.store(if used { old | bit } else { old & !bit }, Ordering::Relaxed);
+        if let Some(word) = self.used.get(index / 32) {
+            let bit = 1 << (index % 32);
+            let old = word.load(Ordering::Relaxed);
+            word.store(if used { old | bit } else { old & !bit }, Ordering::Relaxed);
+        }
     }
 
     fn is_backed(&self) -> bool {
@@ -475,8 +478,7 @@ impl<B: TableBus, R: RawMutex> TableMemory for &DeviceTablePool<'_, B, R> {
     }
 
     fn is_backed(self, table: TableId) -> bool {
-        self.record(table)
-            .is_some_and(DeviceTableRecord::is_backed)
+        self.record(table).is_some_and(DeviceTableRecord::is_backed)
     }
 
     fn restore(self, table: TableId, first: usize, count: usize, entry: u64) {

@@ -80,7 +80,10 @@ impl fmt::Display for MapError {
             Self::NoTableMemory { needed } => write!(f, "no memory for {needed} tables"),
             Self::NoLeafSize => f.write_str("no leaf size of the format is allowed"),
             Self::InDefaultRange { at } => {
-                write!(f, "a leaf at {at} is not as large as the default leaves there")
+                write!(
+                    f,
+                    "a leaf at {at} is not as large as the default leaves there"
+                )
             }
             Self::Corrupt { at } => write!(f, "the walk of {at} leaves the pool"),
             Self::DeviceLost => f.write_str("the device does not answer"),
@@ -213,7 +216,9 @@ impl fmt::Display for SplitError {
             Self::OutOfRange { at } => write!(f, "the format cannot translate {at}"),
             Self::NotMapped { at } => write!(f, "{at} is not mapped"),
             Self::NoSmallerLeaf { leaf } => write!(f, "no leaf is smaller than the one at {leaf}"),
-            Self::InDefaultRange { leaf } => write!(f, "the leaf at {leaf} replaces a default leaf"),
+            Self::InDefaultRange { leaf } => {
+                write!(f, "the leaf at {leaf} replaces a default leaf")
+            }
             Self::NoTableMemory => f.write_str("no memory for a table"),
             Self::Corrupt { at } => write!(f, "the walk of {at} leaves the pool"),
             Self::DeviceLost => f.write_str("the device does not answer"),

@@ -8,7 +8,7 @@
 
 use core::fmt;
 
-use crate::format::{Format, Hop};
+use crate::format::{Format, Hop, TABLE_ENTRIES};
 
 /// A table of a pool, by its number in that pool.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -196,7 +196,7 @@ pub trait TableMemory: Copy + Sealed {
     /// How many of the `count` slots from `first` on have room for a leaf, up to the first that does
     /// not: those that are empty or hold a default leaf.
     fn empty_slots<F: Format>(self, table: TableId, hop: Hop, first: usize, count: usize) -> usize {
-        (first..first.saturating_add(count))
+        (first..first.saturating_add(count).min(TABLE_ENTRIES))
             .take_while(|&index| {
                 let slot = self.slot::<F>(table, hop, index);
                 matches!(slot, Slot::Empty | Slot::Default)
@@ -206,7 +206,7 @@ pub trait TableMemory: Copy + Sealed {
 
     /// How many of the `count` slots from `first` on hold leaves, up to the first that does not.
     fn leaf_slots<F: Format>(self, table: TableId, hop: Hop, first: usize, count: usize) -> usize {
-        (first..first.saturating_add(count))
+        (first..first.saturating_add(count).min(TABLE_ENTRIES))
             .take_while(|&index| self.slot::<F>(table, hop, index) == Slot::Leaf)
             .count()
     }

@@ -181,10 +181,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         let geometry = F::HOPS[hop];
         let index = geometry.index(walk);
         if self.memory.is_backed(table)
-            && self
-                .memory
-                .slot::<F>(table, Hop::from_index(hop), index)
-                == Slot::Default
+            && self.memory.slot::<F>(table, Hop::from_index(hop), index) == Slot::Default
         {
             return Err(QueryError::NotMapped { at: address });
         }

@@ -52,14 +52,14 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// Checks that leaves in the default range have the size of its leaves. Runs that are not sound
     /// otherwise pass: they are for others to find.
     #[inline(always)]
-    pub(super) fn check_default(
+    pub(super) fn check_default<I: Iterator<Item = Run>>(
         &self,
         walk: u64,
         options: &MapOptions<F::Attributes>,
-        runs: impl Iterator<Item = Run>,
+        runs: impl FnOnce() -> I,
     ) -> Result<(), MapError> {
         match self.backing {
-            Some(backing) => Self::check_default_leaves(&backing, walk, options, runs),
+            Some(backing) => Self::check_default_leaves(&backing, walk, options, runs()),
             None => Ok(()),
         }
     }
@@ -236,10 +236,7 @@ impl<F: Format, M: DefaultTables> PageTable<F, M> {
         let (from, to) = (geometry.index(first), geometry.index(last));
         for index in from..=to {
             let start = geometry.slot_start(first, from, index);
-            let part = (
-                start.max(first),
-                (start | geometry.offset_mask()).min(last),
-            );
+            let part = (start.max(first), (start | geometry.offset_mask()).min(last));
             let below = hop + 1;
             if !fresh
                 && let Slot::Table(child) = memory.slot::<F>(table, Hop::from_index(hop), index)
@@ -296,10 +293,7 @@ impl<F: Format, M: DefaultTables> PageTable<F, M> {
         let mut pending = from;
         for index in from..=to {
             let start = geometry.slot_start(first, from, index);
-            let part = (
-                start.max(first),
-                (start | geometry.offset_mask()).min(last),
-            );
+            let part = (start.max(first), (start | geometry.offset_mask()).min(last));
             let empty = match memory.slot::<F>(table, Hop::from_index(hop), index) {
                 Slot::Table(child) if hop + 1 == leaf_hop => {
                     let empty = !memory.unback(child);

@@ -98,7 +98,13 @@ impl TableCount {
     fn demand<F: Format>(mut self, existing: &[u64; MAX_HOPS]) -> TableDemand {
         self.end_stretch::<F>();
         let mut demand = TableDemand::default();
-        let hops = self.tables.iter().zip(existing).enumerate().take(F::HOPS.len()).skip(1);
+        let hops = self
+            .tables
+            .iter()
+            .zip(existing)
+            .enumerate()
+            .take(F::HOPS.len())
+            .skip(1);
         for (hop, (counted, existing)) in hops {
             let tables = counted.saturating_sub(*existing);
             if hop == deepest::<F>() {
@@ -163,7 +169,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         let range = AddrRange::new(at, run.len()).ok_or(MapError::OutOfRange { at })?;
         let request = Self::request(range, options)?;
         let (entry, len) = Self::entry_run(run, &request)?;
-        self.check_default(request.walk, &request.options, core::iter::once(run))?;
+        self.check_default(request.walk, &request.options, || core::iter::once(run))?;
         let mut count = TableCount::new(request.walk, request.smallest);
         request.count_leaves::<F>(request.walk, entry, len, &mut count);
         self.commit(&request, count, core::iter::once(run))
@@ -192,7 +198,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     {
         let request = Self::request(range, options)?;
         let runs = runs.into_iter();
-        self.check_default(request.walk, &request.options, runs.clone())?;
+        self.check_default(request.walk, &request.options, || runs.clone())?;
         let mut count = TableCount::new(request.walk, request.smallest);
         let mut walk = request.walk;
         let mut left = request.len;
