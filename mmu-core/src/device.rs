@@ -11,7 +11,9 @@ use lock_api::{Mutex, RawMutex};
 
 use crate::addr::BusAddr;
 use crate::format::{Format, Hop, TABLE_BYTES, TABLE_ENTRIES, deepest};
-use crate::memory::{Chain, DeviceLost, Sealed, Slot, TableDemand, TableId, TableMemory};
+use crate::memory::{
+    BACKED, Chain, DefaultTables, DeviceLost, Sealed, Slot, TableDemand, TableId, TableMemory,
+};
 use crate::pool::{FreeList, PoolError, PoolUsage, ReuseOrder};
 use crate::sync::{AtomicU32, Ordering};
 
@@ -44,7 +46,7 @@ const WORDS: usize = TABLE_ENTRIES / 32;
 pub struct DeviceTableRecord {
     /// One bit for each slot in use.
     used: [AtomicU32; WORDS],
-    /// Slots in use; [`ZEROED`] while the table is free or reserved and known to be all zero.
+    /// Slots in use, and [`BACKED`]; [`ZEROED`] while the table is free or reserved and known to be all zero.
     live: AtomicU32,
     /// The next table of the chain that this one is in.
     next: AtomicU32,
@@ -79,16 +81,23 @@ impl DeviceTableRecord {
         }
     }
 
+    /// Whether a slot is in use; one that the table does not have is not.
     fn is_used(&self, index: usize) -> bool {
-        let word = &self.used[index / 32 % WORDS];
-        word.load(Ordering::Relaxed) >> (index % 32) & 1 != 0
+        self.used
+            .get(index / 32)
+            .is_some_and(|word| word.load(Ordering::Relaxed) >> (index % 32) & 1 != 0)
     }
 
     fn set_used(&self, index: usize, used: bool) {
-        let word = &self.used[index / 32 % WORDS];
-        let bit = 1 << (index % 32);
-        let old = word.load(Ordering::Relaxed);
-        word.store(if used { old | bit } else { old & !bit }, Ordering::Relaxed);
+        if let Some(word) = self.used.get(index / 32) {
+            let bit = 1 << (index % 32);
+            let old = word.load(Ordering::Relaxed);
+            word.store(if used { old | bit } else { old & !bit }, Ordering::Relaxed);
+        }
+    }
+
+    fn is_backed(&self) -> bool {
+        self.live.load(Ordering::Relaxed) & BACKED != 0
     }
 
     fn forget_all(&self) {
@@ -210,6 +219,19 @@ impl<'a, B: TableBus, R: RawMutex> DeviceTablePool<'a, B, R> {
 }
 
 impl<B, R: RawMutex> DeviceTablePool<'_, B, R> {
+    /// This pool, with the knowledge that the memory of all its tables is filled with zeros at this
+    /// moment, so that none has to be zeroed over the bus when it is taken for the first time.
+    ///
+    /// The device's own means of filling memory are the faster ones (facts DR-3). Where it is not
+    /// true, the device walks what is in the tables.
+    #[must_use]
+    pub fn zeroed(self) -> Self {
+        for record in self.records {
+            record.live.store(ZEROED, Ordering::Relaxed);
+        }
+        self
+    }
+
     /// How many tables there are and how many of them are free.
     #[must_use]
     pub fn usage(&self) -> PoolUsage {
@@ -267,6 +289,15 @@ impl<B, R: RawMutex> DeviceTablePool<'_, B, R> {
         if let Some(map) = self.maps.get(map as usize) {
             map.next.store(next, Ordering::Relaxed);
         }
+    }
+
+    /// Writes `entry` into `count` slots without noting them as used.
+    fn write_default(&self, table: TableId, first: usize, count: usize, entry: u64)
+    where
+        B: TableBus,
+    {
+        let entries = core::iter::repeat_n(entry, count);
+        self.bus.write(self.slot_address(table, first), entries);
     }
 
     /// Takes the child maps off the tables of a chain.
@@ -383,7 +414,8 @@ impl<B: TableBus, R: RawMutex> TableMemory for &DeviceTablePool<'_, B, R> {
 
     fn slot<F: Format>(self, table: TableId, hop: Hop, index: usize) -> Slot {
         let Some(record) = self.record(table).filter(|record| record.is_used(index)) else {
-            return Slot::Empty;
+            let backed = self.record(table).is_some_and(DeviceTableRecord::is_backed);
+            return if backed { Slot::Default } else { Slot::Empty };
         };
         if usize::from(hop.number()) == deepest::<F>() {
             return Slot::Leaf;
@@ -445,6 +477,19 @@ impl<B: TableBus, R: RawMutex> TableMemory for &DeviceTablePool<'_, B, R> {
         }
     }
 
+    fn is_backed(self, table: TableId) -> bool {
+        self.record(table).is_some_and(DeviceTableRecord::is_backed)
+    }
+
+    fn restore(self, table: TableId, first: usize, count: usize, entry: u64) {
+        if let Some(record) = self.record(table) {
+            for index in first..first + count {
+                record.set_used(index, false);
+            }
+            self.write_default(table, first, count, entry);
+        }
+    }
+
     fn zero(self, table: TableId, first: usize, end: usize) {
         let zeros = core::iter::repeat_n(0, end.saturating_sub(first));
         self.bus.write(self.slot_address(table, first), zeros);
@@ -478,5 +523,38 @@ impl<B: TableBus, R: RawMutex> TableMemory for &DeviceTablePool<'_, B, R> {
 
     fn flush(self) -> Result<(), DeviceLost> {
         self.bus.flush()
+    }
+}
+
+impl<B: TableBus, R: RawMutex> DefaultTables for &DeviceTablePool<'_, B, R> {
+    fn back(self, table: TableId, slots: usize, entry: u64) {
+        let zeroed = self.is_zeroed(table);
+        self.write_default(table, 0, slots, entry);
+        if !zeroed && slots < TABLE_ENTRIES {
+            self.zero(table, slots, TABLE_ENTRIES);
+        }
+        self.set_live(table, BACKED);
+    }
+
+    fn unback(self, table: TableId) -> bool {
+        let Some(record) = self.record(table) else {
+            return false;
+        };
+        let live = record.live.load(Ordering::Relaxed) & !BACKED;
+        record.live.store(live, Ordering::Relaxed);
+        if live == 0 {
+            return false;
+        }
+        let mut first = 0;
+        for index in 0..=TABLE_ENTRIES {
+            if index < TABLE_ENTRIES && !record.is_used(index) {
+                continue;
+            }
+            if first < index {
+                self.zero(table, first, index);
+            }
+            first = index + 1;
+        }
+        true
     }
 }

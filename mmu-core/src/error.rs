@@ -51,6 +51,12 @@ pub enum MapError {
     },
     /// The set of allowed leaf sizes has none that the format has.
     NoLeafSize,
+    /// Leaves of another size than those of the default mapping would lie in its range. There, a
+    /// leaf takes the place of a default leaf, and nothing else can.
+    InDefaultRange {
+        /// The first address for which that was found.
+        at: DeviceAddr,
+    },
     /// An entry points at a table that does not belong to the pool.
     Corrupt {
         /// An address whose walk uses that entry.
@@ -73,6 +79,12 @@ impl fmt::Display for MapError {
             Self::AlreadyMapped { at } => write!(f, "{at} is mapped already"),
             Self::NoTableMemory { needed } => write!(f, "no memory for {needed} tables"),
             Self::NoLeafSize => f.write_str("no leaf size of the format is allowed"),
+            Self::InDefaultRange { at } => {
+                write!(
+                    f,
+                    "a leaf at {at} is not as large as the default leaves there"
+                )
+            }
             Self::Corrupt { at } => write!(f, "the walk of {at} leaves the pool"),
             Self::DeviceLost => f.write_str("the device does not answer"),
         }
@@ -182,6 +194,11 @@ pub enum SplitError {
         /// The first address of the leaf.
         leaf: DeviceAddr,
     },
+    /// The leaf lies in the range of the default mapping, where leaves have one size.
+    InDefaultRange {
+        /// The first address of the leaf.
+        leaf: DeviceAddr,
+    },
     /// There is no free table.
     NoTableMemory,
     /// An entry points at a table that does not belong to the pool.
@@ -199,6 +216,9 @@ impl fmt::Display for SplitError {
             Self::OutOfRange { at } => write!(f, "the format cannot translate {at}"),
             Self::NotMapped { at } => write!(f, "{at} is not mapped"),
             Self::NoSmallerLeaf { leaf } => write!(f, "no leaf is smaller than the one at {leaf}"),
+            Self::InDefaultRange { leaf } => {
+                write!(f, "the leaf at {leaf} replaces a default leaf")
+            }
             Self::NoTableMemory => f.write_str("no memory for a table"),
             Self::Corrupt { at } => write!(f, "the walk of {at} leaves the pool"),
             Self::DeviceLost => f.write_str("the device does not answer"),

@@ -16,7 +16,7 @@ pub use addr::{AddrRange, Address, BusAddr, DeviceAddr, Run};
 pub use device::{ChildMap, DeviceTablePool, DeviceTableRecord, TableBus};
 pub use error::{MapError, QueryError, SplitError, UnmapError};
 pub use format::{Format, Hop, LeafSizes, Permissions};
-pub use memory::{DeviceLost, Slot, TableDemand, TableId, TableMemory};
+pub use memory::{DefaultTables, DeviceLost, Slot, TableDemand, TableId, TableMemory};
 pub use pool::{
     PoolError, PoolUsage, Region, ReuseOrder, SplitWord, TableArena, TablePool, TableRecord,
     TableWord, Word,

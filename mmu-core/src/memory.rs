@@ -8,7 +8,7 @@
 
 use core::fmt;
 
-use crate::format::{Format, Hop};
+use crate::format::{Format, Hop, TABLE_ENTRIES};
 
 /// A table of a pool, by its number in that pool.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -45,6 +45,8 @@ pub enum Slot {
     Table(TableId),
     /// A leaf.
     Leaf,
+    /// A leaf of the default mapping: nothing is mapped here, and the device does not fault.
+    Default,
     /// A pointer to a table that the pool does not own: somebody else wrote to table memory.
     Foreign,
 }
@@ -151,6 +153,10 @@ impl fmt::Display for DeviceLost {
 
 impl core::error::Error for DeviceLost {}
 
+/// Part of the live count of a table whose empty slots hold default leaves: such a table is neither
+/// empty nor full, whatever is mapped in it.
+pub(crate) const BACKED: u32 = 1 << 30;
+
 mod sealed {
     /// Keeps [`TableMemory`](super::TableMemory) implementable in this crate only.
     pub trait Sealed {}
@@ -187,16 +193,20 @@ pub trait TableMemory: Copy + Sealed {
     /// What the slot at `index` holds.
     fn slot<F: Format>(self, table: TableId, hop: Hop, index: usize) -> Slot;
 
-    /// How many of the `count` slots from `first` on are empty, up to the first that is not.
+    /// How many of the `count` slots from `first` on have room for a leaf, up to the first that does
+    /// not: those that are empty or hold a default leaf.
     fn empty_slots<F: Format>(self, table: TableId, hop: Hop, first: usize, count: usize) -> usize {
-        (first..first.saturating_add(count))
-            .take_while(|&index| self.slot::<F>(table, hop, index) == Slot::Empty)
+        (first..first.saturating_add(count).min(TABLE_ENTRIES))
+            .take_while(|&index| {
+                let slot = self.slot::<F>(table, hop, index);
+                matches!(slot, Slot::Empty | Slot::Default)
+            })
             .count()
     }
 
     /// How many of the `count` slots from `first` on hold leaves, up to the first that does not.
     fn leaf_slots<F: Format>(self, table: TableId, hop: Hop, first: usize, count: usize) -> usize {
-        (first..first.saturating_add(count))
+        (first..first.saturating_add(count).min(TABLE_ENTRIES))
             .take_while(|&index| self.slot::<F>(table, hop, index) == Slot::Leaf)
             .count()
     }
@@ -238,6 +248,18 @@ pub trait TableMemory: Copy + Sealed {
     /// Empties `count` slots, beginning at `first`.
     fn clear(self, table: TableId, first: usize, count: usize);
 
+    /// Whether the empty slots of a table hold default leaves.
+    fn is_backed(self, _table: TableId) -> bool {
+        false
+    }
+
+    /// Empties `count` slots of a table that [`is_backed`](Self::is_backed), beginning at `first`,
+    /// by writing the default leaf `entry` into each. Without [`DefaultTables`] there is no such
+    /// table.
+    fn restore(self, table: TableId, first: usize, count: usize, _entry: u64) {
+        self.clear(table, first, count);
+    }
+
     /// Fills the slots from `first` up to `end` of a table nobody can see yet with zeros.
     fn zero(self, table: TableId, first: usize, end: usize);
 
@@ -255,4 +277,20 @@ pub trait TableMemory: Copy + Sealed {
 
     /// Makes all entries written so far visible to the device.
     fn flush(self) -> Result<(), DeviceLost>;
+}
+
+/// Memory whose records can tell a default leaf from one that was mapped, so that a page table in
+/// it can have a default mapping ([`PageTable::set_default`](crate::PageTable::set_default)).
+///
+/// A pool that finds out from an entry alone what a slot holds cannot: a mapping of the default
+/// page would look like none (facts DP-9).
+pub trait DefaultTables: TableMemory {
+    /// Fills the first `slots` slots of a table nobody can see yet with the default leaf `entry`,
+    /// zeroes the others, and notes that the table is backed and has no slot in use.
+    fn back(self, table: TableId, slots: usize, entry: u64);
+
+    /// Notes that a table is not backed any more. Writes zero into the slots that hold default
+    /// leaves where others are in use; returns whether there are any. A table without is to be
+    /// unlinked as it is.
+    fn unback(self, table: TableId) -> bool;
 }

@@ -1,6 +1,7 @@
 //! One page table: mapping, unmapping and asking.
 
 mod build;
+mod default;
 mod dump;
 mod map;
 mod protect;
@@ -39,6 +40,8 @@ pub struct PageTable<F, M> {
     has_undone: bool,
     /// Tables that were undone with them.
     undone: Chain,
+    /// The default mapping.
+    backing: Option<default::Backing>,
     /// No value of a format is kept, so whether one could be sent to a thread is of no matter.
     format: PhantomData<fn() -> F>,
 }
@@ -119,6 +122,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             recent_parent: Cell::new(Recent::NONE),
             has_undone: false,
             undone: Chain::EMPTY,
+            backing: None,
             format: PhantomData,
         }))
     }
@@ -138,7 +142,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         self.memory.flush()
     }
 
-    /// Whether nothing is mapped.
+    /// Whether nothing is mapped, not even by default.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.memory.live(self.root) == 0
@@ -185,7 +189,13 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         address: DeviceAddr,
     ) -> Result<Translation<F::Attributes>, QueryError> {
         let geometry = F::HOPS[hop];
-        let entry = self.memory.entry(table, geometry.index(walk));
+        let index = geometry.index(walk);
+        if self.memory.is_backed(table)
+            && self.memory.slot::<F>(table, Hop::from_index(hop), index) == Slot::Default
+        {
+            return Err(QueryError::NotMapped { at: address });
+        }
+        let entry = self.memory.entry(table, index);
         let Entry::Leaf {
             address: leaf,
             attributes,
@@ -265,10 +275,12 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         self.recent_parent.set(Recent::NONE);
     }
 
-    /// Takes the page table apart: everything it maps, all its tables and the root.
+    /// Takes the page table apart: everything it maps, by default or not, all its tables and the
+    /// root.
     ///
     /// Needs no memory and cannot fail.
     pub fn close(mut self) -> Removed<M> {
+        self.backing = None;
         let mut removed = self.sweep_all();
         let mut tables = Chain::EMPTY;
         self.memory.append(&mut tables, self.root, true);

@@ -281,7 +281,7 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
                     let table = self.memory.take(&mut self.reserved, interior);
                     (table.ok_or(RunsChanged)?, true)
                 }
-                Slot::Leaf | Slot::Foreign => return Err(RunsChanged),
+                Slot::Leaf | Slot::Default | Slot::Foreign => return Err(RunsChanged),
             };
             let zeroed = fresh && self.memory.is_zeroed(table);
             self.depth += 1;

@@ -5,7 +5,7 @@ use core::fmt;
 use super::PageTable;
 use crate::addr::BusAddr;
 use crate::format::{Entry, Format, Hop};
-use crate::memory::{Slot, TableId, TableMemory};
+use crate::memory::{BACKED, Slot, TableId, TableMemory};
 
 impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// Writes the tables out for people to read: for each entry in use its hop, index, value and
@@ -43,7 +43,8 @@ impl<F: Format, M: TableMemory> fmt::Display for Dump<'_, F, M> {
 
 impl<F: Format, M: TableMemory> Dump<'_, F, M> {
     fn usage(&self, f: &mut fmt::Formatter<'_>, table: TableId, hop: usize) -> fmt::Result {
-        let (live, slots) = (self.0.memory.live(table), F::HOPS[hop].slots());
+        let live = self.0.memory.live(table) & !BACKED;
+        let slots = F::HOPS[hop].slots();
         writeln!(f, "{live} of {slots} entries in use")
     }
 
@@ -59,9 +60,14 @@ impl<F: Format, M: TableMemory> Dump<'_, F, M> {
         let number = Hop::from_index(hop);
         let geometry = F::HOPS[hop];
         let mut pending: Option<Leaves<F::Attributes>> = None;
+        let mut defaults = 0;
         for index in 0..geometry.slots() {
             let slot = memory.slot::<F>(table, number, index);
             let walk = geometry.slot_start(walk, 0, index);
+            if slot == Slot::Default {
+                defaults += 1;
+                continue;
+            }
             if slot == Slot::Leaf {
                 let leaf = self.leaf(table, hop, index, walk);
                 match (&mut pending, leaf) {
@@ -89,10 +95,14 @@ impl<F: Format, M: TableMemory> Dump<'_, F, M> {
                     line_start(f, hop, index, 1, memory.entry(table, index))?;
                     writeln!(f, "{at}: points out of the pool")?;
                 }
-                Slot::Empty | Slot::Leaf => {}
+                Slot::Empty | Slot::Default | Slot::Leaf => {}
             }
         }
-        self.leaves(f, hop, pending)
+        self.leaves(f, hop, pending)?;
+        if defaults != 0 {
+            writeln!(f, "{:1$}{defaults} default entries", "", 2 * hop)?;
+        }
+        Ok(())
     }
 
     fn leaf(

@@ -164,6 +164,8 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// * [`MapError::AlreadyMapped`] when anything is mapped in the range;
     /// * [`MapError::NoTableMemory`] when the pool has too few free tables;
     /// * [`MapError::NoLeafSize`] when no leaf size is allowed;
+    /// * [`MapError::InDefaultRange`] when it takes leaves of another size than those of the default
+    ///   mapping in its range;
     /// * [`MapError::Corrupt`] when an entry points out of the pool;
     /// * [`MapError::DeviceLost`] when the entries cannot be seen to arrive.
     // Inlined, so that what a caller's constants decide (most of the checks of a page of known
@@ -200,6 +202,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         let range = AddrRange::new(at, run.len()).ok_or(MapError::OutOfRange { at })?;
         let request = Self::request(range, options)?;
         let (entry, len) = Self::entry_run(run, &request)?;
+        self.check_default(request.walk, &request.options, || core::iter::once(run))?;
         let mut count = TableCount::new(request.walk, request.smallest);
         request.count_leaves::<F>(request.walk, entry, len, &mut count);
         self.commit(&request, Runs::Any(count, core::iter::once(run)))
@@ -228,6 +231,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     {
         let request = Self::request(range, options)?;
         let runs = runs.into_iter();
+        self.check_default(request.walk, &request.options, || runs.clone())?;
         let pages = usize::try_from(request.len >> F::HOPS[request.smallest].shift);
         if let Ok(pages) = pages
             && runs.size_hint() == (pages, Some(pages))
@@ -339,14 +343,15 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     fn map_page_in(&mut self, table: TableId, hop: usize, walk: u64, entry: u64) -> bool {
         let index = F::HOPS[hop].index(walk);
         let memory = self.memory;
-        if memory.slot::<F>(table, Hop::from_index(hop), index) != Slot::Empty {
+        let slot = memory.slot::<F>(table, Hop::from_index(hop), index);
+        if !matches!(slot, Slot::Empty | Slot::Default) {
             return false;
         }
         memory.write_leaves(table, index, core::iter::once(entry));
         memory.set_live(table, memory.live(table) + 1);
         if memory.flush().is_err() {
             // The general way meets the same device and reports it.
-            memory.clear(table, index, 1);
+            self.clear(table, index, 1);
             memory.set_live(table, memory.live(table) - 1);
             return false;
         }
@@ -393,7 +398,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
 
     /// Checks that nothing is mapped from `first` to `last`, addresses of one table of `hop`, and
     /// counts the tables on the way.
-    fn check_vacant(
+    pub(super) fn check_vacant(
         &self,
         mut table: TableId,
         mut hop: usize,
@@ -409,7 +414,8 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
                 let start = geometry.slot_start(first, from, index);
                 let at = F::device_address(if index == from { first } else { start });
                 match self.memory.slot::<F>(table, Hop::from_index(hop), index) {
-                    Slot::Empty => {}
+                    // A default leaf makes room for another: see `check_default`.
+                    Slot::Empty | Slot::Default => {}
                     Slot::Leaf => return Err(MapError::AlreadyMapped { at }),
                     Slot::Foreign => return Err(MapError::Corrupt { at }),
                     Slot::Table(child) => {

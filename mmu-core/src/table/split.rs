@@ -33,6 +33,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// * [`SplitError::OutOfRange`] when the format cannot translate `at`;
     /// * [`SplitError::NotMapped`] when nothing is mapped there;
     /// * [`SplitError::NoSmallerLeaf`] when the format has no leaves at the next hop;
+    /// * [`SplitError::InDefaultRange`] when the leaf lies in the range of the default mapping;
     /// * [`SplitError::NoTableMemory`] when the pool has no free table;
     /// * [`SplitError::Corrupt`] when an entry points out of the pool;
     /// * [`SplitError::DeviceLost`] when the entries cannot be seen to arrive. The new table then
@@ -43,6 +44,9 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         let hop = Hop::from_index(leaf.hop);
         let geometry = F::HOPS[leaf.hop];
         let start = F::device_address(walk & !geometry.offset_mask());
+        if self.overlaps_default(walk, walk) {
+            return Err(SplitError::InDefaultRange { leaf: start });
+        }
         let smaller = leaf.hop + 1;
         let slots = match F::HOPS.get(smaller) {
             Some(geometry) if geometry.leaf => geometry.slots(),
@@ -116,7 +120,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
                         entry: self.memory.entry(table, index),
                     });
                 }
-                Slot::Empty => return Err(SplitError::NotMapped { at }),
+                Slot::Empty | Slot::Default => return Err(SplitError::NotMapped { at }),
                 Slot::Foreign => break,
             }
         }

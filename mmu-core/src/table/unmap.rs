@@ -54,7 +54,8 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         Ok(self.remove_all_in(first, last))
     }
 
-    /// Unmaps every leaf that lies within `range`; one that reaches beyond it stays.
+    /// Unmaps every leaf that lies within `range`; one that reaches beyond it stays. The leaves of
+    /// a default mapping are not mapped in this sense: they stay, and come back.
     ///
     /// Needs no memory and cannot fail.
     pub fn sweep(&mut self, range: AddrRange<DeviceAddr>) -> Removed<M> {
@@ -65,7 +66,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         self.removed(Extent::Range(range), freed)
     }
 
-    /// Unmaps everything.
+    /// Unmaps everything but the default mapping, where there is one.
     ///
     /// Needs no memory and cannot fail.
     pub fn sweep_all(&mut self) -> Removed<M> {
@@ -73,12 +74,13 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         self.removed(Extent::Everything, freed)
     }
 
-    /// Unmaps everything and writes the root anew, for when the memory of the tables may have lost
+    /// Unmaps everything, the default mapping too, and writes the root anew, for when the memory of the tables may have lost
     /// its content, as when the device was reset.
     ///
     /// Needs no memory and cannot fail. Until the removal is confirmed the device may read the root
     /// as it was.
     pub fn wipe(&mut self) -> Removed<M> {
+        self.backing = None;
         let removed = self.sweep_all();
         self.memory.content_lost();
         self.memory.zero(self.root, 0, TABLE_ENTRIES);
@@ -167,7 +169,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         }
         let left = live.checked_sub(count as u32)?;
         if left != 0 {
-            memory.clear(table, from, count);
+            self.clear(table, from, count);
             memory.set_live(table, left);
             return Some(Chain::EMPTY);
         }
@@ -222,7 +224,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
                 Slot::Table(child) => {
                     self.check_mapped(child, hop + 1, start.max(first), end.min(last))?;
                 }
-                Slot::Empty => return Err(UnmapError::NotMapped { at }),
+                Slot::Empty | Slot::Default => return Err(UnmapError::NotMapped { at }),
                 Slot::Foreign => return Err(UnmapError::Corrupt { at }),
             }
         }
@@ -259,7 +261,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         let (from, to) = (geometry.index(first), geometry.index(last));
         if self.is_leaves(table, hop, first, last) {
             let count = to - from + 1;
-            self.memory.clear(table, from, count);
+            self.clear(table, from, count);
             // As below: a stranger may have written leaves that were never counted.
             let live = self.memory.live(table).saturating_sub(count as u32);
             self.memory.set_live(table, live);
@@ -273,9 +275,9 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             let end = start | geometry.offset_mask();
             let inside = start >= first && end <= last;
             let clear = match self.memory.slot::<F>(table, Hop::from_index(hop), index) {
-                Slot::Empty | Slot::Foreign => false,
+                Slot::Empty | Slot::Default | Slot::Foreign => false,
                 Slot::Leaf => inside,
-                Slot::Table(child) if inside => {
+                Slot::Table(child) if inside && !self.overlaps_default(start, end) => {
                     self.collect(child, hop + 1, freed);
                     true
                 }
@@ -292,13 +294,13 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
                 cleared += 1;
             } else {
                 if pending < index {
-                    self.memory.clear(table, pending, index - pending);
+                    self.clear(table, pending, index - pending);
                 }
                 pending = index + 1;
             }
         }
         if pending <= to {
-            self.memory.clear(table, pending, to + 1 - pending);
+            self.clear(table, pending, to + 1 - pending);
         }
         // More than were counted only where somebody else wrote to table memory.
         let live = self.memory.live(table).saturating_sub(cleared);

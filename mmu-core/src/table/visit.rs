@@ -102,7 +102,7 @@ impl<F: Format, M: TableMemory> Runs<'_, F, M> {
                     let at = F::device_address(walk);
                     return Some(Err(QueryError::Corrupt { at }));
                 }
-                Slot::Empty | Slot::Table(_) => {}
+                Slot::Empty | Slot::Default | Slot::Table(_) => {}
             }
         }
     }

@@ -4,10 +4,10 @@
 use mmu_core::format::{Gaudi2Hmmu, V1, X86_64};
 use mmu_core::{MapError, MapOptions, PageTable, QueryError, UnmapError};
 
-use crate::common::model::leaf_sizes;
-use crate::common::raw;
-use crate::common::shape::Shape;
-use crate::common::{
+use super::common::model::leaf_sizes;
+use super::common::raw;
+use super::common::shape::Shape;
+use super::common::{
     Memory, Snapshot, confirm, device, for_every_format, only, range, run, stretches,
 };
 

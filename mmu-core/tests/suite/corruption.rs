@@ -1,6 +1,7 @@
 //! Table words that a stranger wrote. The result is undefined for the device, but never a panic.
 
-use mmu_core::{MapOptions, PageTable, TableArena, TableId, TableWord};
+use mmu_core::format::{V1, X86_64};
+use mmu_core::{MapOptions, PageTable, QueryError, TableArena, TableId, TableWord};
 
 use crate::common::shape::Shape;
 use crate::common::{ARENA, Memory, Random, device, for_every_format, range, run};
@@ -66,4 +67,45 @@ fn random_words_among_the_entries_cause_errors_at_most<F: Shape>() {
         }
         drop(table.close());
     }
+}
+
+#[test]
+fn a_dump_shows_attributes_and_what_points_out_of_the_pool() {
+    let mut memory = Memory::new(16);
+    let pool = memory.pool();
+    let mut table = PageTable::<X86_64<4>, _>::new(&pool).unwrap().unwrap();
+    let one = run(0x5000, 0x1000);
+    table.map(device(0), one, &MapOptions::default()).unwrap();
+    let words = pool.arena().words(TableId::new(0)).unwrap();
+    TableWord::store(&words[7], 0x5555_0007);
+    let dump = table.dump().to_string();
+    assert!(dump.contains("no_execute: true"), "{dump}");
+    let stranger =
+        "hop 0 [0x007] 0x0000000055550007 at 0x0000038000000000: points out of the pool\n";
+    assert!(dump.ends_with(stranger), "{dump}");
+}
+
+#[test]
+fn an_entry_that_points_out_of_the_pool_is_told_and_the_visit_goes_on() {
+    let mut memory = Memory::new(16);
+    let pool = memory.pool();
+    let mut table = PageTable::<V1, _>::new(&pool).unwrap().unwrap();
+    let options = MapOptions::default();
+    table
+        .map(device(V1::BASE), run(0x5000, 0x1000), &options)
+        .unwrap();
+    table
+        .map(device(V1::BASE + 0x4000), run(0x9000, 0x1000), &options)
+        .unwrap();
+    // The leaf table is the last that was taken; a stranger writes to it.
+    let leaf_table = TableId::new(pool.usage().used() - 1);
+    let words = pool.arena().words(leaf_table).unwrap();
+    assert_eq!(TableWord::load(&words[4]), 0x9801);
+    TableWord::store(&words[2], 0x5555_0001);
+    let told: Vec<_> = table.runs(range(V1::BASE, 0x10_0000)).collect();
+    assert_eq!(told.len(), 3);
+    assert_eq!(told[0].unwrap().bus.get(), 0x5000);
+    let at = device(V1::BASE + 0x2000);
+    assert_eq!(told[1], Err(QueryError::Corrupt { at }));
+    assert_eq!(told[2].unwrap().bus.get(), 0x9000);
 }

@@ -6,6 +6,7 @@ mod common;
 mod corruption;
 mod dump;
 mod edges;
+mod over_a_bus;
 mod properties;
 mod protect;
 mod scenarios;

@@ -5,9 +5,9 @@ use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-use crate::common::for_every_format;
-use crate::common::operations::{Bus, Lengths, Operation, drive};
-use crate::common::shape::Shape;
+use super::common::for_every_format;
+use super::common::operations::{Bus, Lengths, Operation, drive};
+use super::common::shape::Shape;
 
 for_every_format!(every_sequence_of_operations_agrees_with_the_oracle);
 

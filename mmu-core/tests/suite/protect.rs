@@ -3,9 +3,9 @@
 use mmu_core::format::X86_64;
 use mmu_core::{Extent, LeafSizes, MapOptions, PageTable, UnmapError};
 
-use crate::common::model::{ALL, Model};
-use crate::common::shape::Shape;
-use crate::common::{Memory, Random, Snapshot, Table, agree, confirm, device, range, run};
+use super::common::model::{ALL, Model};
+use super::common::shape::Shape;
+use super::common::{Memory, Random, Snapshot, Table, agree, confirm, device, range, run};
 
 type X = X86_64<4>;
 const SMALL: u64 = 0x1000;

@@ -3,10 +3,10 @@
 use mmu_core::format::{Gaudi2Pmmu, Gaudi2Pmmu64K, V1, X86_64};
 use mmu_core::{LeafSizes, MapError, MapOptions, PageTable, QueryError, UnmapError};
 
-use crate::common::model::{ALL, Model, leaf_sizes};
-use crate::common::raw::{self, Stretch};
-use crate::common::shape::Shape;
-use crate::common::{
+use super::common::model::{ALL, Model, leaf_sizes};
+use super::common::raw::{self, Stretch};
+use super::common::shape::Shape;
+use super::common::{
     Memory, Random, Snapshot, Table, agree, confirm, device, for_every_format,
     for_every_format_with_large_leaves, only, range, run, stretches,
 };

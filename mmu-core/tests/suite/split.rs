@@ -3,10 +3,10 @@
 use mmu_core::format::V1;
 use mmu_core::{Extent, MapOptions, PageTable, SplitError};
 
-use crate::common::model::leaf_sizes;
-use crate::common::raw;
-use crate::common::shape::Shape;
-use crate::common::{
+use super::common::model::leaf_sizes;
+use super::common::raw;
+use super::common::shape::Shape;
+use super::common::{
     Memory, Snapshot, confirm, device, for_every_format, for_every_format_with_large_leaves, only,
     range, run,
 };

@@ -1,6 +1,7 @@
 //! What the tests share: tables in ordinary memory, a lock that never waits, an MMU that confirms
 //! or refuses, the shapes of the formats, an independent reader of table words, and an oracle.
 
+pub(crate) mod device;
 pub(crate) mod model;
 pub(crate) mod operations;
 pub(crate) mod raw;
@@ -84,6 +85,38 @@ impl<W: TableWord> Memory<W> {
     pub(crate) fn pool(&mut self) -> Pool<'_, W> {
         let region = Region::new(&self.tables, BusAddr::new(ARENA)).unwrap();
         TablePool::new(region, &mut self.records, ReuseOrder::LastReleased).unwrap()
+    }
+}
+
+/// What the tests look at behind a pool's back.
+pub(crate) trait Words {
+    /// A word of a table as the device sees it.
+    fn word(&self, table: u32, index: usize) -> u64;
+
+    /// The live count of a table.
+    fn live_of(&self, table: u32) -> u32;
+
+    fn pool_usage(&self) -> PoolUsage;
+
+    /// Of child maps, where the pool has such.
+    fn map_usage(&self) -> Option<PoolUsage> {
+        None
+    }
+}
+
+impl<W: TableWord> Words for Pool<'_, W> {
+    fn word(&self, table: u32, index: usize) -> u64 {
+        use mmu_core::TableArena;
+        let words = self.arena().words(mmu_core::TableId::new(table));
+        words.unwrap()[index].load()
+    }
+
+    fn live_of(&self, table: u32) -> u32 {
+        self.live(mmu_core::TableId::new(table))
+    }
+
+    fn pool_usage(&self) -> PoolUsage {
+        self.usage()
     }
 }
 
@@ -200,28 +233,29 @@ pub(crate) struct Snapshot {
     words: Vec<u64>,
     live: Vec<u32>,
     usage: PoolUsage,
+    maps: Option<PoolUsage>,
 }
 
 impl Snapshot {
     /// Of the tables in use. The words of free tables may change: nobody reads them.
-    pub(crate) fn of(pool: &Pool<'_>) -> Self {
-        use mmu_core::TableArena;
-        let tables = (0..pool.usage().capacity).map(mmu_core::TableId::new);
+    pub(crate) fn of(pool: &impl Words) -> Self {
+        let tables = 0..pool.pool_usage().capacity;
+        let words = tables
+            .clone()
+            .flat_map(|table| (0..ENTRIES).map(move |index| pool.word(table, index)));
         Self {
-            words: tables
-                .clone()
-                .flat_map(|table| pool.arena().words(table).unwrap())
-                .map(TableWord::load)
-                .collect(),
-            live: tables.map(|table| pool.live(table)).collect(),
-            usage: pool.usage(),
+            words: words.collect(),
+            live: tables.map(|table| pool.live_of(table)).collect(),
+            usage: pool.pool_usage(),
+            maps: pool.map_usage(),
         }
     }
 
     /// Fails with the first word that differs.
-    pub(crate) fn expect(&self, pool: &Pool<'_>, what: &str) {
+    pub(crate) fn expect(&self, pool: &impl Words, what: &str) {
         let now = Self::of(pool);
         assert_eq!(self.usage, now.usage, "{what}: pool usage");
+        assert_eq!(self.maps, now.maps, "{what}: child map usage");
         assert_eq!(self.live, now.live, "{what}: live counts");
         let differs = self.words.iter().zip(&now.words).position(|(a, b)| a != b);
         assert_eq!(differs, None, "{what}: a word of table memory changed");
@@ -308,9 +342,9 @@ pub(crate) use for_formats;
 
 /// Checks that a page table holds what the oracle says: by its words, and by its own account of
 /// the `len` bytes from `at`, which must be all that is mapped.
-pub(crate) fn agree<F: shape::Shape>(
-    pool: &Pool<'_>,
-    table: &Table<'_, '_, F>,
+pub(crate) fn agree<F: shape::Shape, M: TableMemory>(
+    pool: &impl Words,
+    table: &PageTable<F, M>,
     model: &model::Model<F>,
     (at, len): (u64, u64),
 ) {

@@ -1,10 +1,10 @@
 //! Sequences of operations on a page table, each compared with the oracle.
 
-use mmu_core::{MapOptions, PageTable, SplitError};
+use mmu_core::{MapOptions, PageTable, SplitError, TableMemory};
 
 use super::model::{Model, leaf_sizes};
 use super::shape::Shape;
-use super::{Memory, agree, confirm, device, range, run};
+use super::{Memory, Words, agree, confirm, device, range, run};
 
 /// A number of leaves of each size, smallest first.
 pub(crate) type Lengths = [u64; 3];
@@ -89,7 +89,20 @@ fn length<F: Shape>(at: u64, len: Lengths, bus: &Bus, sizes: u8) -> u64 {
 pub(crate) fn drive<F: Shape>(operations: &[Operation]) {
     let mut memory = Memory::new(600);
     let pool = memory.pool();
-    let mut table = PageTable::<F, _>::new(&pool).unwrap().unwrap();
+    drive_on::<F, _>(&pool, &pool, operations);
+}
+
+/// [`drive`] over tables behind a bus.
+pub(crate) fn drive_on_device<F: Shape>(operations: &[Operation]) {
+    let mut memory = super::device::Memory::new(600);
+    let pool = memory.pool();
+    drive_on::<F, _>(&pool, &pool, operations);
+    assert_eq!(pool.map_usage().used(), 0);
+}
+
+/// Tables of `memory`, of which the words are in `pool`.
+fn drive_on<F: Shape, M: TableMemory>(pool: &impl Words, memory: M, operations: &[Operation]) {
+    let mut table = PageTable::<F, _>::new(memory).unwrap().unwrap();
     let mut model = Model::<F>::new();
     let window = (F::EDGE - 2 * largest::<F>(), 80 * largest::<F>());
     for operation in operations {
@@ -176,8 +189,8 @@ pub(crate) fn drive<F: Shape>(operations: &[Operation]) {
                 assert_eq!(told, expected);
             }
         }
-        agree(&pool, &table, &model, window);
+        agree(pool, &table, &model, window);
     }
     confirm(table.close());
-    assert_eq!(pool.usage().used(), 0);
+    assert_eq!(pool.pool_usage().used(), 0);
 }

@@ -4,10 +4,10 @@
 
 use std::collections::BTreeSet;
 
-use mmu_core::{PageTable, TableArena, TableId, TableMemory, TableWord};
+use mmu_core::{PageTable, TableMemory};
 
 use super::shape::{Entries, Shape};
-use super::{ARENA, ENTRIES, Pool};
+use super::{ARENA, ENTRIES, Words};
 
 /// Leaves of one size and with equal attributes that continue each other on both sides.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,23 +48,23 @@ pub(crate) struct Contents {
 
 /// Reads a page table from its words and checks that the pool has no other table in use, but for
 /// `quarantined` ones.
-pub(crate) fn read<F: Shape, W: TableWord>(
-    pool: &Pool<'_, W>,
-    table: &PageTable<F, &Pool<'_, W>>,
+pub(crate) fn read<F: Shape, M: TableMemory>(
+    pool: &impl Words,
+    table: &PageTable<F, M>,
     quarantined: u32,
 ) -> Contents {
     let mut contents = Contents::default();
-    read_table::<F, W>(pool, table.root().get(), 0, 0, &mut contents);
+    read_table::<F>(pool, table.root().get(), 0, 0, &mut contents);
     assert_eq!(
         contents.tables.len() as u32 + quarantined,
-        pool.usage().used(),
+        pool.pool_usage().used(),
         "tables reached and tables in use"
     );
     contents
 }
 
-fn read_table<F: Shape, W: TableWord>(
-    pool: &Pool<'_, W>,
+fn read_table<F: Shape>(
+    pool: &impl Words,
     address: u64,
     hop: usize,
     walk: u64,
@@ -73,14 +73,13 @@ fn read_table<F: Shape, W: TableWord>(
     // I2: the target of each table entry belongs to the arena and is reached once.
     assert_eq!(address % 4096, 0, "table address {address:#x}");
     let number = u32::try_from((address - ARENA) / 4096).unwrap();
-    assert!(number < pool.usage().capacity, "table {address:#x}");
+    assert!(number < pool.pool_usage().capacity, "table {address:#x}");
     assert!(contents.tables.insert(number), "table {number} twice");
     let (shift, bits) = F::INDEX[hop];
     let deepest = hop + 1 == F::INDEX.len();
-    let words = pool.arena().words(TableId::new(number)).unwrap();
     let mut used = 0;
-    for (index, word) in words.iter().enumerate().take(ENTRIES) {
-        let entry = word.load();
+    for index in 0..ENTRIES {
+        let entry = pool.word(number, index);
         if entry == 0 {
             continue;
         }
@@ -106,7 +105,7 @@ fn read_table<F: Shape, W: TableWord>(
         };
         if !is_leaf {
             assert!(!deepest, "I3: a table below the deepest hop");
-            read_table::<F, W>(pool, address, hop + 1, walk, contents);
+            read_table::<F>(pool, address, hop + 1, walk, contents);
             continue;
         }
         let size = F::SIZES.iter().find(|size| usize::from(size.hop) == hop);
@@ -127,7 +126,7 @@ fn read_table<F: Shape, W: TableWord>(
         Stretch::push(&mut contents.stretches, leaf);
     }
     // I1.
-    assert_eq!(pool.live(TableId::new(number)), used, "I1: hop {hop}");
+    assert_eq!(pool.live_of(number), used, "I1: hop {hop}");
     assert!(hop == 0 || used > 0, "I1: an empty table at hop {hop}");
 }
 
