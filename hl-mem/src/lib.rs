@@ -8,6 +8,7 @@ pub mod budget;
 pub mod context;
 pub mod device;
 pub mod dram;
+pub mod events;
 pub mod handle;
 pub mod host;
 mod identity;
