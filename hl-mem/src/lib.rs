@@ -20,6 +20,7 @@ pub mod registry;
 pub mod ring;
 mod space;
 mod sync;
+pub mod timestamps;
 pub mod uapi;
 pub mod va;
 
