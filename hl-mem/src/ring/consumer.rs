@@ -59,10 +59,10 @@ impl<M: BlockRead> Consumer<M> {
     /// As for [`pop_batch`](Self::pop_batch); [`PopError::Length`] where `record` is not exactly one
     /// record long.
     pub fn pop(&mut self, record: &mut [u8]) -> Result<(), PopError<M::Error>> {
-        if self.end.layout.whole_records(record.len()) != Some(1) {
+        if record.len() != self.end.layout.record_len() {
             return Err(PopError::Length { len: record.len() });
         }
-        self.pop_batch(record).map(|_| ())
+        self.pop_records(record, 1).map(|_| ())
     }
 
     /// Pops as many records as there are and `records` has room for, laid end to end, and gives
@@ -81,11 +81,16 @@ impl<M: BlockRead> Consumer<M> {
     /// * [`PopError::PeerIndex`]: the producer's index cannot be right.
     /// * [`PopError::Memory`]: an access failed.
     pub fn pop_batch(&mut self, records: &mut [u8]) -> Result<u32, PopError<M::Error>> {
+        match self.end.layout.whole_records(records.len()) {
+            Some(wanted) => self.pop_records(records, wanted),
+            None => Err(PopError::Length { len: records.len() }),
+        }
+    }
+
+    /// Pops as many of the `wanted` records that `records` is long as there are.
+    fn pop_records(&mut self, records: &mut [u8], wanted: u32) -> Result<u32, PopError<M::Error>> {
         let length = PopError::Length { len: records.len() };
         let layout = self.end.layout;
-        let Some(wanted) = layout.whole_records(records.len()) else {
-            return Err(length);
-        };
         let count = wanted.min(self.end.known_or_look(wanted)?);
         if count == 0 {
             return if wanted == 0 {

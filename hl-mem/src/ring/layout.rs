@@ -306,6 +306,11 @@ impl BlockLayout {
         Ok(layout)
     }
 
+    /// The size of a record, as buffers have it.
+    pub(super) const fn record_len(self) -> usize {
+        self.record_size as usize
+    }
+
     /// How many records `len` bytes are, at most `u32::MAX`, which is more than any ring holds;
     /// `None` where the last would be incomplete.
     pub(super) fn whole_records(self, len: usize) -> Option<u32> {

@@ -58,10 +58,10 @@ impl<M: BlockWrite> Producer<M> {
     /// As for [`push_batch`](Self::push_batch); [`PushError::Length`] where `record` is not exactly
     /// one record long.
     pub fn push(&mut self, record: &[u8]) -> Result<(), PushError<M::Error>> {
-        if self.end.layout.whole_records(record.len()) != Some(1) {
+        if record.len() != self.end.layout.record_len() {
             return Err(PushError::Length { len: record.len() });
         }
-        self.push_batch(record).map(|_| ())
+        self.push_records(record, 1).map(|_| ())
     }
 
     /// Pushes as many of `records`, laid end to end, as there is room for, and publishes them
@@ -80,11 +80,16 @@ impl<M: BlockWrite> Producer<M> {
     /// * [`PushError::PeerIndex`]: the consumer's index cannot be right.
     /// * [`PushError::Memory`]: an access failed.
     pub fn push_batch(&mut self, records: &[u8]) -> Result<u32, PushError<M::Error>> {
+        match self.end.layout.whole_records(records.len()) {
+            Some(wanted) => self.push_records(records, wanted),
+            None => Err(PushError::Length { len: records.len() }),
+        }
+    }
+
+    /// Pushes as many of `records`, which are `wanted`, as there is room for.
+    fn push_records(&mut self, records: &[u8], wanted: u32) -> Result<u32, PushError<M::Error>> {
         let length = PushError::Length { len: records.len() };
         let layout = self.end.layout;
-        let Some(wanted) = layout.whole_records(records.len()) else {
-            return Err(length);
-        };
         let count = wanted.min(self.end.known_or_look(wanted)?);
         if count == 0 {
             return if wanted == 0 {
