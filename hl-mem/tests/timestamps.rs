@@ -303,6 +303,40 @@ fn a_buffer_of_counters_gives_back_what_waits_for_it_before_it_goes() {
 }
 
 #[test]
+fn a_place_names_no_registration_but_its_own() {
+    let (mut pool, _) = pool(2);
+    let mut waits = waits(1, 1);
+    let counter = waits.counter(0).unwrap();
+    waits
+        .register(&mut pool, wait(0, counter, 1), 0, now(1))
+        .unwrap();
+    let (_, old) = pool.next_pending(0).unwrap();
+    let registration = waits.take_reached(counter, 1).unwrap();
+    pool.complete(registration, now(2)).unwrap();
+    // The next registration takes the only place there is.
+    waits
+        .register(&mut pool, wait(1, counter, 2), 1, now(1))
+        .unwrap();
+    assert_eq!(waits.cancel(old), None);
+    assert_eq!(waits.waiting(), 1);
+}
+
+#[test]
+fn what_waits_after_everything_was_taken_out_is_found_again() {
+    let (mut pool, _) = pool(1);
+    let mut waits = waits(1, 3);
+    for index in [2, 0, 1] {
+        let counter = waits.counter(index).unwrap();
+        waits
+            .register(&mut pool, wait(0, counter, 1), 0, now(1))
+            .unwrap();
+        let registration = waits.take_any().unwrap();
+        assert_eq!(waits.take_any(), None);
+        pool.cancel(registration).unwrap();
+    }
+}
+
+#[test]
 fn a_registration_is_completed_by_its_own_pool_only() {
     let (mut one, one_view) = pool(2);
     let (mut other, other_view) = pool(2);
