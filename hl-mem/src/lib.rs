@@ -8,6 +8,7 @@ pub mod budget;
 pub mod context;
 pub mod device;
 pub mod dram;
+pub mod events;
 pub mod handle;
 pub mod host;
 mod identity;
@@ -19,6 +20,7 @@ pub mod registry;
 pub mod ring;
 mod space;
 mod sync;
+pub mod timestamps;
 pub mod uapi;
 pub mod va;
 

@@ -1,11 +1,13 @@
-//! The ring of fixed-size records inside a producer/consumer block.
+//! The ring of records inside a producer/consumer block.
 //!
 //! A *block* is kernel memory of whole pages that the device and one user process share (facts,
 //! section 11). The **device produces**: it reaches the block by device virtual address, through
 //! its MMU, and any access of its may fault. The **process consumes**: it reaches the block through
 //! `mmap`, where everything but its own index is read-only. [`BlockLayout`] says what lies where,
 //! [`Producer`] and [`Consumer`] are the two ends, and the traits of [`memory`](BlockIndices) are
-//! all they know of the memory in between.
+//! all they know of the memory in between. Records have one size; where they have to differ,
+//! [`FrameLayout`], [`FrameProducer`] and [`FrameConsumer`] do the same for frames, records of any
+//! length.
 //!
 //! ```
 //! use core::sync::atomic::AtomicU32;
@@ -48,7 +50,7 @@
 //! Neither end trusts the other. Each keeps its own index privately and stores it for the peer's
 //! information only. The peer's index is read once per decision and must lie between the last value
 //! seen and the furthest the peer could honestly have come; anything else is a [`PeerIndex`] error
-//! that changes nothing. An index is therefore at worst wrong by a value that an honest peer could
+//! that changes nothing. The length of a frame is read once and must lie within what was published. An index is therefore at worst wrong by a value that an honest peer could
 //! have written, and every access stays inside the data pages. The geometry comes from a
 //! [`BlockLayout`] held privately; nobody reads the header twice. A record is copied out before
 //! anything looks at it, so what was checked is what is used. What the ring cannot promise is the
@@ -79,16 +81,46 @@
 //! # Waiting
 //!
 //! Nothing here waits. [`PushError::Full`] and [`PopError::Empty`] come back at once, and what then
-//! happens (poll, yield, sleep until an interrupt) is the embedder's.
+//! happens is the embedder's. It can poll, and no more is needed for that. Or it can sleep until the
+//! peer rings a doorbell (an interrupt, an eventfd), with the help of two calls:
+//!
+//! * The end that wants to sleep calls `request_wake`, which leaves a request in the block and then
+//!   looks once more. Only where the answer is [`WakeRequest::Armed`] may it sleep.
+//! * The other end calls `owes_wake` after each push or pop, and rings where the answer is `true`:
+//!   once for each request at most, so that a busy ring causes no doorbells at all.
+//!
+//! Each end stores something and then loads what the other stored, and of two ends that do so at the
+//! same time at least one must see the other's store, or both go on as if alone: the one sleeps and
+//! the other does not ring. Release and acquire do not promise that. [`BlockFence`] does, and only
+//! these two calls need it. A hostile peer can ring without need or not at all; how long to sleep is
+//! the embedder's decision, too.
+//!
+//! # Overflow
+//!
+//! A producer that cannot wait calls `push_or_drop`. What finds no room is dropped and counted in the
+//! block, and [`Consumer::dropped`] reports the count. A drop is counted before any later record is
+//! published, so a consumer that asks after each batch never takes two records for neighbours that
+//! are not.
 
 mod consumer;
+mod drops;
+mod end;
+mod frame_consumer;
+mod frame_layout;
+mod frame_producer;
 mod layout;
 mod memory;
 mod peer;
 mod producer;
+mod wake;
 
 pub use consumer::{Consumer, PopError};
+pub use drops::Pushed;
+pub use frame_consumer::{FrameConsumer, FramePopError};
+pub use frame_layout::FrameLayout;
+pub use frame_producer::{FrameProducer, FramePushError};
 pub use layout::{BlockLayout, HeaderError, LayoutError};
-pub use memory::{BlockIndices, BlockRead, BlockWrite, SharedWords, SharedWordsError};
+pub use memory::{BlockFence, BlockIndices, BlockRead, BlockWrite, SharedWords, SharedWordsError};
 pub use peer::PeerIndex;
 pub use producer::{Producer, PushError};
+pub use wake::WakeRequest;

@@ -151,19 +151,25 @@ fn the_header_has_the_documented_bytes() {
     let layout = BlockLayout::new(4096, 64, 4096).unwrap();
     let block = words(layout.block_len());
     let mut memory = SharedWords::new(&block);
-    layout.initialize(&mut memory, 0xFFFF_FFFE).unwrap();
 
-    let mut start = [0; 132];
+    // No request to be woken: one step before the last lap, 0xFFFF_FFFE - 0x1000 - 1.
+    let nobody = [0xFD, 0xEF, 0xFF, 0xFF];
+    let mut start = [0; 4096];
+    memory.write(4096 + 384, &[7; 4]).unwrap();
+    layout.initialize(&mut memory, 0xFFFF_FFFE).unwrap();
     memory.read(4096, &mut start).unwrap();
-    let mut expected = [0; 132];
+    let mut expected = [0; 4096];
     expected[..16].copy_from_slice(b"HLRB\x01\0\0\0\x40\0\0\0\x00\x10\0\0");
-    expected[128..].copy_from_slice(&[0xFE, 0xFF, 0xFF, 0xFF]);
+    expected[128..132].copy_from_slice(&[0xFE, 0xFF, 0xFF, 0xFF]);
+    expected[256..260].copy_from_slice(&nobody);
     assert_eq!(start, expected);
 
     let mut consumer_page = [0; 4096];
     memory.read(0, &mut consumer_page).unwrap();
-    assert_eq!(consumer_page[..4], [0xFE, 0xFF, 0xFF, 0xFF]);
-    assert!(consumer_page[4..].iter().all(|&byte| byte == 0));
+    let mut expected = [0; 4096];
+    expected[..4].copy_from_slice(&[0xFE, 0xFF, 0xFF, 0xFF]);
+    expected[128..132].copy_from_slice(&nobody);
+    assert_eq!(consumer_page, expected);
 }
 
 #[test]

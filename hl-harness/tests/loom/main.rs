@@ -16,6 +16,8 @@
 
 mod budget;
 mod ring;
+mod ring_frames;
+mod ring_wake;
 
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};

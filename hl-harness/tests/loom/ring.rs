@@ -1,4 +1,4 @@
-//! The ring of a producer/consumer block.
+//! The ring of a producer/consumer block, and the block that the other models of rings use.
 //!
 //! The ends are the real [`Producer`] and [`Consumer`], and every access goes through the real
 //! [`SharedWords`] unless a test weakens it. Two things can show a missing ordering:
@@ -14,8 +14,8 @@
 use std::sync::Arc;
 
 use hl_mem::ring::{
-    BlockIndices, BlockLayout, BlockRead, BlockWrite, Consumer, PopError, Producer, PushError,
-    SharedWords, SharedWordsError,
+    BlockFence, BlockIndices, BlockLayout, BlockRead, BlockWrite, Consumer, PopError, Producer,
+    PushError, SharedWords, SharedWordsError,
 };
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicU32, Ordering};
@@ -23,10 +23,13 @@ use loom::thread;
 
 use crate::{expect_failure, explore};
 
-const RECORD: usize = 8;
+pub(crate) const RECORD: usize = 8;
 const CAPACITY: u32 = 2;
 const CONSUMER_INDEX: u64 = 0;
-const PRODUCER_INDEX: u64 = 4096 + 128;
+const CONSUMER_WAKE: u64 = 128;
+pub(crate) const PRODUCER_INDEX: u64 = 4096 + 128;
+const PRODUCER_WAKE: u64 = 4096 + 256;
+pub(crate) const DROPPED: u64 = 4096 + 384;
 const DATA: u64 = 2 * 4096;
 
 /// Reports every access of a word to loom as one that must not race.
@@ -39,21 +42,25 @@ unsafe impl Sync for Probe {}
 /// The words of a block that the ring uses; a model of all three pages would be too slow.
 struct Words {
     consumer_index: [AtomicU32; 1],
+    consumer_wake: [AtomicU32; 1],
     producer_index: [AtomicU32; 1],
+    producer_wake: [AtomicU32; 1],
+    dropped: [AtomicU32; 1],
     data: Vec<AtomicU32>,
     probes: Vec<Probe>,
 }
 
 /// The one ordering that a test takes away, by the offset of the index.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Relaxed {
+pub(crate) enum Relaxed {
     Load(u64),
     Store(u64),
+    Fence,
 }
 
 /// One view of a block.
 #[derive(Clone)]
-struct Block {
+pub(crate) struct Block {
     words: Arc<Words>,
     relaxed: Option<Relaxed>,
 }
@@ -62,12 +69,26 @@ impl Block {
     /// A block whose ring is empty at `first_index`; `probed` if racing accesses to the data are to
     /// fail the model.
     fn new(first_index: u32, probed: bool, relaxed: Option<Relaxed>) -> Self {
-        let data_words = CAPACITY as usize * RECORD / 4;
+        Self::with_capacity(CAPACITY, first_index, probed, relaxed)
+    }
+
+    /// The same for `capacity` records, or units of 8 bytes.
+    pub(crate) fn with_capacity(
+        capacity: u32,
+        first_index: u32,
+        probed: bool,
+        relaxed: Option<Relaxed>,
+    ) -> Self {
+        let data_words = capacity as usize * RECORD / 4;
+        let nobody = first_index.wrapping_sub(capacity).wrapping_sub(1);
         let probes = if probed { data_words } else { 0 };
         Self {
             words: Arc::new(Words {
                 consumer_index: [AtomicU32::new(first_index)],
+                consumer_wake: [AtomicU32::new(nobody)],
                 producer_index: [AtomicU32::new(first_index)],
+                producer_wake: [AtomicU32::new(nobody)],
+                dropped: [AtomicU32::new(0)],
                 data: (0..data_words).map(|_| AtomicU32::new(0)).collect(),
                 probes: (0..probes).map(|_| Probe(UnsafeCell::new(()))).collect(),
             }),
@@ -75,10 +96,14 @@ impl Block {
         }
     }
 
-    fn ends(&self) -> (Producer<Self>, Consumer<Self>) {
-        let layout = BlockLayout::new(4096, RECORD as u32, CAPACITY).unwrap();
+    pub(crate) fn ends(&self) -> (Producer<Self>, Consumer<Self>) {
+        let capacity = (self.words.data.len() * 4 / RECORD) as u32;
+        let layout = BlockLayout::new(4096, RECORD as u32, capacity).unwrap();
         assert_eq!(layout.consumer_index_offset(), CONSUMER_INDEX);
+        assert_eq!(layout.consumer_wake_offset(), CONSUMER_WAKE);
         assert_eq!(layout.producer_index_offset(), PRODUCER_INDEX);
+        assert_eq!(layout.producer_wake_offset(), PRODUCER_WAKE);
+        assert_eq!(layout.dropped_offset(), DROPPED);
         assert_eq!(layout.data_offset(), DATA);
         (
             Producer::attach(self.clone(), layout).unwrap(),
@@ -87,17 +112,20 @@ impl Block {
     }
 
     fn part(&self, offset: u64) -> SharedWords<'_> {
-        match offset {
-            CONSUMER_INDEX => SharedWords::part(CONSUMER_INDEX, &self.words.consumer_index),
-            PRODUCER_INDEX => SharedWords::part(PRODUCER_INDEX, &self.words.producer_index),
-            _ => SharedWords::part(DATA, &self.words.data),
+        if offset >= DATA {
+            return SharedWords::part(DATA, &self.words.data);
         }
+        SharedWords::part(offset, self.index(offset))
     }
 
-    fn index(&self, offset: u64) -> &AtomicU32 {
+    fn index(&self, offset: u64) -> &[AtomicU32; 1] {
         match offset {
-            CONSUMER_INDEX => &self.words.consumer_index[0],
-            _ => &self.words.producer_index[0],
+            CONSUMER_INDEX => &self.words.consumer_index,
+            CONSUMER_WAKE => &self.words.consumer_wake,
+            PRODUCER_INDEX => &self.words.producer_index,
+            PRODUCER_WAKE => &self.words.producer_wake,
+            DROPPED => &self.words.dropped,
+            _ => panic!("no index at {offset:#x}"),
         }
     }
 
@@ -113,17 +141,26 @@ impl BlockIndices for Block {
 
     fn load_index(&mut self, offset: u64) -> Result<u32, SharedWordsError> {
         if self.relaxed == Some(Relaxed::Load(offset)) {
-            return Ok(u32::from_le(self.index(offset).load(Ordering::Relaxed)));
+            return Ok(u32::from_le(self.index(offset)[0].load(Ordering::Relaxed)));
         }
         self.part(offset).load_index(offset)
     }
 
     fn store_index(&mut self, offset: u64, index: u32) -> Result<(), SharedWordsError> {
         if self.relaxed == Some(Relaxed::Store(offset)) {
-            self.index(offset).store(index.to_le(), Ordering::Relaxed);
+            self.index(offset)[0].store(index.to_le(), Ordering::Relaxed);
             return Ok(());
         }
         self.part(offset).store_index(offset, index)
+    }
+}
+
+impl BlockFence for Block {
+    fn fence(&mut self) -> Result<(), SharedWordsError> {
+        if self.relaxed == Some(Relaxed::Fence) {
+            return Ok(());
+        }
+        SharedWords::new(&[]).fence()
     }
 }
 
@@ -146,7 +183,7 @@ impl BlockWrite for Block {
 }
 
 /// The `n`-th record, different from a slot that was never written.
-fn record(n: u32) -> [u8; RECORD] {
+pub(crate) fn record(n: u32) -> [u8; RECORD] {
     let word = (n + 1).to_ne_bytes();
     let mut record = [0; RECORD];
     record[..4].copy_from_slice(&word);
@@ -303,7 +340,7 @@ fn a_hostile_index_is_refused_or_not_seen() {
     });
 }
 
-const RACE: &str = "Causality violation";
+pub(crate) const RACE: &str = "Causality violation";
 const WRONG_RECORD: &str = "wrong record";
 
 /// Without release the index may overtake the record: the consumer sees an old or half slot.

@@ -2,21 +2,19 @@
 
 use core::fmt;
 
-use super::{BlockLayout, BlockRead, PeerIndex};
+use super::end::{End, LookError};
+use super::{BlockFence, BlockLayout, BlockRead, PeerIndex, WakeRequest};
 
 /// Copies records out of a block and gives their slots back.
 ///
-/// There is one consumer per block. It writes nothing but its index. A slot is given back only after
-/// its record was copied out, so the copy cannot be overwritten underneath.
+/// There is one consumer per block. It writes nothing but its index and its wish to be woken. A slot
+/// is given back only after its record was copied out, so the copy cannot be overwritten underneath.
 #[derive(Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Consumer<M> {
-    memory: M,
-    layout: BlockLayout,
-    /// Index of the next record. Read from the block once, by `attach`.
-    index: u32,
-    /// The producer's index as last read and checked: at most `capacity` ahead of `index`.
-    producer: u32,
+    end: End<M, false>,
+    /// The producer's count of dropped records, as last read.
+    dropped: u32,
 }
 
 impl<M: BlockRead> Consumer<M> {
@@ -30,21 +28,18 @@ impl<M: BlockRead> Consumer<M> {
     /// # Errors
     ///
     /// The memory's own.
-    pub fn attach(mut memory: M, layout: BlockLayout) -> Result<Self, M::Error> {
-        let index = memory.load_index(layout.consumer_index_offset())?;
+    pub fn attach(memory: M, layout: BlockLayout) -> Result<Self, M::Error> {
         Ok(Self {
-            memory,
-            layout,
-            index,
-            // As if empty: nothing is assumed of the producer before its index was read.
-            producer: index,
+            end: End::attach(memory, layout)?,
+            // Nobody knows what a predecessor was told: better told twice than not at all.
+            dropped: 0,
         })
     }
 
     /// The free-running index of the next record.
     #[must_use]
     pub const fn index(&self) -> u32 {
-        self.index
+        self.end.index()
     }
 
     /// Reads how many records can be popped now. The producer can only make it more.
@@ -54,14 +49,7 @@ impl<M: BlockRead> Consumer<M> {
     /// * [`PopError::PeerIndex`]: the producer's index cannot be right.
     /// * [`PopError::Memory`]: it could not be read.
     pub fn occupied(&mut self) -> Result<u32, PopError<M::Error>> {
-        let found = self
-            .memory
-            .load_index(self.layout.producer_index_offset())
-            .map_err(PopError::Memory)?;
-        let furthest = self.index.wrapping_add(self.layout.capacity());
-        self.producer =
-            PeerIndex::check(found, self.producer, furthest).map_err(PopError::PeerIndex)?;
-        Ok(self.known_occupied())
+        Ok(self.end.look()?)
     }
 
     /// Pops one record into `record`.
@@ -71,10 +59,10 @@ impl<M: BlockRead> Consumer<M> {
     /// As for [`pop_batch`](Self::pop_batch); [`PopError::Length`] where `record` is not exactly one
     /// record long.
     pub fn pop(&mut self, record: &mut [u8]) -> Result<(), PopError<M::Error>> {
-        if self.layout.whole_records(record.len()) != Some(1) {
+        if record.len() != self.end.layout.record_len() {
             return Err(PopError::Length { len: record.len() });
         }
-        self.pop_batch(record).map(|_| ())
+        self.pop_records(record, 1).map(|_| ())
     }
 
     /// Pops as many records as there are and `records` has room for, laid end to end, and gives
@@ -93,15 +81,17 @@ impl<M: BlockRead> Consumer<M> {
     /// * [`PopError::PeerIndex`]: the producer's index cannot be right.
     /// * [`PopError::Memory`]: an access failed.
     pub fn pop_batch(&mut self, records: &mut [u8]) -> Result<u32, PopError<M::Error>> {
-        let length = PopError::Length { len: records.len() };
-        let Some(wanted) = self.layout.whole_records(records.len()) else {
-            return Err(length);
-        };
-        let mut occupied = self.known_occupied();
-        if occupied < wanted {
-            occupied = self.occupied()?;
+        match self.end.layout.whole_records(records.len()) {
+            Some(wanted) => self.pop_records(records, wanted),
+            None => Err(PopError::Length { len: records.len() }),
         }
-        let count = wanted.min(occupied);
+    }
+
+    /// Pops as many of the `wanted` records that `records` is long as there are.
+    fn pop_records(&mut self, records: &mut [u8], wanted: u32) -> Result<u32, PopError<M::Error>> {
+        let length = PopError::Length { len: records.len() };
+        let layout = self.end.layout;
+        let count = wanted.min(self.end.known_or_look(wanted)?);
         if count == 0 {
             return if wanted == 0 {
                 Ok(0)
@@ -110,7 +100,7 @@ impl<M: BlockRead> Consumer<M> {
             };
         }
 
-        let (before_end, from_start) = self.layout.split(self.index, count);
+        let (before_end, from_start) = layout.split(self.end.index(), count);
         // `count` records are within `records`, so neither of these two fails.
         let Some((head, rest)) = records.split_at_mut_checked(before_end) else {
             return Err(length);
@@ -118,24 +108,73 @@ impl<M: BlockRead> Consumer<M> {
         let Some(tail) = rest.get_mut(..from_start) else {
             return Err(length);
         };
-        self.memory
-            .read(self.layout.record_offset(self.index), head)
-            .map_err(PopError::Memory)?;
+        let first = layout.record_offset(self.end.index());
+        let memory = &mut self.end.memory;
+        memory.read(first, head).map_err(PopError::Memory)?;
         if !tail.is_empty() {
-            self.memory
-                .read(self.layout.data_offset(), tail)
+            memory
+                .read(layout.data_offset(), tail)
                 .map_err(PopError::Memory)?;
         }
-        let next = self.index.wrapping_add(count);
-        self.memory
-            .store_index(self.layout.consumer_index_offset(), next)
-            .map_err(PopError::Memory)?;
-        self.index = next;
+        self.end.advance(count).map_err(PopError::Memory)?;
         Ok(count)
     }
 
-    fn known_occupied(&self) -> u32 {
-        self.producer.wrapping_sub(self.index)
+    /// Reads how many records the producer dropped for want of room since the last call, or before
+    /// the first call since the ring was [initialized](BlockLayout::initialize).
+    ///
+    /// A drop is counted before any later record is published: whoever has popped a record and then
+    /// calls this knows of every drop before that record. The count is modulo 2^32, and a claim of
+    /// the producer like everything else in the block.
+    ///
+    /// # Errors
+    ///
+    /// The memory's own. The next call then counts these, too.
+    pub fn dropped(&mut self) -> Result<u32, M::Error> {
+        let offset = self.end.layout.dropped_offset();
+        let count = self.end.memory.load_index(offset)?;
+        let more = count.wrapping_sub(self.dropped);
+        self.dropped = count;
+        Ok(more)
+    }
+
+    /// Asks the producer to wake this end when `records` can be popped, at least one and at most
+    /// the capacity. Only the last request counts.
+    ///
+    /// Where both ends sleep, what they wait for must not add up to more than the capacity and one,
+    /// or both may wait for ever.
+    ///
+    /// # Errors
+    ///
+    /// As for [`occupied`](Self::occupied). The request may or may not have been made: do not sleep.
+    pub fn request_wake(&mut self, records: u32) -> Result<WakeRequest, PopError<M::Error>>
+    where
+        M: BlockFence,
+    {
+        Ok(self.end.request_wake(records)?)
+    }
+
+    /// Tells whether the producer has to be woken: whether it asked for it, by
+    /// [`request_wake`](super::Producer::request_wake), at one of the records popped since the last
+    /// call that succeeded. See [`Producer::owes_wake`](super::Producer::owes_wake).
+    ///
+    /// # Errors
+    ///
+    /// The memory's own. The next call then answers for these records, too.
+    pub fn owes_wake(&mut self) -> Result<bool, M::Error>
+    where
+        M: BlockFence,
+    {
+        self.end.owes_wake()
+    }
+}
+
+impl<E> From<LookError<E>> for PopError<E> {
+    fn from(error: LookError<E>) -> Self {
+        match error {
+            LookError::PeerIndex(error) => Self::PeerIndex(error),
+            LookError::Memory(error) => Self::Memory(error),
+        }
     }
 }
 

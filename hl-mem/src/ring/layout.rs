@@ -4,7 +4,7 @@ use core::fmt;
 
 use super::memory::{BlockRead, BlockWrite};
 
-/// The first bytes of the producer page.
+/// The first bytes of the producer page, which tell what kind of ring the block has.
 const MAGIC: [u8; 4] = *b"HLRB";
 /// Version of everything [`BlockLayout`] describes.
 const VERSION: u32 = 1;
@@ -13,6 +13,13 @@ type Header = [[u8; 4]; 4];
 /// The producer index's offset in its page: a line of its own on CPUs with 64- and 128-byte lines,
 /// so that polling it is not disturbed by readers of the header.
 const PRODUCER_INDEX: u64 = 128;
+/// The offset of the consumer's wish to be woken in its page, on a line of its own: the producer reads
+/// it after each push, and must not wait there for a line that the consumer keeps changing.
+const CONSUMER_WAKE: u64 = 128;
+/// The same of the producer, in the producer page.
+const PRODUCER_WAKE: u64 = 256;
+/// The offset of the count of dropped records in the producer page.
+const DROPPED: u64 = 384;
 /// A record starts at a multiple of this.
 const RECORD_ALIGN: u32 = 8;
 const MIN_PAGE_SIZE: u64 = 4096;
@@ -22,17 +29,21 @@ const MAX_CAPACITY: u32 = 1 << 31;
 ///
 /// All offsets and lengths are in bytes; offsets count from the start of the block.
 ///
-/// | page    | content                                    | user process | device     |
-/// |---------|--------------------------------------------|--------------|------------|
-/// | 0       | consumer index (offset 0), nothing else    | read, write  | read       |
-/// | 1       | header, producer index (offset 128)        | read         | write      |
-/// | 2, 3, … | records, one after the other               | read         | write      |
+/// | page    | content                                      | user process | device     |
+/// |---------|----------------------------------------------|--------------|------------|
+/// | 0       | consumer index (offset 0), consumer's wake request (128) | read, write | read |
+/// | 1       | header, producer index (offset 128), producer's wake request (256), count of dropped records (384) | read | write |
+/// | 2, 3, … | records, one after the other                 | read         | write      |
+///
+/// The rest of pages 0 and 1 is unused. A wake request is the last of the peer's indices at which
+/// its writer need not be woken. Ends that poll leave the requests alone, and a producer that waits
+/// leaves the count alone.
 ///
 /// The page is the unit of protection, so its size is a parameter: with 64 KiB pages the consumer
 /// page is 64 KiB. Records may straddle pages; the data pages are contiguous in every view.
 ///
 /// The header is the magic `HLRB`, then the version (1), the record size and the capacity as 32-bit
-/// words. It and the indices are little-endian. Its only purpose is that a reader can find the
+/// words. It, the indices, the requests and the count are little-endian. Its only purpose is that a reader can find the
 /// geometry ([`read_header`](Self::read_header)); neither end of a running ring looks at it.
 ///
 /// # Invariants
@@ -154,6 +165,24 @@ impl BlockLayout {
         self.page_size + PRODUCER_INDEX
     }
 
+    /// Where the consumer's request to be woken lies, in page 0.
+    #[must_use]
+    pub const fn consumer_wake_offset(self) -> u64 {
+        CONSUMER_WAKE
+    }
+
+    /// Where the producer's request to be woken lies.
+    #[must_use]
+    pub const fn producer_wake_offset(self) -> u64 {
+        self.page_size + PRODUCER_WAKE
+    }
+
+    /// Where the count of dropped records lies.
+    #[must_use]
+    pub const fn dropped_offset(self) -> u64 {
+        self.page_size + DROPPED
+    }
+
     /// Where the data pages begin.
     #[must_use]
     pub const fn data_offset(self) -> u64 {
@@ -179,7 +208,8 @@ impl BlockLayout {
         self.data_offset() + slot as u64 * self.record_size as u64
     }
 
-    /// Writes the header and sets both indices to `first_index`, which empties the ring.
+    /// Writes the header and sets both indices to `first_index`, which empties the ring. Nothing is
+    /// dropped yet and nobody asks to be woken.
     ///
     /// This is for the owner of the block, before either side can reach it. `first_index` is
     /// normally 0; any other value works, and one just below 2^32 lets every run of a system pass
@@ -193,10 +223,25 @@ impl BlockLayout {
         memory: &mut M,
         first_index: u32,
     ) -> Result<(), M::Error> {
+        self.initialize_as(MAGIC, memory, first_index)
+    }
+
+    /// Initializes a ring of the kind that `magic` tells.
+    pub(super) fn initialize_as<M: BlockWrite>(
+        self,
+        magic: [u8; 4],
+        memory: &mut M,
+        first_index: u32,
+    ) -> Result<(), M::Error> {
+        // A step too far back for either end to take it for one of its last.
+        let nothing = first_index.wrapping_sub(self.capacity).wrapping_sub(1);
+        memory.store_index(self.consumer_wake_offset(), nothing)?;
+        memory.store_index(self.producer_wake_offset(), nothing)?;
+        memory.store_index(self.dropped_offset(), 0)?;
         memory.store_index(self.consumer_index_offset(), first_index)?;
         memory.store_index(self.producer_index_offset(), first_index)?;
         let header: Header = [
-            MAGIC,
+            magic,
             VERSION.to_le_bytes(),
             self.record_size.to_le_bytes(),
             self.capacity.to_le_bytes(),
@@ -213,11 +258,21 @@ impl BlockLayout {
     /// # Errors
     ///
     /// * [`HeaderError::Layout`]: the page size, record size or capacity is not usable.
-    /// * [`HeaderError::Magic`]: not a block's header.
+    /// * [`HeaderError::Magic`]: not the header of a block with records of a fixed size.
     /// * [`HeaderError::Version`]: a block of another version.
     /// * [`HeaderError::Truncated`]: the ring it describes is longer than `block_len`.
     /// * [`HeaderError::Memory`]: the access failed.
     pub fn read_header<M: BlockRead>(
+        memory: &mut M,
+        page_size: u64,
+        block_len: u64,
+    ) -> Result<Self, HeaderError<M::Error>> {
+        Self::read_header_as(MAGIC, memory, page_size, block_len)
+    }
+
+    /// Reads the layout of a ring of the kind that `expected` tells.
+    pub(super) fn read_header_as<M: BlockRead>(
+        expected: [u8; 4],
         memory: &mut M,
         page_size: u64,
         block_len: u64,
@@ -234,7 +289,7 @@ impl BlockLayout {
             .read(page_size, header.as_flattened_mut())
             .map_err(HeaderError::Memory)?;
         let [magic, version, record_size, capacity] = header;
-        if magic != MAGIC {
+        if magic != expected {
             return Err(HeaderError::Magic { found: magic });
         }
         let version = u32::from_le_bytes(version);
@@ -249,6 +304,11 @@ impl BlockLayout {
             return Err(HeaderError::Truncated { needed, block_len });
         }
         Ok(layout)
+    }
+
+    /// The size of a record, as buffers have it.
+    pub(super) const fn record_len(self) -> usize {
+        self.record_size as usize
     }
 
     /// How many records `len` bytes are, at most `u32::MAX`, which is more than any ring holds;
@@ -362,7 +422,7 @@ impl core::error::Error for LayoutError {}
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum HeaderError<E> {
-    /// The bytes are not a block's header.
+    /// The bytes are not the header of a block with this kind of ring.
     Magic {
         /// The first four bytes found.
         found: [u8; 4],
@@ -388,7 +448,7 @@ pub enum HeaderError<E> {
 impl<E: fmt::Display> fmt::Display for HeaderError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Magic { found } => write!(f, "no block header: magic is {found:02x?}"),
+            Self::Magic { found } => write!(f, "no header of such a block: magic is {found:02x?}"),
             Self::Version { found } => write!(f, "block version {found} is not known"),
             Self::Layout(error) => write!(f, "block header: {error}"),
             Self::Truncated { needed, block_len } => {

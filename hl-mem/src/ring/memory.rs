@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{AtomicU32, Ordering, fence};
 
 /// Reaches the indices of a block, from one side of it.
 ///
@@ -85,6 +85,24 @@ pub trait BlockWrite: BlockIndices {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Self::Error>;
 }
 
+/// Orders a store before a load, which release and acquire do not: what an end needs to sleep, or to
+/// know whether its peer does.
+///
+/// Polling ends do without it.
+pub trait BlockFence: BlockIndices {
+    /// Makes every earlier access through this value take effect, in the eyes of the peer, before
+    /// any later one does; of two ends that both store, call this and load what the other stored,
+    /// at least one sees the other's store.
+    ///
+    /// For memory that only CPUs touch that is a sequentially consistent fence. A device behind
+    /// posted writes reads something back.
+    ///
+    /// # Errors
+    ///
+    /// The implementation's own, where the order cannot be had.
+    fn fence(&mut self) -> Result<(), Self::Error>;
+}
+
 /// Reaches a block, or a part of one, as a slice of atomic words.
 ///
 /// This is all that a mapping for a CPU on a coherent platform needs, and what firmware needs for a
@@ -145,6 +163,13 @@ impl BlockIndices for SharedWords<'_> {
 
     fn store_index(&mut self, offset: u64, index: u32) -> Result<(), SharedWordsError> {
         self.index(offset)?.store(index.to_le(), Ordering::Release);
+        Ok(())
+    }
+}
+
+impl BlockFence for SharedWords<'_> {
+    fn fence(&mut self) -> Result<(), SharedWordsError> {
+        fence(Ordering::SeqCst);
         Ok(())
     }
 }

@@ -2,7 +2,9 @@
 
 use core::fmt;
 
-use super::{BlockLayout, BlockWrite, PeerIndex};
+use super::drops::Drops;
+use super::end::{End, LookError};
+use super::{BlockFence, BlockLayout, BlockWrite, PeerIndex, Pushed, WakeRequest};
 
 /// Writes records into a block and publishes them.
 ///
@@ -11,12 +13,8 @@ use super::{BlockLayout, BlockWrite, PeerIndex};
 #[derive(Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Producer<M> {
-    memory: M,
-    layout: BlockLayout,
-    /// Index of the next record. Read from the block once, by `attach`.
-    index: u32,
-    /// The consumer's index as last read and checked: at most `capacity` behind `index`.
-    consumer: u32,
+    end: End<M, true>,
+    drops: Drops,
 }
 
 impl<M: BlockWrite> Producer<M> {
@@ -30,21 +28,17 @@ impl<M: BlockWrite> Producer<M> {
     /// # Errors
     ///
     /// The memory's own.
-    pub fn attach(mut memory: M, layout: BlockLayout) -> Result<Self, M::Error> {
-        let index = memory.load_index(layout.producer_index_offset())?;
+    pub fn attach(memory: M, layout: BlockLayout) -> Result<Self, M::Error> {
         Ok(Self {
-            memory,
-            layout,
-            index,
-            // As if full: nothing is assumed of the consumer before its index was read.
-            consumer: index.wrapping_sub(layout.capacity()),
+            end: End::attach(memory, layout)?,
+            drops: Drops::default(),
         })
     }
 
     /// The free-running index of the next record.
     #[must_use]
     pub const fn index(&self) -> u32 {
-        self.index
+        self.end.index()
     }
 
     /// Reads how many records can be pushed now. The consumer can only make it more.
@@ -54,13 +48,7 @@ impl<M: BlockWrite> Producer<M> {
     /// * [`PushError::PeerIndex`]: the consumer's index cannot be right.
     /// * [`PushError::Memory`]: it could not be read.
     pub fn free(&mut self) -> Result<u32, PushError<M::Error>> {
-        let found = self
-            .memory
-            .load_index(self.layout.consumer_index_offset())
-            .map_err(PushError::Memory)?;
-        self.consumer =
-            PeerIndex::check(found, self.consumer, self.index).map_err(PushError::PeerIndex)?;
-        Ok(self.known_free())
+        Ok(self.end.look()?)
     }
 
     /// Pushes one record.
@@ -70,10 +58,10 @@ impl<M: BlockWrite> Producer<M> {
     /// As for [`push_batch`](Self::push_batch); [`PushError::Length`] where `record` is not exactly
     /// one record long.
     pub fn push(&mut self, record: &[u8]) -> Result<(), PushError<M::Error>> {
-        if self.layout.whole_records(record.len()) != Some(1) {
+        if record.len() != self.end.layout.record_len() {
             return Err(PushError::Length { len: record.len() });
         }
-        self.push_batch(record).map(|_| ())
+        self.push_records(record, 1).map(|_| ())
     }
 
     /// Pushes as many of `records`, laid end to end, as there is room for, and publishes them
@@ -92,15 +80,17 @@ impl<M: BlockWrite> Producer<M> {
     /// * [`PushError::PeerIndex`]: the consumer's index cannot be right.
     /// * [`PushError::Memory`]: an access failed.
     pub fn push_batch(&mut self, records: &[u8]) -> Result<u32, PushError<M::Error>> {
-        let length = PushError::Length { len: records.len() };
-        let Some(wanted) = self.layout.whole_records(records.len()) else {
-            return Err(length);
-        };
-        let mut free = self.known_free();
-        if free < wanted {
-            free = self.free()?;
+        match self.end.layout.whole_records(records.len()) {
+            Some(wanted) => self.push_records(records, wanted),
+            None => Err(PushError::Length { len: records.len() }),
         }
-        let count = wanted.min(free);
+    }
+
+    /// Pushes as many of `records`, which are `wanted`, as there is room for.
+    fn push_records(&mut self, records: &[u8], wanted: u32) -> Result<u32, PushError<M::Error>> {
+        let length = PushError::Length { len: records.len() };
+        let layout = self.end.layout;
+        let count = wanted.min(self.end.known_or_look(wanted)?);
         if count == 0 {
             return if wanted == 0 {
                 Ok(0)
@@ -109,7 +99,7 @@ impl<M: BlockWrite> Producer<M> {
             };
         }
 
-        let (before_end, from_start) = self.layout.split(self.index, count);
+        let (before_end, from_start) = layout.split(self.end.index(), count);
         // `count` records are within `records`, so neither of these two fails.
         let Some((head, rest)) = records.split_at_checked(before_end) else {
             return Err(length);
@@ -117,25 +107,93 @@ impl<M: BlockWrite> Producer<M> {
         let Some(tail) = rest.get(..from_start) else {
             return Err(length);
         };
-        self.memory
-            .write(self.layout.record_offset(self.index), head)
-            .map_err(PushError::Memory)?;
+        let first = layout.record_offset(self.end.index());
+        let memory = &mut self.end.memory;
+        memory.write(first, head).map_err(PushError::Memory)?;
         if !tail.is_empty() {
-            self.memory
-                .write(self.layout.data_offset(), tail)
+            memory
+                .write(layout.data_offset(), tail)
                 .map_err(PushError::Memory)?;
         }
-        let next = self.index.wrapping_add(count);
-        self.memory
-            .store_index(self.layout.producer_index_offset(), next)
+        // Before the index: a consumer that sees a record knows of every drop before it.
+        self.drops
+            .settle(&mut self.end)
             .map_err(PushError::Memory)?;
-        self.index = next;
+        self.end.advance(count).map_err(PushError::Memory)?;
         Ok(count)
     }
 
-    fn known_free(&self) -> u32 {
-        // The indices differ by at most the capacity, see `PeerIndex::check` in `free`.
-        self.layout.capacity() - self.index.wrapping_sub(self.consumer)
+    /// Pushes as many of `records` as there is room for and drops the others, for a producer that
+    /// cannot wait. The consumer learns how many were dropped, see
+    /// [`Consumer::dropped`](super::Consumer::dropped).
+    ///
+    /// # Errors
+    ///
+    /// As for [`push_batch`](Self::push_batch), without [`PushError::Full`]. Nothing was pushed,
+    /// dropped or counted then; what becomes of `records` is up to the caller, who can count them by
+    /// [`count_dropped`](Self::count_dropped).
+    pub fn push_or_drop(&mut self, records: &[u8]) -> Result<Pushed, PushError<M::Error>> {
+        let wanted = self.end.layout.whole_records(records.len());
+        let pushed = match self.push_batch(records) {
+            Err(PushError::Full) => 0,
+            outcome => outcome?,
+        };
+        let dropped = wanted.map_or(0, |wanted| wanted.saturating_sub(pushed));
+        self.count_dropped(dropped);
+        Ok(Pushed { pushed, dropped })
+    }
+
+    /// Counts `records` that were lost before they came to the ring among those dropped.
+    ///
+    /// Where the block cannot be reached just now, the count is kept and stored with the next drop
+    /// or before the next record, whichever comes first; a push that cannot store it fails.
+    pub fn count_dropped(&mut self, records: u32) {
+        self.drops.add(records);
+        // Not lost: what is not stored stays owed, and no record is published before it is.
+        let _ = self.drops.settle(&mut self.end);
+    }
+
+    /// Tells whether the consumer has to be woken: whether it asked for it, by
+    /// [`request_wake`](super::Consumer::request_wake), at one of the records pushed since the last
+    /// call that succeeded.
+    ///
+    /// A producer with a doorbell calls this after each push or batch, and rings where the answer is
+    /// `true`. It may be `true` without need (after [`attach`](Self::attach), or for a request that
+    /// was overtaken); it is never `false` for a consumer that was told it may sleep.
+    ///
+    /// # Errors
+    ///
+    /// The memory's own. The next call then answers for these records, too.
+    pub fn owes_wake(&mut self) -> Result<bool, M::Error>
+    where
+        M: BlockFence,
+    {
+        self.end.owes_wake()
+    }
+
+    /// Asks the consumer to wake this end when `records` can be pushed, at least one and at most the
+    /// capacity. Only the last request counts.
+    ///
+    /// Where both ends sleep, what they wait for must not add up to more than the capacity and one,
+    /// or both may wait for ever.
+    ///
+    /// # Errors
+    ///
+    /// As for [`free`](Self::free). The request may or may not have been made: do not sleep.
+    pub fn request_wake(&mut self, records: u32) -> Result<WakeRequest, PushError<M::Error>>
+    where
+        M: BlockFence,
+    {
+        Ok(self.end.request_wake(records)?)
+    }
+}
+
+impl<E> From<LookError<E>> for PushError<E> {
+    fn from(error: LookError<E>) -> Self {
+        match error {
+            LookError::PeerIndex(error) => Self::PeerIndex(error),
+            LookError::Memory(error) => Self::Memory(error),
+        }
     }
 }
 
