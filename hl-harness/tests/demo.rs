@@ -256,8 +256,8 @@ fn a_block_is_mapped_page_by_page<A: Model>() {
         let (created, view) = block(machine, &context);
         assert_eq!((created.pages, created.leaves), (BLOCK_PAGES, BLOCK_PAGES));
         assert!(created.runs > 1, "the pages are not scattered");
-        // What Goya's caches do not hold cannot be stale.
-        assert_eq!(created.invalidations == 0, A::KIND == AsicKind::Goya);
+        // Caches may remember that there was nothing.
+        assert!(created.invalidations > 0);
         machine.device.end_view(view);
         context.close().unwrap();
     });

@@ -70,7 +70,7 @@
 //! Between these the records themselves need no ordering, but they do need to be accesses that may
 //! race: a hostile peer can write at any time, and with plain loads and stores that would be
 //! undefined behaviour *here*, not only wrong data. [`SharedWords`] therefore moves records in
-//! relaxed atomic words: as cheap as plain ones, each word whole, and no promise between words
+//! relaxed atomic words: single loads and stores, each word whole, and no promise between words
 //! beyond the index's. Both ends in one program must use words of the same size, since the language
 //! gives mixed-size atomic accesses no meaning.
 //!

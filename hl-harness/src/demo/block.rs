@@ -119,13 +119,10 @@ impl Created {
                 count(self.tables.into(), "table")
             ),
         );
-        match self.invalidations {
-            0 => report.field("invalidation", "none: this MMU remembers nothing as absent"),
-            number => report.field(
-                "invalidation",
-                format_args!("{number}, confirmed by the MMU"),
-            ),
-        }
+        report.field(
+            "invalidation",
+            format_args!("{}, confirmed by the MMU", self.invalidations),
+        );
         report.field(
             "registered",
             "as the driver's; users' requests are looked up elsewhere",
