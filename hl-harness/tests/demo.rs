@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use hl_harness::asic::{AsicKind, Completion, Operation};
+use hl_harness::asic::{Completion, Operation};
 use hl_harness::demo::block::{Created, create, show};
 use hl_harness::demo::counters;
 use hl_harness::demo::refusals::Files;
