@@ -7,6 +7,7 @@ mod bare;
 mod ci;
 mod command;
 mod config;
+mod fuzz;
 mod loom;
 mod policy;
 mod setup;
@@ -31,6 +32,8 @@ struct Arguments {
 enum Subcommands {
     /// Runs everything that CI runs and sums it up; status 1 if anything failed
     Ci(ci::Options),
+    /// Feeds random operations to mmu-core; needs a nightly compiler
+    Fuzz(fuzz::Options),
     /// Runs the loom models, all or some
     Loom(loom::Options),
 }
@@ -38,6 +41,7 @@ enum Subcommands {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Subcommands::Ci(options) => ci::run(&options),
+        Subcommands::Fuzz(options) => fuzz::run(&options).map(|()| ExitCode::SUCCESS),
         Subcommands::Loom(options) => loom::run(&options).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

@@ -2,13 +2,17 @@
 
 mod allocation;
 mod boundaries;
+mod bus;
 mod common;
 mod corruption;
+mod default;
 mod dump;
 mod edges;
 mod over_a_bus;
+mod over_split_words;
 mod properties;
 mod protect;
+mod regions;
 mod scenarios;
 mod split;
 mod visit;
