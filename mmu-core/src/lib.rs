@@ -6,6 +6,8 @@ pub mod addr;
 mod device;
 mod error;
 pub mod format;
+#[cfg(feature = "defmt")]
+mod log;
 mod memory;
 mod pool;
 mod regions;

@@ -1,4 +1,8 @@
 //! Tests of the crate through its public interface, each for every format it makes sense for.
+#![expect(
+    clippy::duplicate_mod,
+    reason = "the same tests run on several kinds of table memory"
+)]
 
 mod allocation;
 mod boundaries;

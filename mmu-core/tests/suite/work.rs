@@ -14,7 +14,9 @@ for_every_format!(
     a_map_into_zeroed_tables_stores_one_entry_per_leaf_and_one_per_table,
     an_unmap_of_whole_tables_stores_one_entry_per_table_and_reads_no_leaf,
     one_descent_checks_a_run_and_one_fills_it_however_long_it_is,
+    a_run_descends_into_each_of_its_tables_once_to_check_and_once_to_fill,
     a_page_in_a_table_that_stays_costs_one_store_and_no_descent,
+    a_page_in_a_new_table_costs_one_descent_at_most,
     a_table_filled_again_after_it_was_unlinked_whole_holds_nothing_old,
     a_visit_of_everything_reads_each_table_once,
 );
@@ -147,6 +149,43 @@ fn one_descent_checks_a_run_and_one_fills_it_however_long_it_is<F: Shape>() {
         table.map_list(all, runs, &MapOptions::default()).unwrap();
         let counts = CountingMemory::take_counts(&pool);
         assert_eq!(counts.loads_of(root), 2, "{tables} tables as a list");
+    }
+}
+
+/// What is counted: loads of entries in tables above the deepest hop. One step from such a table
+/// to one of leaves is one load.
+fn a_run_descends_into_each_of_its_tables_once_to_check_and_once_to_fill<F: Shape>() {
+    for tables in [1, 2, 16, 128] {
+        let mut memory = CountingMemory::new(tables as usize + 16);
+        let pool = memory.pool();
+        let mut table = counted::<F>(&pool);
+        // The tables above are there, so that the check cannot stop at the root.
+        map(&mut table, F::EDGE + tables * span::<F>(), F::small());
+        CountingMemory::take_counts(&pool);
+        map(&mut table, F::EDGE, tables * span::<F>());
+        let loads: u64 = CountingMemory::take_counts(&pool)
+            .loads
+            .iter()
+            .flatten()
+            .sum();
+        // The way from the root to the first table's parent, and then one load for each table.
+        let way = F::INDEX.len() as u64 - 2;
+        assert_eq!(loads, 2 * (way + tables), "{tables} tables");
+    }
+}
+
+fn a_page_in_a_new_table_costs_one_descent_at_most<F: Shape>() {
+    let mut memory = CountingMemory::new(32);
+    let pool = memory.pool();
+    let mut table = counted::<F>(&pool);
+    let root = table.root().get();
+    map(&mut table, F::EDGE, F::small());
+    CountingMemory::take_counts(&pool);
+    for n in 1..4 {
+        // The parent is remembered, so the root is not even looked at.
+        map(&mut table, F::EDGE + n * span::<F>(), F::small());
+        let counts = CountingMemory::take_counts(&pool);
+        assert!(counts.loads_of(root) <= 1, "table {n}");
     }
 }
 
