@@ -3,7 +3,7 @@
 //! Writing there is slow and reading is slower still, since a read waits for the answer. So the
 //! host keeps a compact record of each table: one bit for each slot in use and, for tables that
 //! point at other tables, which ones. That is enough to map and to unmap without a single read,
-//! and takes 80 bytes for a table of leaves instead of a copy of its 4096.
+//! and takes 76 bytes for a table of leaves instead of a copy of its 4096.
 
 use core::fmt;
 
@@ -41,7 +41,7 @@ pub trait TableBus {
 /// Words of 32 bits, since not every processor that embeds this has atomics of 64.
 const WORDS: usize = TABLE_ENTRIES / 32;
 
-/// What a pool remembers of one table behind the bus: 80 bytes.
+/// What a pool remembers of one table behind the bus: 76 bytes.
 #[derive(Debug)]
 pub struct DeviceTableRecord {
     /// One bit for each slot in use.
@@ -113,7 +113,8 @@ impl Default for DeviceTableRecord {
     }
 }
 
-/// Which tables the slots of one table point at. Only tables above the deepest hop have one.
+/// Which tables the slots of one table point at: 2052 bytes. Only tables above the deepest hop have
+/// one, and of those not the tables of a default mapping's leaves.
 #[derive(Debug)]
 pub struct ChildMap {
     tables: [AtomicU32; TABLE_ENTRIES],
@@ -442,11 +443,16 @@ impl<B: TableBus, R: RawMutex> TableMemory for &DeviceTablePool<'_, B, R> {
         let Some(record) = self.record(table) else {
             return 0;
         };
+        // A leaf may take a table's place.
+        let children = self.children(record);
         let mut written = 0;
         let noted = entries
             .take(TABLE_ENTRIES.saturating_sub(first))
             .inspect(|_| {
                 record.set_used(first + written, true);
+                if let Some(children) = children {
+                    children.set(first + written, TableId::NONE);
+                }
                 written += 1;
             });
         self.bus.write(self.slot_address(table, first), noted);

@@ -6,9 +6,13 @@ pub mod addr;
 mod device;
 mod error;
 pub mod format;
+#[cfg(feature = "defmt")]
+mod log;
 mod memory;
 mod pool;
+mod regions;
 mod removed;
+mod split_word;
 mod sync;
 mod table;
 
@@ -18,8 +22,9 @@ pub use error::{MapError, QueryError, SplitError, UnmapError};
 pub use format::{Format, Hop, LeafSizes, Permissions};
 pub use memory::{DefaultTables, DeviceLost, Slot, TableDemand, TableId, TableMemory};
 pub use pool::{
-    PoolError, PoolUsage, Region, ReuseOrder, SplitWord, TableArena, TablePool, TableRecord,
-    TableWord, Word,
+    PoolError, PoolUsage, Region, ReuseOrder, TableArena, TablePool, TableRecord, TableWord, Word,
 };
+pub use regions::Regions;
 pub use removed::{ConfirmError, Extent, Invalidate, Removed, Stale};
+pub use split_word::SplitWord;
 pub use table::{MapOptions, MappedRun, PageTable, Runs, Translation};

@@ -38,6 +38,7 @@ impl TableId {
 
 /// What a slot of a table holds, as far as walking and bookkeeping need to know.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Slot {
     /// Nothing.
     Empty,
@@ -263,7 +264,7 @@ pub trait TableMemory: Copy + Sealed {
     /// Fills the slots from `first` up to `end` of a table nobody can see yet with zeros.
     fn zero(self, table: TableId, first: usize, end: usize);
 
-    /// How many slots are in use.
+    /// How many slots are in use; 2^30 more in a table of default leaves, which do not count.
     fn live(self, table: TableId) -> u32;
 
     /// Records how many slots are in use.

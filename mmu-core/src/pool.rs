@@ -7,13 +7,16 @@ use lock_api::{Mutex, RawMutex};
 use crate::addr::BusAddr;
 use crate::format::{Entry, Format, Hop, TABLE_BYTES, TABLE_ENTRIES, deepest};
 use crate::memory::{Chain, DeviceLost, Sealed, Slot, TableDemand, TableId, TableMemory};
+#[cfg(not(any(loom, target_has_atomic = "64")))]
+use crate::split_word::SplitWord;
 #[cfg(any(loom, target_has_atomic = "64"))]
 use crate::sync::AtomicU64;
 use crate::sync::{AtomicU32, Ordering, fence};
 
 /// One 64-bit entry in memory that a device reads while the processor writes it.
 ///
-/// Implemented for `AtomicU64` where the processor has it, and for [`SplitWord`]; a model checker
+/// Implemented for `AtomicU64` where the processor has it, and for
+/// [`SplitWord`](crate::SplitWord); a model checker
 /// supplies its own.
 pub trait TableWord {
     /// Reads the entry, whole.
@@ -35,46 +38,6 @@ impl TableWord for AtomicU64 {
     #[inline(always)]
     fn store(&self, entry: u64) {
         AtomicU64::store(self, entry.to_le(), Ordering::Relaxed);
-    }
-}
-
-/// An entry for processors that cannot write 64 bits at once.
-///
-/// Every format has what makes an entry valid in its lower half. So an entry is made valid by
-/// writing its upper half first, and invalid by writing its lower half first; replacing one valid
-/// entry by another goes through an invalid one. A device that reads concurrently sees the old
-/// entry, none, or the new one, and never a mixture.
-#[derive(Debug, Default)]
-#[repr(C, align(8))]
-pub struct SplitWord {
-    halves: [AtomicU32; 2],
-}
-
-impl SplitWord {
-    /// An empty entry.
-    #[must_use]
-    #[cfg(not(loom))]
-    pub const fn new() -> Self {
-        Self {
-            halves: [const { AtomicU32::new(0) }; 2],
-        }
-    }
-}
-
-impl TableWord for SplitWord {
-    fn load(&self) -> u64 {
-        let [low, high] = &self.halves;
-        let half = |word: &AtomicU32| u64::from(u32::from_le(word.load(Ordering::Relaxed)));
-        half(low) | half(high) << 32
-    }
-
-    fn store(&self, entry: u64) {
-        let [low, high] = &self.halves;
-        low.store(0, Ordering::Relaxed);
-        fence(Ordering::Release);
-        high.store(((entry >> 32) as u32).to_le(), Ordering::Relaxed);
-        fence(Ordering::Release);
-        low.store((entry as u32).to_le(), Ordering::Relaxed);
     }
 }
 

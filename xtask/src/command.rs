@@ -52,6 +52,12 @@ impl Invocation {
         }
     }
 
+    /// Adds time that the command takes by intent to its limit.
+    pub(crate) fn lasting(mut self, time: Duration) -> Self {
+        self.limit = self.limit.saturating_add(time);
+        self
+    }
+
     pub(crate) fn argument(mut self, argument: impl Into<String>) -> Self {
         self.arguments.push(argument.into());
         self

@@ -51,6 +51,7 @@ pub(crate) struct Ci {
     pub(crate) tests: FeatureSets,
     pub(crate) loom: Loom,
     pub(crate) demo: Demo,
+    pub(crate) fuzz: Fuzz,
 }
 
 #[derive(Debug, Deserialize)]
@@ -99,6 +100,12 @@ pub(crate) struct Loom {
     pub(crate) profile: String,
     pub(crate) max_preemptions: u32,
     pub(crate) long_max_preemptions: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Fuzz {
+    pub(crate) seconds: u32,
 }
 
 #[derive(Debug, Deserialize)]

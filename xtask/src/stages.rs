@@ -9,6 +9,7 @@ mod no_std;
 mod rust_version;
 
 use crate::ci::Report;
+use crate::fuzz;
 use crate::setup::{CARGO_DENY, CLIPPY, Need, RUSTFMT};
 use crate::workspace::Session;
 
@@ -94,6 +95,13 @@ pub(crate) const STAGES: &[Stage] = &[
         long_only: false,
         needs: &[],
         run: demo::demo,
+    },
+    Stage {
+        name: "fuzz",
+        about: "random operations on page tables, for a short while",
+        long_only: true,
+        needs: &[],
+        run: fuzz::stage,
     },
     Stage {
         name: "cargo-deny",

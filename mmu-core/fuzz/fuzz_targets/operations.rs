@@ -1,4 +1,5 @@
-//! Operations from random bytes against the oracle of the tests, on one format per input.
+//! Operations from random bytes against the oracle of the tests, on one format and one kind of
+//! table memory per input.
 #![no_main]
 
 #[expect(
@@ -10,7 +11,7 @@
 #[path = "../../tests/suite/common/mod.rs"]
 mod common;
 
-use common::operations::{Bus, Lengths, Operation, drive};
+use common::operations::{Bus, Lengths, Operation, drive, drive_on_device};
 use libfuzzer_sys::fuzz_target;
 use mmu_core::format::{Gaudi2Hmmu, Gaudi2Pmmu, Gaudi2Pmmu64K, V1, X86_64};
 
@@ -72,7 +73,7 @@ impl Bytes<'_> {
 
 fuzz_target!(|input: &[u8]| {
     let mut bytes = Bytes(input);
-    let format = bytes.below(7);
+    let format = bytes.below(10);
     // No more than the memory of the tests has tables for.
     let operations: Vec<Operation> = std::iter::from_fn(|| bytes.operation()).take(48).collect();
     match format {
@@ -82,6 +83,9 @@ fuzz_target!(|input: &[u8]| {
         3 => drive::<Gaudi2Hmmu<6>>(&operations),
         4 => drive::<Gaudi2Hmmu<5>>(&operations),
         5 => drive::<X86_64<4>>(&operations),
-        _ => drive::<X86_64<5>>(&operations),
+        6 => drive::<X86_64<5>>(&operations),
+        7 => drive_on_device::<V1>(&operations),
+        8 => drive_on_device::<Gaudi2Hmmu<6>>(&operations),
+        _ => drive_on_device::<X86_64<4>>(&operations),
     }
 });

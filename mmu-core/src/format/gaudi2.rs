@@ -8,6 +8,7 @@ use crate::addr::{AddrRange, BusAddr, DeviceAddr, Run};
 /// The format of the Gaudi2 PMMU beside a host with 4 KiB pages: six hops over all 64 address
 /// bits, 4 KiB leaves at hop 5, 2 MiB leaves at hop 4.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Gaudi2Pmmu;
 
 impl Format for Gaudi2Pmmu {
@@ -27,6 +28,7 @@ impl Format for Gaudi2Pmmu {
 /// The format of the Gaudi2 PMMU beside a host with 64 KiB pages: 64 KiB leaves at hop 5, 16 MiB
 /// leaves at hop 4; each hop uses the first 256 entries of its tables.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Gaudi2Pmmu64K;
 
 impl Format for Gaudi2Pmmu64K {
@@ -48,6 +50,7 @@ impl Format for Gaudi2Pmmu64K {
 /// A leaf at hop 3 spans 1 GiB of walk addresses, which is one DRAM page of `STACKS` * 128 MiB
 /// (facts SC-4). Only addresses of device DRAM can be mapped, and only DRAM can be mapped to.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Gaudi2Hmmu<const STACKS: u64>;
 
 /// The interval that the hardware scrambles (facts SC-2).

@@ -8,6 +8,7 @@ use super::{Format, HopGeometry};
 /// The hardware ignores address bits 63:50; here an address that has any of them set is refused,
 /// since it would alias another.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct V1;
 
 impl Format for V1 {

@@ -73,6 +73,7 @@ impl Default for X86Attributes {
 ///
 /// Leaves of 4 KiB, 2 MiB and 1 GiB. Table entries allow everything; the leaf alone decides.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct X86_64<const LEVELS: usize>;
 
 const FIVE_HOPS: &[HopGeometry] = &[

@@ -1,6 +1,6 @@
 //! Visiting mapped runs.
 
-use mmu_core::format::{Gaudi2Hmmu, Gaudi2Pmmu, V1};
+use mmu_core::format::{Gaudi2Hmmu, Gaudi2Pmmu};
 use mmu_core::{MapOptions, PageTable};
 
 use super::common::model::leaf_sizes;

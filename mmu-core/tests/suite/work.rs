@@ -5,7 +5,8 @@ use mmu_core::{MapOptions, PageTable};
 use crate::common::model::leaf_sizes;
 use crate::common::shape::Shape;
 use crate::common::{
-    ARENA, CountingWord, Memory, Pool, Table, confirm, device, for_every_format, only, range, run,
+    ARENA, CountingMemory, CountingWord, Pool, Table, confirm, device, for_every_format, only,
+    range, run,
 };
 
 for_every_format!(
@@ -13,7 +14,9 @@ for_every_format!(
     a_map_into_zeroed_tables_stores_one_entry_per_leaf_and_one_per_table,
     an_unmap_of_whole_tables_stores_one_entry_per_table_and_reads_no_leaf,
     one_descent_checks_a_run_and_one_fills_it_however_long_it_is,
+    a_run_descends_into_each_of_its_tables_once_to_check_and_once_to_fill,
     a_page_in_a_table_that_stays_costs_one_store_and_no_descent,
+    a_page_in_a_new_table_costs_one_descent_at_most,
     a_table_filled_again_after_it_was_unlinked_whole_holds_nothing_old,
     a_visit_of_everything_reads_each_table_once,
 );
@@ -22,7 +25,7 @@ type Counted<'p, 'a, F> = Table<'p, 'a, F, CountingWord>;
 
 fn counted<'p, 'a, F: Shape>(pool: &'p Pool<'a, CountingWord>) -> Counted<'p, 'a, F> {
     let table = PageTable::<F, _>::new(pool).unwrap().unwrap();
-    Memory::take_counts(pool);
+    CountingMemory::take_counts(pool);
     table
 }
 
@@ -38,14 +41,14 @@ fn map<F: Shape>(table: &mut Counted<'_, '_, F>, at: u64, len: u64) {
 }
 
 fn each_word_of_a_new_table_is_stored_once<F: Shape>() {
-    let mut memory = Memory::counting(32);
+    let mut memory = CountingMemory::new(32);
     let pool = memory.pool();
     let mut table = counted::<F>(&pool);
     // Two and a half tables of leaves from the middle of one, across an edge of all hops.
     let at = F::EDGE - span::<F>() / 2;
     map(&mut table, at, 2 * span::<F>() + span::<F>() / 2);
     let root = table.root().get();
-    let counts = Memory::take_counts(&pool);
+    let counts = CountingMemory::take_counts(&pool);
     for number in 0..pool.usage().used() {
         let address = ARENA + u64::from(number) * 4096;
         if address == root {
@@ -72,11 +75,11 @@ fn leave_zeroed<F: Shape>(
         confirm(table.unmap(page).unwrap());
     }
     assert_eq!(pool.usage().used(), 1);
-    Memory::take_counts(pool);
+    CountingMemory::take_counts(pool);
 }
 
 fn a_map_into_zeroed_tables_stores_one_entry_per_leaf_and_one_per_table<F: Shape>() {
-    let mut memory = Memory::counting(32);
+    let mut memory = CountingMemory::new(32);
     let pool = memory.pool();
     let mut table = counted::<F>(&pool);
     leave_zeroed(&pool, &mut table, 4);
@@ -84,15 +87,15 @@ fn a_map_into_zeroed_tables_stores_one_entry_per_leaf_and_one_per_table<F: Shape
     let leaves = 3 * F::slots() + 5;
     map(&mut table, F::EDGE, leaves * F::small());
     let new = u64::from(pool.usage().used() - 1);
-    let counts = Memory::take_counts(&pool);
+    let counts = CountingMemory::take_counts(&pool);
     assert_eq!(counts.total_stores(), leaves + new);
     // A second run into tables that are there.
     map(&mut table, F::EDGE + leaves * F::small(), 7 * F::small());
-    assert_eq!(Memory::take_counts(&pool).total_stores(), 7);
+    assert_eq!(CountingMemory::take_counts(&pool).total_stores(), 7);
 }
 
 fn an_unmap_of_whole_tables_stores_one_entry_per_table_and_reads_no_leaf<F: Shape>() {
-    let mut memory = Memory::counting(32);
+    let mut memory = CountingMemory::new(32);
     let pool = memory.pool();
     let mut table = counted::<F>(&pool);
     let len = 4 * span::<F>();
@@ -106,9 +109,9 @@ fn an_unmap_of_whole_tables_stores_one_entry_per_table_and_reads_no_leaf<F: Shap
         })
         .collect();
     assert_eq!(leaf_tables.len(), 4);
-    Memory::take_counts(&pool);
+    CountingMemory::take_counts(&pool);
     let removed = table.unmap(range(F::EDGE, len)).unwrap();
-    let counts = Memory::take_counts(&pool);
+    let counts = CountingMemory::take_counts(&pool);
     for number in leaf_tables {
         let address = ARENA + u64::from(number) * 4096;
         assert_eq!(counts.loads_of(address), 0, "loads of table {number}");
@@ -119,59 +122,96 @@ fn an_unmap_of_whole_tables_stores_one_entry_per_table_and_reads_no_leaf<F: Shap
 
     // In a table that stays: one store per leaf.
     map(&mut table, F::EDGE, span::<F>());
-    Memory::take_counts(&pool);
+    CountingMemory::take_counts(&pool);
     let part = range(F::EDGE, span::<F>() - F::small());
     let removed = table.unmap(part).unwrap();
     assert_eq!(removed.tables(), 0);
-    let stores = Memory::take_counts(&pool).total_stores();
+    let stores = CountingMemory::take_counts(&pool).total_stores();
     assert_eq!(stores, F::slots() - 1);
     confirm(removed);
 }
 
 fn one_descent_checks_a_run_and_one_fills_it_however_long_it_is<F: Shape>() {
     for tables in [1, 4, 64] {
-        let mut memory = Memory::counting(tables as usize + 8);
+        let mut memory = CountingMemory::new(tables as usize + 8);
         let pool = memory.pool();
         let mut table = counted::<F>(&pool);
         let root = table.root().get();
         map(&mut table, F::EDGE, tables * span::<F>());
-        let counts = Memory::take_counts(&pool);
+        let counts = CountingMemory::take_counts(&pool);
         assert_eq!(counts.loads_of(root), 2, "{tables} tables in one run");
         // The same page by page, as a list.
         confirm(table.sweep_all());
-        Memory::take_counts(&pool);
+        CountingMemory::take_counts(&pool);
         let pages = tables * F::slots();
         let runs = (0..pages).map(|n| run(F::BUS + (pages - 1 - n) * F::small(), F::small()));
         let all = range(F::EDGE, tables * span::<F>());
         table.map_list(all, runs, &MapOptions::default()).unwrap();
-        let counts = Memory::take_counts(&pool);
+        let counts = CountingMemory::take_counts(&pool);
         assert_eq!(counts.loads_of(root), 2, "{tables} tables as a list");
     }
 }
 
+/// What is counted: loads of entries in tables above the deepest hop. One step from such a table
+/// to one of leaves is one load.
+fn a_run_descends_into_each_of_its_tables_once_to_check_and_once_to_fill<F: Shape>() {
+    for tables in [1, 2, 16, 128] {
+        let mut memory = CountingMemory::new(tables as usize + 16);
+        let pool = memory.pool();
+        let mut table = counted::<F>(&pool);
+        // The tables above are there, so that the check cannot stop at the root.
+        map(&mut table, F::EDGE + tables * span::<F>(), F::small());
+        CountingMemory::take_counts(&pool);
+        map(&mut table, F::EDGE, tables * span::<F>());
+        let loads: u64 = CountingMemory::take_counts(&pool)
+            .loads
+            .iter()
+            .flatten()
+            .sum();
+        // The way from the root to the first table's parent, and then one load for each table.
+        let way = F::INDEX.len() as u64 - 2;
+        assert_eq!(loads, 2 * (way + tables), "{tables} tables");
+    }
+}
+
+fn a_page_in_a_new_table_costs_one_descent_at_most<F: Shape>() {
+    let mut memory = CountingMemory::new(32);
+    let pool = memory.pool();
+    let mut table = counted::<F>(&pool);
+    let root = table.root().get();
+    map(&mut table, F::EDGE, F::small());
+    CountingMemory::take_counts(&pool);
+    for n in 1..4 {
+        // The parent is remembered, so the root is not even looked at.
+        map(&mut table, F::EDGE + n * span::<F>(), F::small());
+        let counts = CountingMemory::take_counts(&pool);
+        assert!(counts.loads_of(root) <= 1, "table {n}");
+    }
+}
+
 fn a_page_in_a_table_that_stays_costs_one_store_and_no_descent<F: Shape>() {
-    let mut memory = Memory::counting(32);
+    let mut memory = CountingMemory::new(32);
     let pool = memory.pool();
     let mut table = counted::<F>(&pool);
     map(&mut table, F::EDGE, F::small());
-    Memory::take_counts(&pool);
+    CountingMemory::take_counts(&pool);
     let page = range(F::EDGE + 9 * F::small(), F::small());
     for _ in 0..3 {
         map(&mut table, page.start().get(), page.len());
-        let counts = Memory::take_counts(&pool);
+        let counts = CountingMemory::take_counts(&pool);
         assert_eq!(counts.total_stores(), 1);
         if F::SIZES.len() > 1 {
             assert_eq!(counts.loads.iter().flatten().sum::<u64>(), 1);
         }
         confirm(table.unmap(page).unwrap());
-        let counts = Memory::take_counts(&pool);
+        let counts = CountingMemory::take_counts(&pool);
         assert_eq!(counts.total_stores(), 1);
         assert_eq!(counts.loads.iter().flatten().sum::<u64>(), 1);
     }
 }
 
 fn a_table_filled_again_after_it_was_unlinked_whole_holds_nothing_old<F: Shape>() {
-    let mut memory = Memory::counting(32);
+    let mut memory = CountingMemory::new(32);
     let pool = memory.pool();
     let mut table = counted::<F>(&pool);
     map(&mut table, F::EDGE, span::<F>());
@@ -182,14 +222,14 @@ fn a_table_filled_again_after_it_was_unlinked_whole_holds_nothing_old<F: Shape>(
 }
 
 fn a_visit_of_everything_reads_each_table_once<F: Shape>() {
-    let mut memory = Memory::counting(32);
+    let mut memory = CountingMemory::new(32);
     let pool = memory.pool();
     let mut table = counted::<F>(&pool);
     let leaves = F::slots() + 1;
     map(&mut table, F::EDGE, leaves * F::small());
-    Memory::take_counts(&pool);
+    CountingMemory::take_counts(&pool);
     assert_eq!(table.runs(range(0, u64::MAX)).count(), 1);
-    let loads = Memory::take_counts(&pool).loads;
+    let loads = CountingMemory::take_counts(&pool).loads;
     // Once for what the slot is, and once more for a leaf's address.
     let total: u64 = loads.iter().flatten().sum();
     assert!(total <= u64::from(pool.usage().used()) * 512 + leaves);
@@ -197,6 +237,8 @@ fn a_visit_of_everything_reads_each_table_once<F: Shape>() {
 }
 
 #[test]
-fn the_bookkeeping_of_a_table_takes_eight_bytes() {
+fn the_bookkeeping_of_a_table_takes_8_bytes_or_76_behind_a_bus_and_a_child_map_2052() {
     assert_eq!(size_of::<mmu_core::TableRecord>(), 8);
+    assert_eq!(size_of::<mmu_core::DeviceTableRecord>(), 76);
+    assert_eq!(size_of::<mmu_core::ChildMap>(), 2052);
 }

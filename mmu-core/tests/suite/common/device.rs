@@ -42,6 +42,8 @@ pub(crate) struct FakeBus {
     /// The device is lost before this write, counted from one; zero is never.
     lose_at_write: Cell<u64>,
     lost: Cell<bool>,
+    /// Writes arrive, but no flush is answered.
+    deaf: Cell<bool>,
 }
 
 impl FakeBus {
@@ -52,6 +54,7 @@ impl FakeBus {
             lose_at_flush: Cell::new(0),
             lose_at_write: Cell::new(0),
             lost: Cell::new(false),
+            deaf: Cell::new(false),
         }
     }
 
@@ -70,22 +73,23 @@ impl FakeBus {
         self.lose_at_write.set(n);
     }
 
+    /// Answers no flush, though all that is written arrives, until the device is back.
+    pub(crate) fn be_deaf(&self) {
+        self.deaf.set(true);
+    }
+
     /// The device is back, its memory as it was.
     pub(crate) fn come_back(&self) {
         self.lose_at_flush.set(0);
         self.lose_at_write.set(0);
         self.lost.set(false);
+        self.deaf.set(false);
     }
 
     /// The device is back from a reset that destroyed its memory.
     pub(crate) fn reset(&self) {
         self.come_back();
         self.words.iter().for_each(|word| word.set(DIRT));
-    }
-
-    /// Fills all memory with zeros, by other means than the bus.
-    pub(crate) fn zero(&self) {
-        self.words.iter().for_each(|word| word.set(0));
     }
 
     fn word(&self, address: u64) -> &Cell<u64> {
@@ -132,7 +136,7 @@ impl TableBus for &FakeBus {
     fn flush(&self) -> Result<(), DeviceLost> {
         self.count_down(&self.lose_at_flush);
         self.asked.borrow_mut().flushes += 1;
-        if self.lost.get() {
+        if self.lost.get() || self.deaf.get() {
             Err(DeviceLost)
         } else {
             Ok(())
@@ -171,6 +175,14 @@ impl Memory {
             ReuseOrder::LastReleased,
         )
         .unwrap()
+    }
+}
+
+impl Memory {
+    /// A pool that knows its memory to be filled with zeros.
+    pub(crate) fn zeroed_pool(&mut self) -> Pool<'_> {
+        self.bus.words.iter().for_each(|word| word.set(0));
+        self.pool().zeroed()
     }
 }
 

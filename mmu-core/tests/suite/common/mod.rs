@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use mmu_core::{
     AddrRange, BusAddr, DeviceAddr, Format, Invalidate, LeafSizes, MapOptions, PageTable,
-    PoolUsage, Region, Removed, ReuseOrder, Run, Stale, TableMemory, TablePool, TableRecord,
-    TableWord,
+    PoolUsage, Region, Removed, ReuseOrder, Run, SplitWord, Stale, TableMemory, TablePool,
+    TableRecord, TableWord,
 };
 
 /// Entries in a table.
@@ -34,8 +34,14 @@ pub(crate) type Pool<'a, W = AtomicU64> = TablePool<'a, Region<'a, W>, Lock>;
 /// A page table over a [`Pool`].
 pub(crate) type Table<'p, 'a, F, W = AtomicU64> = PageTable<F, &'p Pool<'a, W>>;
 
+/// Memory for tables of ordinary words.
+pub(crate) type Memory = WordMemory<AtomicU64>;
+
+/// Memory for tables of words that count.
+pub(crate) type CountingMemory = WordMemory<CountingWord>;
+
 /// Memory for tables and for their records.
-pub(crate) struct Memory<W = AtomicU64> {
+pub(crate) struct WordMemory<W> {
     tables: Vec<[W; ENTRIES]>,
     records: Vec<TableRecord>,
 }
@@ -54,9 +60,9 @@ impl Memory {
     }
 }
 
-impl Memory<CountingWord> {
+impl CountingMemory {
     /// As [`new`](Memory::new), with words that count.
-    pub(crate) fn counting(count: usize) -> Self {
+    pub(crate) fn new(count: usize) -> Self {
         let dirty = || core::array::from_fn(|_| CountingWord::new(DIRT));
         Self::of((0..count).map(|_| dirty()).collect())
     }
@@ -76,7 +82,20 @@ impl Memory<CountingWord> {
     }
 }
 
-impl<W: TableWord> Memory<W> {
+impl WordMemory<SplitWord> {
+    /// As [`new`](Memory::new), with words that are written in halves.
+    pub(crate) fn new(count: usize) -> Self {
+        let dirty = || {
+            let word = SplitWord::new();
+            word.store(DIRT);
+            word
+        };
+        let table = || core::array::from_fn(|_| dirty());
+        Self::of((0..count).map(|_| table()).collect())
+    }
+}
+
+impl<W: TableWord> WordMemory<W> {
     fn of(tables: Vec<[W; ENTRIES]>) -> Self {
         let records = tables.iter().map(|_| TableRecord::new()).collect();
         Self { tables, records }

@@ -1,0 +1,106 @@
+//! `cargo xtask fuzz`: the fuzz target of mmu-core, with the flags that libFuzzer needs.
+//!
+//! Coverage comes from the compiler's own passes, so that nothing but a nightly compiler has to be
+//! installed. Inputs that find new paths are kept in `mmu-core/fuzz/corpus` and those that fail in
+//! `mmu-core/fuzz/artifacts`, where cargo-fuzz has them too.
+
+use std::fs;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::Result;
+use crate::ci::Report;
+use crate::workspace::Session;
+
+/// Where the fuzz target is: a package of its own, since it needs another compiler.
+const DIRECTORY: &str = "mmu-core/fuzz";
+
+const TARGET: &str = "operations";
+
+/// Coverage of edges, counted, with the operands of comparisons; and every assertion.
+const FLAGS: &str = "-Cpasses=sancov-module \
+                     -Cllvm-args=-sanitizer-coverage-level=4 \
+                     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+                     -Cllvm-args=-sanitizer-coverage-pc-table \
+                     -Cllvm-args=-sanitizer-coverage-trace-compares \
+                     --cfg fuzzing -Cdebug-assertions -Coverflow-checks";
+
+/// The longest input: more operations than the target does.
+const LONGEST_INPUT: u32 = 1024;
+
+/// Arguments of `cargo xtask fuzz`.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Looks for failures this long
+    #[arg(long, value_name = "NUMBER", default_value_t = 60)]
+    seconds: u32,
+}
+
+/// Fuzzes for as long as `options` say.
+///
+/// # Errors
+/// There is no nightly compiler, the target does not compile, or an input made it fail.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    fuzz(&Session::open(false, false)?, options.seconds)
+}
+
+/// The stage of CI.
+pub(crate) fn stage(session: &Session, report: &mut Report) {
+    report.take(fuzz(session, session.config.ci.fuzz.seconds));
+}
+
+fn fuzz(session: &Session, seconds: u32) -> Result<()> {
+    let nightly = |program: &str| {
+        session
+            .command("rustup")
+            .arguments(["run", "nightly", program])
+    };
+    let version = nightly("rustc").argument("-vV").query().map_err(|error| {
+        format!("fuzzing needs a nightly compiler: `rustup toolchain install nightly` ({error})")
+    })?;
+    let host = host(&version).ok_or("`rustc -vV` does not say what it compiles for")?;
+    let build = session.build_directory("fuzz");
+    nightly("cargo")
+        .arguments(["build", "--release"])
+        .variable("RUSTFLAGS", FLAGS)
+        .argument(format!("--manifest-path={DIRECTORY}/Cargo.toml"))
+        // Named, so that build scripts are compiled without the flags.
+        .argument(format!("--target={host}"))
+        .argument(format!("--target-dir={}", build.display()))
+        .run()?;
+    let made = |name: &str| {
+        let directory = format!("{DIRECTORY}/{name}/{TARGET}");
+        fs::create_dir_all(session.root.join(&directory))
+            .map(|()| directory.clone())
+            .map_err(|error| format!("{directory}: {error}"))
+    };
+    let (corpus, artifacts) = (made("corpus")?, made("artifacts")?);
+    let program = build.join(host).join("release").join(TARGET);
+    session
+        .command(&session.root.join(program).display().to_string())
+        .lasting(Duration::from_secs(u64::from(seconds)))
+        .argument(corpus)
+        .argument(format!("-artifact_prefix={artifacts}/"))
+        .argument(format!("-max_total_time={seconds}"))
+        .argument(format!("-max_len={LONGEST_INPUT}"))
+        .run()
+}
+
+/// The platform that a compiler runs on, from its own words.
+fn host(version: &str) -> Option<&str> {
+    version.lines().find_map(|line| line.strip_prefix("host: "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_is_found_among_the_compilers_words() {
+        let words =
+            "rustc 1.99.0-nightly\nbinary: rustc\nhost: x86_64-unknown-linux-gnu\nrelease: 1";
+        assert_eq!(host(words), Some("x86_64-unknown-linux-gnu"));
+        assert_eq!(host("rustc 1.99.0"), None);
+    }
+}
