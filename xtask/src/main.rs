@@ -8,6 +8,7 @@ mod bench;
 mod ci;
 mod command;
 mod config;
+mod firmware;
 mod loom;
 mod policy;
 mod setup;
@@ -34,6 +35,8 @@ enum Subcommands {
     Ci(ci::Options),
     /// Measures speed; the arguments are those of the benchmark
     Bench(bench::Options),
+    /// Builds the firmware images, boots them in an emulator, and reports their logs and sizes
+    Firmware(firmware::Options),
     /// Runs the loom models, all or some
     Loom(loom::Options),
 }
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Subcommands::Ci(options) => ci::run(&options),
         Subcommands::Bench(options) => bench::run(&options).map(|()| ExitCode::SUCCESS),
+        Subcommands::Firmware(options) => firmware::run(&options).map(|()| ExitCode::SUCCESS),
         Subcommands::Loom(options) => loom::run(&options).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

@@ -4,14 +4,11 @@ use defmt_decoder::{DecodeError, Table};
 
 use crate::Result;
 
-/// How an image's last line begins when everything was as it must be.
-const PASS: &str = "verdict: PASS";
-
-/// Prints the messages in `log`, and fails unless the last one is the verdict that all is well.
+/// Prints the messages in `log`, and fails unless the last one begins with `verdict`.
 ///
 /// # Errors
 /// The image has no log messages, the stream is damaged, or the verdict is another or missing.
-pub(crate) fn print(elf: &[u8], log: &[u8]) -> Result<()> {
+pub(crate) fn print(elf: &[u8], log: &[u8], verdict: &str) -> Result<()> {
     let table = Table::parse(elf)
         .map_err(|error| format!("the image's log messages cannot be read: {error}"))?
         .ok_or("the image has no log messages")?;
@@ -29,11 +26,11 @@ pub(crate) fn print(elf: &[u8], log: &[u8]) -> Result<()> {
             Err(DecodeError::Malformed) => return Err("the log is damaged".to_owned()),
         }
     }
-    if last.starts_with(PASS) {
+    if last.starts_with(verdict) {
         Ok(())
     } else if last.is_empty() {
         Err("the image logged nothing".to_owned())
     } else {
-        Err(format!("the last message is no `{PASS}`: {last}"))
+        Err(format!("the last message is no `{verdict}`: {last}"))
     }
 }

@@ -9,7 +9,7 @@ mod sizes;
 /// Every error ends as a sentence that a person reads.
 type Result<T> = std::result::Result<T, String>;
 
-const USAGE: &str = "hl-firmware-report log ELF LOG | sizes ELF [CRATE=LIMIT...]";
+const USAGE: &str = "hl-firmware-report log ELF LOG VERDICT | sizes ELF [CRATE=LIMIT...]";
 
 fn main() -> ExitCode {
     match run(&env::args().skip(1).collect::<Vec<_>>()) {
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
 fn run(arguments: &[String]) -> Result<()> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
-        ["log", elf, log] => log::print(&read(elf)?, &read(log)?),
+        ["log", elf, log, verdict] => log::print(&read(elf)?, &read(log)?, verdict),
         ["sizes", elf, limits @ ..] => sizes::print(elf, &read(elf)?, limits),
         _ => Err(USAGE.to_owned()),
     }
