@@ -24,6 +24,7 @@ use crate::workspace::{Session, compiler_version, rust_version};
 
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+const DEBIAN_LINKER: &str = "/usr/bin/ld.lld-22";
 
 /// Where, below a toolchain's root, the libraries of all targets and the library source lie.
 const LIBRARIES: &str = "lib/rustlib";
@@ -140,6 +141,23 @@ pub(crate) fn build(
         .arguments(["--locked", "--keep-going"])
         .argument(format!("--target-dir={}", directory.display()))
         .arguments(targets.iter().map(|target| format!("--target={target}"))))
+}
+
+/// Returns the start of a `cargo build` of an image for one target. Unlike [`build`], it links, and
+/// proves nothing about libraries.
+pub(crate) fn build_image(session: &Session, toolchain: Toolchain, target: &str) -> Invocation {
+    let cargo = match toolchain {
+        Toolchain::Running => session.cargo("build"),
+        Toolchain::Debian => session
+            .command(DEBIAN_CARGO)
+            .arguments(["build", "-Zbuild-std=core"])
+            .argument(format!("--config=target.{target}.linker='{DEBIAN_LINKER}'"))
+            .variable("RUSTC", DEBIAN_RUSTC)
+            .variable("RUSTC_BOOTSTRAP", "1"),
+    };
+    cargo
+        .arguments(["--locked", "--release"])
+        .argument(format!("--target={target}"))
 }
 
 fn running_libraries(session: &Session) -> Result<PathBuf> {

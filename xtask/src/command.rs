@@ -73,6 +73,12 @@ impl Invocation {
         self
     }
 
+    /// Sets another limit than the one of all commands.
+    pub(crate) fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
     /// Returns the line that does the same in a shell, in the workspace's root.
     pub(crate) fn line(&self) -> String {
         let mut words: Vec<String> = self
@@ -111,6 +117,17 @@ impl Invocation {
     pub(crate) fn query(&self) -> Result<String> {
         self.echo();
         self.read(|_| ())
+    }
+
+    /// Runs the command with its standard output, which may be no text, going into a file.
+    ///
+    /// # Errors
+    /// As for [`Invocation::run`], and where the file cannot be written.
+    pub(crate) fn run_into(&self, path: &Path) -> Result<()> {
+        println!("$ {} > {}", self.line(), quoted(&path.to_string_lossy()));
+        let file = fs::File::create(self.directory.join(path))
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        self.judge(self.start(file.into())?)
     }
 
     fn echo(&self) {
@@ -181,7 +198,7 @@ impl Invocation {
             Ok(Some(status)) if status.success() => Ok(()),
             Ok(Some(status)) => Err(format!("`{}` failed: {status}", self.line())),
             Ok(None) => Err(format!(
-                "`{}` was ended after {} s: it hangs, or the limit in ci/ci.toml is too low",
+                "`{}` was ended after {} s: it hangs, or its limit in ci/ is too low",
                 self.line(),
                 self.limit.as_secs()
             )),

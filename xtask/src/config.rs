@@ -20,10 +20,11 @@ pub(crate) struct Config {
     pub(crate) targets: Targets,
     pub(crate) deny: Deny,
     pub(crate) advisories: Advisories,
+    pub(crate) firmware: Firmware,
 }
 
 impl Config {
-    /// Reads the four files under `root/ci`.
+    /// Reads the five files under `root/ci`.
     ///
     /// # Errors
     /// A file cannot be read, or does not have the expected form; the message names it.
@@ -33,6 +34,7 @@ impl Config {
             targets: read(root, "ci/targets.toml")?,
             deny: read(root, "ci/deny.toml")?,
             advisories: read(root, "ci/advisories.toml")?,
+            firmware: read(root, "ci/firmware.toml")?,
         })
     }
 }
@@ -158,6 +160,47 @@ pub(crate) struct Target {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Debian {
     pub(crate) packages: Vec<String>,
+}
+
+/// `ci/firmware.toml`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Firmware {
+    pub(crate) manifest: String,
+    pub(crate) report: String,
+    boot_seconds: u64,
+    pub(crate) pass: String,
+    pub(crate) planted_fault: String,
+    pub(crate) images: Vec<Image>,
+}
+
+impl Firmware {
+    /// How long an image may run.
+    pub(crate) fn boot_limit(&self) -> Duration {
+        Duration::from_secs(self.boot_seconds)
+    }
+}
+
+/// An image that is booted in an emulator.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Image {
+    pub(crate) name: String,
+    pub(crate) target: String,
+    pub(crate) emulator: String,
+    arguments: Vec<String>,
+    /// Whether it is booted with the planted fault too.
+    #[serde(default)]
+    pub(crate) planted_fault: bool,
+}
+
+impl Image {
+    /// Returns the emulator's arguments with the image in its place.
+    pub(crate) fn arguments<'a>(&'a self, image: &'a str) -> impl Iterator<Item = String> + 'a {
+        self.arguments
+            .iter()
+            .map(move |argument| argument.replace("{image}", image))
+    }
 }
 
 /// `ci/deny.toml`: the part of cargo-deny's format that [`crate::policy`] implements.

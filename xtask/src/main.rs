@@ -8,6 +8,7 @@ mod bench;
 mod ci;
 mod command;
 mod config;
+mod firmware;
 mod fuzz;
 mod loom;
 mod policy;
@@ -37,6 +38,8 @@ enum Subcommands {
     Bench(bench::Options),
     /// Feeds random operations to mmu-core; needs a nightly compiler
     Fuzz(fuzz::Options),
+    /// Builds the firmware images, boots them in an emulator, and reports their logs and sizes
+    Firmware(firmware::Options),
     /// Runs the loom models, all or some
     Loom(loom::Options),
 }
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Subcommands::Ci(options) => ci::run(&options),
         Subcommands::Bench(options) => bench::run(&options).map(|()| ExitCode::SUCCESS),
         Subcommands::Fuzz(options) => fuzz::run(&options).map(|()| ExitCode::SUCCESS),
+        Subcommands::Firmware(options) => firmware::run(&options).map(|()| ExitCode::SUCCESS),
         Subcommands::Loom(options) => loom::run(&options).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

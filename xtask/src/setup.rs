@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::bare::Found;
+use crate::command::Invocation;
 use crate::workspace::Session;
 
 /// Something a stage cannot do without.
@@ -14,6 +15,11 @@ pub(crate) enum Need {
     },
     /// A way to compile for every target of `ci/targets.toml`.
     BareTargets,
+    /// A program in PATH, and the package that has it.
+    Program {
+        name: &'static str,
+        package: &'static str,
+    },
 }
 
 pub(crate) const RUSTFMT: Need = Need::Subcommand {
@@ -31,6 +37,11 @@ pub(crate) const CARGO_DENY: Need = Need::Subcommand {
     installer: &["cargo", "install", "--locked", "cargo-deny"],
 };
 
+pub(crate) const QEMU_ARM: Need = Need::Program {
+    name: "qemu-system-arm",
+    package: "qemu-system-arm",
+};
+
 impl Need {
     /// Says what is missing and how to get it; `None` if nothing is.
     ///
@@ -44,6 +55,15 @@ impl Need {
                     format!(
                         "`cargo {name}` is missing: `{}`, or add --setup to this call",
                         installer.join(" ")
+                    )
+                }))
+            }
+            Self::Program { name, package } => {
+                let there = session.command(name).argument("--version").query();
+                Ok(there.err().map(|_| {
+                    format!(
+                        "`{name}` is missing: on Debian `{}`, or add --setup to `cargo xtask ci`",
+                        apt_install(session, &[package]).line()
                     )
                 }))
             }
@@ -71,6 +91,7 @@ impl Need {
                 session.command(program).arguments(arguments).run()
             }
             Self::BareTargets => install_bare_targets(session),
+            Self::Program { package, .. } => install_packages(session, &[package]),
         }
     }
 }
@@ -118,19 +139,28 @@ fn install_bare_targets(session: &Session) -> Result<()> {
         return Ok(());
     }
 
-    let apt = |subcommand| {
-        session
-            .command("apt-get")
-            .argument(subcommand)
-            .variable("DEBIAN_FRONTEND", "noninteractive")
-    };
-    let install = apt("install")
+    install_packages(session, &session.config.targets.debian.packages)
+}
+
+fn apt(session: &Session, subcommand: &str) -> Invocation {
+    session
+        .command("apt-get")
+        .argument(subcommand)
+        .variable("DEBIAN_FRONTEND", "noninteractive")
+}
+
+fn apt_install<P: AsRef<str>>(session: &Session, packages: &[P]) -> Invocation {
+    apt(session, "install")
         .arguments(["-y", "--no-install-recommends"])
-        .arguments(&session.config.targets.debian.packages);
+        .arguments(packages.iter().map(AsRef::as_ref))
+}
+
+fn install_packages<P: AsRef<str>>(session: &Session, packages: &[P]) -> Result<()> {
+    let install = apt_install(session, packages);
     if session.command("id").argument("-u").query()?.trim() != "0" {
         return Err(format!("run as root: `{}`", install.line()));
     }
-    apt("update").run()?;
+    apt(session, "update").run()?;
     install.run()
 }
 

@@ -2,6 +2,7 @@
 
 mod demo;
 mod dependencies;
+mod firmware;
 mod host_tests;
 mod lints;
 pub(crate) mod loom;
@@ -10,7 +11,7 @@ mod rust_version;
 
 use crate::ci::Report;
 use crate::fuzz;
-use crate::setup::{CARGO_DENY, CLIPPY, Need, RUSTFMT};
+use crate::setup::{CARGO_DENY, CLIPPY, Need, QEMU_ARM, RUSTFMT};
 use crate::workspace::Session;
 
 /// One check of the whole workspace.
@@ -22,6 +23,12 @@ pub(crate) struct Stage {
     pub(crate) long_only: bool,
     pub(crate) needs: &'static [Need],
     pub(crate) run: fn(&Session, &mut Report),
+}
+
+/// What the stage called `name` needs, for commands that do the same by themselves.
+pub(crate) fn needs_of(name: &str) -> impl Iterator<Item = &'static Need> {
+    let stages = STAGES.iter().filter(move |stage| stage.name == name);
+    stages.flat_map(|stage| stage.needs)
 }
 
 /// Every stage there is. A new one is a function and an entry here.
@@ -81,6 +88,13 @@ pub(crate) const STAGES: &[Stage] = &[
         long_only: false,
         needs: &[Need::BareTargets],
         run: no_std::prove,
+    },
+    Stage {
+        name: "firmware",
+        about: "the images of ports/firmware boot, find no fault but the planted one, and are small",
+        long_only: false,
+        needs: &[Need::BareTargets, QEMU_ARM, RUSTFMT],
+        run: firmware::boot,
     },
     Stage {
         name: "loom",

@@ -1,0 +1,131 @@
+//! `cargo xtask firmware`: the images of `ports/firmware`, built, booted, judged and measured.
+//!
+//! They are a workspace of their own, so that what they depend on is not built where nobody asks
+//! for it. An image is judged twice: by its exit status, and by the last message of its log, which
+//! only the whole of it reaches.
+
+use std::path::Path;
+
+use clap::Args;
+
+use crate::Result;
+use crate::bare::{self, Found};
+use crate::config::Image;
+use crate::stages::needs_of;
+use crate::workspace::Session;
+
+/// Arguments of `cargo xtask firmware`.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Damages a page-table entry, and demands that the image notices
+    #[arg(long)]
+    planted_fault: bool,
+}
+
+/// Boots the images.
+///
+/// # Errors
+/// Something needed is missing, an image does not build, hangs, fails or is too large; with a
+/// planted fault, an image does not notice it.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let session = Session::open(false, false)?;
+    for need in needs_of("firmware") {
+        if let Some(missing) = need.missing(&session)? {
+            return Err(missing);
+        }
+    }
+    if options.planted_fault {
+        find_planted_fault(&session)
+    } else {
+        boot_all(&session)
+    }
+}
+
+/// Boots every image and measures it.
+///
+/// # Errors
+/// As for [`run`].
+pub(crate) fn boot_all(session: &Session) -> Result<()> {
+    let settings = &session.config.firmware;
+    for image in &settings.images {
+        let elf = build(session, &image.name, &image.target, &[])?;
+        boot(session, image, &elf, &settings.pass)?;
+        report(session, &["sizes", &elf])?;
+    }
+    Ok(())
+}
+
+/// Boots the images that have a fault to plant, with it.
+///
+/// # Errors
+/// As for [`run`].
+pub(crate) fn find_planted_fault(session: &Session) -> Result<()> {
+    let settings = &session.config.firmware;
+    for image in settings.images.iter().filter(|image| image.planted_fault) {
+        let elf = build(
+            session,
+            &image.name,
+            &image.target,
+            &["--features=planted-fault"],
+        )?;
+        boot(session, image, &elf, &settings.planted_fault)?;
+        println!("{}: the planted fault was found", image.name);
+    }
+    Ok(())
+}
+
+/// Builds an image and returns where it is.
+fn build(session: &Session, name: &str, target: &str, arguments: &[&str]) -> Result<String> {
+    let found = Found::look(session)?;
+    let packages = &session.config.targets.debian.packages;
+    let toolchain = found
+        .choose(target)
+        .ok_or_else(|| found.complaint(&[target], packages))?;
+    bare::build_image(session, toolchain, target)
+        .variable("DEFMT_LOG", "info")
+        .arguments(["--manifest-path", &session.config.firmware.manifest])
+        .argument(target_directory(session))
+        .argument(format!("--bin={name}"))
+        .arguments(arguments.iter().copied())
+        .run()?;
+    let directory = session.build_directory("firmware").join(target);
+    Ok(directory.join("release").join(name).display().to_string())
+}
+
+/// Boots an image and demands that its log ends with `verdict`, and that its exit status says the
+/// same.
+fn boot(session: &Session, image: &Image, elf: &str, verdict: &str) -> Result<()> {
+    let settings = &session.config.firmware;
+    let log = format!("{elf}.log");
+    let ended = session
+        .command(&image.emulator)
+        .arguments(image.arguments(elf))
+        .limit(settings.boot_limit())
+        .run_into(Path::new(&log));
+    // The log first: it tells why the status is what it is.
+    let logged = report(session, &["log", elf, &log, verdict]);
+    match (ended, verdict == settings.pass) {
+        (Err(error), true) => Err(error),
+        (Ok(()), false) => Err(format!("{} ended with status 0 all the same", image.name)),
+        (Ok(()), true) | (Err(_), false) => logged,
+    }
+}
+
+fn report(session: &Session, arguments: &[&str]) -> Result<()> {
+    let settings = &session.config.firmware;
+    session
+        .cargo("run")
+        .arguments(["--quiet", "--locked", "--manifest-path", &settings.manifest])
+        .argument(target_directory(session))
+        .argument(format!("--package={}", settings.report))
+        .argument("--")
+        .arguments(arguments.iter().copied())
+        .run()
+}
+
+fn target_directory(session: &Session) -> String {
+    format!(
+        "--target-dir={}",
+        session.build_directory("firmware").display()
+    )
+}
