@@ -390,7 +390,8 @@ impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
     ///
     /// Each part that can refuse has its variant of [`MapDramError`].
     pub fn map_dram(&self, handle: PackHandle, wanted: Wanted) -> Result<DeviceAddr, MapDramError> {
-        if A::PROFILE.dram.mapped_at.is_none() {
+        let has_tables = A::PROFILE.one_table || self.device.dram_mmu.is_some();
+        if A::PROFILE.dram.mapped_at.is_none() || !has_tables {
             return Err(MapDramError::Unsupported);
         }
         let held = self.space.lock().mappings.hold();

@@ -72,7 +72,7 @@ impl core::error::Error for MapUserError {}
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum MapDramError {
-    /// The ASIC uses device memory by its own addresses.
+    /// The ASIC uses device memory by its own addresses, or the device was given no tables for it.
     Unsupported,
     /// There are as many mappings as there may be.
     TooManyMappings,

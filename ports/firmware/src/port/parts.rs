@@ -33,10 +33,6 @@ unsafe impl Registers for Pmmu {
         PollBudget::new(POLLS)
     }
 
-    fn is_same_device(&self, other: &Self) -> bool {
-        core::ptr::eq(self, other)
-    }
-
     fn pause(&self, deadline: &mut PollBudget) -> bool {
         core::hint::spin_loop();
         deadline.spend()
@@ -82,6 +78,9 @@ impl Port for FirmwarePort {
     type Host = StaticHost;
     type Mmu = Gaudi2HostMmu<&'static Pmmu>;
     type Tables = &'static Tables;
+    // There is no device memory behind an MMU here, so these two are never used.
+    type DramMmu = Self::Mmu;
+    type DramTables = Self::Tables;
     type Engines = EngineControl;
     type Scrubber = NoDram;
     type Nodes = [Node; 16];

@@ -60,6 +60,7 @@ const fn nodes() -> SpaceNodes<FirmwarePort> {
     SpaceNodes {
         small: [Node::EMPTY; 16],
         large: [Node::EMPTY; 16],
+        dram: [Node::EMPTY; 16],
     }
 }
 
@@ -118,6 +119,7 @@ pub fn bring_up() -> Option<Result<(Machine, FileStorage), BringUpError>> {
         host: StaticHost,
         engines: EngineControl,
         tables,
+        dram_tables: None,
         privileged: nodes(),
         blocks: claim(&BLOCK_SLOTS)?,
         seats: claim(&SEATS)?,
@@ -131,9 +133,9 @@ pub fn bring_up() -> Option<Result<(Machine, FileStorage), BringUpError>> {
         scrubber: NoDram,
     };
     let (timeouts, pages) = (Chip::PROFILE.timeouts, HostPages::Of4K);
-    let up = Device::new(parts, |parking| {
-        Gaudi2HostMmu::new(&PMMU, timeouts, pages, parking)
-    });
+    let mmu = |parking| Gaudi2HostMmu::new(&PMMU, timeouts, pages, parking);
+    // Without tables for device memory, the second is not asked for.
+    let up = Device::new(parts, mmu, mmu);
     let (device, privilege) = match up {
         Ok(up) => up,
         Err(error) => return Some(Err(error)),
