@@ -1,4 +1,5 @@
-//! Measures `mmu-core` beside the page-table crates of the registry and beside the floor.
+//! Measures `mmu-core` beside the page-table crates of the registry and beside the floor, and
+//! `hl-mem`'s ring beside other rings.
 //!
 //! One process, one piece of memory for everybody's tables, one frame allocator for the peers.
 //! In each round everybody does the work of every row, in an order that rotates from round to
@@ -9,6 +10,7 @@ mod callgrind;
 mod ours;
 mod peers;
 mod record;
+mod ring;
 mod rows;
 mod subject;
 
@@ -115,8 +117,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let results = recorder.results(&instructions);
     print!("{}", record::table(&results));
+    let rings = ring::measure(
+        rounds.min(15),
+        if arguments.quick { 50_000 } else { 500_000 },
+    );
+    print!("{}", rings.table());
     if let Some(path) = arguments.json {
-        fs::write(path, record::json(&results))?;
+        let mut objects = record::json_objects(&results);
+        objects.extend(rings.json_objects());
+        fs::write(path, format!("[\n  {}\n]\n", objects.join(",\n  ")))?;
     }
     Ok(())
 }

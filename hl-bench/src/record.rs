@@ -347,14 +347,14 @@ pub(crate) fn table(measurements: &[Measurement<'_>]) -> String {
     text
 }
 
-/// The JSON for programs: an array with one object for each row and implementation.
-pub(crate) fn json(measurements: &[Measurement<'_>]) -> String {
-    let objects: Vec<String> = measurements
+/// The JSON objects for programs, one for each row and implementation.
+pub(crate) fn json_objects(measurements: &[Measurement<'_>]) -> Vec<String> {
+    measurements
         .iter()
         .map(|one| {
             // No name and no note has a character that JSON would escape.
             let mut object = format!(
-                "  {{\"row\": \"{}\", \"implementation\": \"{}\", \"best_ns\": {:.4}, \
+                "{{\"row\": \"{}\", \"implementation\": \"{}\", \"best_ns\": {:.4}, \
                  \"median_ns\": {:.4}, \"ratio_to_floor\": {:.4}, \
                  \"median_ratio_to_floor\": {:.4}",
                 one.row,
@@ -370,6 +370,5 @@ pub(crate) fn json(measurements: &[Measurement<'_>]) -> String {
             let _ = write!(object, ", \"note\": \"{}\"}}", one.note);
             object
         })
-        .collect();
-    format!("[\n{}\n]\n", objects.join(",\n"))
+        .collect()
 }
