@@ -37,7 +37,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.planted_fault {
         find_planted_fault(&session)
     } else {
-        boot_all(&session)
+        boot_all(&session)?;
+        link_all(&session)
     }
 }
 
@@ -48,9 +49,46 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 pub(crate) fn boot_all(session: &Session) -> Result<()> {
     let settings = &session.config.firmware;
     for image in &settings.images {
-        let elf = build(session, &image.name, &image.target, &[])?;
+        let elf = build(
+            session,
+            &settings.images_package,
+            &image.name,
+            &image.target,
+            None,
+        )?;
         boot(session, image, &elf, &settings.pass)?;
         report(session, &["sizes", &elf])?;
+    }
+    Ok(())
+}
+
+/// Links the images that show that code cannot panic, and measures them.
+///
+/// # Errors
+/// As for [`run`].
+pub(crate) fn link_all(session: &Session) -> Result<()> {
+    let settings = &session.config.firmware;
+    let images = settings.linked.iter();
+    for image in images.filter(|image| session.long || !image.long_only) {
+        let (features, verb) = match &image.known_panics {
+            None => (None, "sizes"),
+            Some(reason) => {
+                println!("{} can panic: {reason}", image.name);
+                (Some("--features=known-panics"), "known-panics")
+            }
+        };
+        let elf = build(
+            session,
+            &settings.linked_package,
+            &image.name,
+            &image.target,
+            features,
+        )?;
+        let limits = image.limits.iter().map(String::as_str);
+        report(
+            session,
+            &[verb, &elf].into_iter().chain(limits).collect::<Vec<_>>(),
+        )?;
     }
     Ok(())
 }
@@ -64,9 +102,10 @@ pub(crate) fn find_planted_fault(session: &Session) -> Result<()> {
     for image in settings.images.iter().filter(|image| image.planted_fault) {
         let elf = build(
             session,
+            &settings.images_package,
             &image.name,
             &image.target,
-            &["--features=planted-fault"],
+            Some("--features=planted-fault"),
         )?;
         boot(session, image, &elf, &settings.planted_fault)?;
         println!("{}: the planted fault was found", image.name);
@@ -75,7 +114,13 @@ pub(crate) fn find_planted_fault(session: &Session) -> Result<()> {
 }
 
 /// Builds an image and returns where it is.
-fn build(session: &Session, name: &str, target: &str, arguments: &[&str]) -> Result<String> {
+fn build(
+    session: &Session,
+    package: &str,
+    name: &str,
+    target: &str,
+    features: Option<&str>,
+) -> Result<String> {
     let found = Found::look(session)?;
     let packages = &session.config.targets.debian.packages;
     let toolchain = found
@@ -85,8 +130,10 @@ fn build(session: &Session, name: &str, target: &str, arguments: &[&str]) -> Res
         .variable("DEFMT_LOG", "info")
         .arguments(["--manifest-path", &session.config.firmware.manifest])
         .argument(target_directory(session))
+        // One package at a time: together they would share features.
+        .argument(format!("--package={package}"))
         .argument(format!("--bin={name}"))
-        .arguments(arguments.iter().copied())
+        .arguments(features)
         .run()?;
     let directory = session.build_directory("firmware").join(target);
     Ok(directory.join("release").join(name).display().to_string())
