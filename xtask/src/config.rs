@@ -165,7 +165,7 @@ pub(crate) struct Firmware {
     pub(crate) linked_package: String,
     boot_seconds: u64,
     pub(crate) pass: String,
-    pub(crate) planted_fault: String,
+    pub(crate) cargo_config: String,
     pub(crate) images: Vec<Image>,
     pub(crate) linked: Vec<Linked>,
 }
@@ -185,9 +185,10 @@ pub(crate) struct Image {
     pub(crate) target: String,
     pub(crate) emulator: String,
     arguments: Vec<String>,
-    /// Whether it is booted with the planted fault too.
-    #[serde(default)]
-    pub(crate) planted_fault: bool,
+    /// The profile it is built with.
+    pub(crate) profile: String,
+    /// How the last message of its log begins with the planted fault.
+    pub(crate) planted_fault: String,
 }
 
 impl Image {

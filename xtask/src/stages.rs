@@ -10,7 +10,7 @@ mod no_std;
 mod rust_version;
 
 use crate::ci::Report;
-use crate::setup::{CARGO_DENY, CLIPPY, Need, QEMU_ARM, RUSTFMT};
+use crate::setup::{CARGO_DENY, CLIPPY, Need, QEMU_ARM, QEMU_RISCV, RUSTFMT};
 use crate::workspace::Session;
 
 /// One check of the whole workspace.
@@ -92,7 +92,7 @@ pub(crate) const STAGES: &[Stage] = &[
         name: "firmware",
         about: "the images of ports/firmware boot, find no fault but the planted one, and are small",
         long_only: false,
-        needs: &[Need::BareTargets, QEMU_ARM, RUSTFMT],
+        needs: &[Need::BareTargets, QEMU_ARM, QEMU_RISCV, RUSTFMT],
         run: firmware::boot,
     },
     Stage {
