@@ -160,7 +160,7 @@ fn use_device(device: &'static Device<'static, Chip, Nothing>, privilege: &Privi
     used(device.block_range(privilege, *opaque()));
     used(device.dram_run(privilege, Owner::new(any() as u32), PackHandle::new(any())));
     device.with_privileged_table(privilege, |table| used(table.query(DeviceAddr::new(any()))));
-    used(device.with_mmu(|mmu| hl_mem::mmu::MmuControl::take_fault(mmu)));
+    used(device.with_mmu(hl_mem::mmu::MmuControl::take_fault));
     // SAFETY: the image is never run.
     device.end_view(unsafe { core::ptr::read(opaque()) });
     let storage = ContextStorage {
