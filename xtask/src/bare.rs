@@ -156,7 +156,7 @@ pub(crate) fn build_image(session: &Session, toolchain: Toolchain, target: &str)
             .variable("RUSTC_BOOTSTRAP", "1"),
     };
     cargo
-        .arguments(["--locked", "--release"])
+        .argument("--locked")
         .argument(format!("--target={target}"))
 }
 

@@ -168,10 +168,13 @@ pub(crate) struct Debian {
 pub(crate) struct Firmware {
     pub(crate) manifest: String,
     pub(crate) report: String,
+    pub(crate) images_package: String,
+    pub(crate) linked_package: String,
     boot_seconds: u64,
     pub(crate) pass: String,
-    pub(crate) planted_fault: String,
+    pub(crate) cargo_config: String,
     pub(crate) images: Vec<Image>,
+    pub(crate) linked: Vec<Linked>,
 }
 
 impl Firmware {
@@ -189,9 +192,10 @@ pub(crate) struct Image {
     pub(crate) target: String,
     pub(crate) emulator: String,
     arguments: Vec<String>,
-    /// Whether it is booted with the planted fault too.
-    #[serde(default)]
-    pub(crate) planted_fault: bool,
+    /// The profile it is built with.
+    pub(crate) profile: String,
+    /// How the last message of its log begins with the planted fault.
+    pub(crate) planted_fault: String,
 }
 
 impl Image {
@@ -201,6 +205,21 @@ impl Image {
             .iter()
             .map(move |argument| argument.replace("{image}", image))
     }
+}
+
+/// An image that is linked, to be measured and to show that its code cannot panic.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Linked {
+    pub(crate) name: String,
+    pub(crate) target: String,
+    /// Bytes of code that are allowed, as `CRATE=BYTES`; `image` is all of it.
+    pub(crate) limits: Vec<String>,
+    /// Why code in it can panic all the same.
+    pub(crate) known_panics: Option<String>,
+    /// Whether it waits for a long run.
+    #[serde(default)]
+    pub(crate) long_only: bool,
 }
 
 /// `ci/deny.toml`: the part of cargo-deny's format that [`crate::policy`] implements.

@@ -37,7 +37,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.planted_fault {
         find_planted_fault(&session)
     } else {
-        boot_all(&session)
+        boot_all(&session)?;
+        link_all(&session)
     }
 }
 
@@ -48,48 +49,96 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 pub(crate) fn boot_all(session: &Session) -> Result<()> {
     let settings = &session.config.firmware;
     for image in &settings.images {
-        let elf = build(session, &image.name, &image.target, &[])?;
+        let elf = Build::of(session, image).run(session, None)?;
         boot(session, image, &elf, &settings.pass)?;
         report(session, &["sizes", &elf])?;
     }
     Ok(())
 }
 
-/// Boots the images that have a fault to plant, with it.
+/// Links the images that show that code cannot panic, and measures them.
+///
+/// # Errors
+/// As for [`run`].
+pub(crate) fn link_all(session: &Session) -> Result<()> {
+    let settings = &session.config.firmware;
+    let images = settings.linked.iter();
+    for image in images.filter(|image| session.long || !image.long_only) {
+        let (features, verb) = match &image.known_panics {
+            None => (None, "sizes"),
+            Some(reason) => {
+                println!("{} can panic: {reason}", image.name);
+                (Some("--features=known-panics"), "known-panics")
+            }
+        };
+        let build = Build {
+            package: &settings.linked_package,
+            name: &image.name,
+            target: &image.target,
+            profile: "release",
+        };
+        let elf = build.run(session, features)?;
+        let limits = image.limits.iter().map(String::as_str);
+        let arguments: Vec<_> = [verb, &elf].into_iter().chain(limits).collect();
+        report(session, &arguments)?;
+    }
+    Ok(())
+}
+
+/// Boots every image with the fault planted, and demands that it is found for what it is.
 ///
 /// # Errors
 /// As for [`run`].
 pub(crate) fn find_planted_fault(session: &Session) -> Result<()> {
-    let settings = &session.config.firmware;
-    for image in settings.images.iter().filter(|image| image.planted_fault) {
-        let elf = build(
-            session,
-            &image.name,
-            &image.target,
-            &["--features=planted-fault"],
-        )?;
-        boot(session, image, &elf, &settings.planted_fault)?;
+    for image in &session.config.firmware.images {
+        let elf = Build::of(session, image).run(session, Some("--features=planted-fault"))?;
+        boot(session, image, &elf, &image.planted_fault)?;
         println!("{}: the planted fault was found", image.name);
     }
     Ok(())
 }
 
-/// Builds an image and returns where it is.
-fn build(session: &Session, name: &str, target: &str, arguments: &[&str]) -> Result<String> {
-    let found = Found::look(session)?;
-    let packages = &session.config.targets.debian.packages;
-    let toolchain = found
-        .choose(target)
-        .ok_or_else(|| found.complaint(&[target], packages))?;
-    bare::build_image(session, toolchain, target)
-        .variable("DEFMT_LOG", "info")
-        .arguments(["--manifest-path", &session.config.firmware.manifest])
-        .argument(target_directory(session))
-        .argument(format!("--bin={name}"))
-        .arguments(arguments.iter().copied())
-        .run()?;
-    let directory = session.build_directory("firmware").join(target);
-    Ok(directory.join("release").join(name).display().to_string())
+/// What to build of an image.
+#[derive(Debug)]
+struct Build<'a> {
+    package: &'a str,
+    name: &'a str,
+    target: &'a str,
+    profile: &'a str,
+}
+
+impl<'a> Build<'a> {
+    fn of(session: &'a Session, image: &'a Image) -> Self {
+        Self {
+            package: &session.config.firmware.images_package,
+            name: &image.name,
+            target: &image.target,
+            profile: &image.profile,
+        }
+    }
+
+    /// Builds the image and returns where it is.
+    fn run(&self, session: &Session, features: Option<&str>) -> Result<String> {
+        let settings = &session.config.firmware;
+        let found = Found::look(session)?;
+        let toolchain = found.choose(self.target).ok_or_else(|| {
+            found.complaint(&[self.target], &session.config.targets.debian.packages)
+        })?;
+        bare::build_image(session, toolchain, self.target)
+            .variable("DEFMT_LOG", "info")
+            .arguments(["--config", &settings.cargo_config])
+            .arguments(["--manifest-path", &settings.manifest])
+            .argument(target_directory(session))
+            .argument(format!("--profile={}", self.profile))
+            // One package at a time: together they would share features.
+            .argument(format!("--package={}", self.package))
+            .argument(format!("--bin={}", self.name))
+            .arguments(features)
+            .run()?;
+        let directory = session.build_directory("firmware").join(self.target);
+        let image = directory.join(self.profile).join(self.name);
+        Ok(image.display().to_string())
+    }
 }
 
 /// Boots an image and demands that its log ends with `verdict`, and that its exit status says the

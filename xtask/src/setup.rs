@@ -42,6 +42,11 @@ pub(crate) const QEMU_ARM: Need = Need::Program {
     package: "qemu-system-arm",
 };
 
+pub(crate) const QEMU_RISCV: Need = Need::Program {
+    name: "qemu-system-riscv64",
+    package: "qemu-system-misc",
+};
+
 impl Need {
     /// Says what is missing and how to get it; `None` if nothing is.
     ///

@@ -11,7 +11,7 @@ mod rust_version;
 
 use crate::ci::Report;
 use crate::fuzz;
-use crate::setup::{CARGO_DENY, CLIPPY, Need, QEMU_ARM, RUSTFMT};
+use crate::setup::{CARGO_DENY, CLIPPY, Need, QEMU_ARM, QEMU_RISCV, RUSTFMT};
 use crate::workspace::Session;
 
 /// One check of the whole workspace.
@@ -93,7 +93,7 @@ pub(crate) const STAGES: &[Stage] = &[
         name: "firmware",
         about: "the images of ports/firmware boot, find no fault but the planted one, and are small",
         long_only: false,
-        needs: &[Need::BareTargets, QEMU_ARM, RUSTFMT],
+        needs: &[Need::BareTargets, QEMU_ARM, QEMU_RISCV, RUSTFMT],
         run: firmware::boot,
     },
     Stage {

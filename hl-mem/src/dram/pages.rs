@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::iter::FusedIterator;
+use core::num::NonZeroU64;
 
 use mmu_core::{AddrRange, BusAddr, Run};
 
@@ -16,7 +17,8 @@ use crate::owner::Owner;
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct DramRegion {
     base: BusAddr,
-    page_bytes: u64,
+    /// Not zero by its type, so that no division by it has a panic in it.
+    page_bytes: NonZeroU64,
     pages: u32,
 }
 
@@ -29,16 +31,16 @@ impl DramRegion {
     /// * [`RegionError::PageCount`]: `pages` is zero or 2^32 - 1.
     /// * [`RegionError::BeyondTop`]: the last byte would lie beyond 2^64 - 1.
     pub const fn new(base: BusAddr, page_bytes: u64, pages: u32) -> Result<Self, RegionError> {
-        if page_bytes == 0
-            || !page_bytes.is_multiple_of(EXPORT_BYTES)
-            || !base.is_multiple_of(EXPORT_BYTES)
-        {
+        if !page_bytes.is_multiple_of(EXPORT_BYTES) || !base.is_multiple_of(EXPORT_BYTES) {
             return Err(RegionError::Misaligned);
         }
+        let Some(page_bytes) = NonZeroU64::new(page_bytes) else {
+            return Err(RegionError::Misaligned);
+        };
         if pages == 0 || pages == NONE {
             return Err(RegionError::PageCount);
         }
-        match page_bytes.checked_mul(pages as u64) {
+        match page_bytes.get().checked_mul(pages as u64) {
             Some(bytes) if base.checked_add(bytes - 1).is_some() => Ok(Self {
                 base,
                 page_bytes,
@@ -57,7 +59,7 @@ impl DramRegion {
     /// The bytes of a page.
     #[must_use]
     pub const fn page_bytes(self) -> u64 {
-        self.page_bytes
+        self.page_bytes.get()
     }
 
     /// The number of pages.
@@ -73,15 +75,16 @@ impl DramRegion {
         }
         let start = self
             .base
-            .checked_add(u64::from(first).checked_mul(self.page_bytes)?)?;
-        AddrRange::new(start, u64::from(count).checked_mul(self.page_bytes)?)
+            .checked_add(u64::from(first).checked_mul(self.page_bytes())?)?;
+        AddrRange::new(start, u64::from(count).checked_mul(self.page_bytes())?)
     }
 
     /// The first page and the number of pages of a run; `None` unless it is made of whole pages of
     /// the region.
     pub(super) fn pages_of(self, run: Run) -> Option<(u32, u32)> {
         let offset = run.start().offset_from(self.base)?;
-        if !offset.is_multiple_of(self.page_bytes) || !run.len().is_multiple_of(self.page_bytes) {
+        if !offset.is_multiple_of(self.page_bytes()) || !run.len().is_multiple_of(self.page_bytes())
+        {
             return None;
         }
         let first = u32::try_from(offset / self.page_bytes).ok()?;

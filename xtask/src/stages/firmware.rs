@@ -10,5 +10,6 @@ pub(super) fn boot(session: &Session, report: &mut Report) {
     let format = session.cargo("fmt").argument("--manifest-path");
     report.run(&format.argument(manifest).arguments(["--all", "--check"]));
     report.take(firmware::boot_all(session));
+    report.take(firmware::link_all(session));
     report.take(firmware::find_planted_fault(session));
 }

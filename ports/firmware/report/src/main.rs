@@ -9,7 +9,8 @@ mod sizes;
 /// Every error ends as a sentence that a person reads.
 type Result<T> = std::result::Result<T, String>;
 
-const USAGE: &str = "hl-firmware-report log ELF LOG VERDICT | sizes ELF [CRATE=LIMIT...]";
+const USAGE: &str =
+    "hl-firmware-report log ELF LOG VERDICT | sizes|known-panics ELF [CRATE=LIMIT...]";
 
 fn main() -> ExitCode {
     match run(&env::args().skip(1).collect::<Vec<_>>()) {
@@ -26,6 +27,10 @@ fn run(arguments: &[String]) -> Result<()> {
     match arguments.as_slice() {
         ["log", elf, log, verdict] => log::print(&read(elf)?, &read(log)?, verdict),
         ["sizes", elf, limits @ ..] => sizes::print(elf, &read(elf)?, limits),
+        ["known-panics", elf, limits @ ..] => {
+            sizes::print(elf, &read(elf)?, limits)?;
+            sizes::expect_panics(elf, &read(elf)?)
+        }
         _ => Err(USAGE.to_owned()),
     }
 }
