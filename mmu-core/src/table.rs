@@ -2,6 +2,7 @@
 
 mod build;
 mod dump;
+mod list;
 mod map;
 mod protect;
 mod split;
