@@ -4,6 +4,7 @@
 use std::ptr;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
+use mmu_core::BusAddr;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 
 /// Bytes in a table of every contestant.
@@ -173,12 +174,12 @@ pub(crate) fn store_words(count: u64) {
 
 /// The floor of the rows that map a list: the same, with the entries' addresses from a list.
 #[inline(never)]
-pub(crate) fn store_list(pages: &[u64]) {
+pub(crate) fn store_list(pages: &[BusAddr]) {
     let start = FRAMES.at(BUS_BASE).cast::<u64>();
     for (index, page) in pages.iter().enumerate() {
         // SAFETY: callers have no more pages than the arena has words.
         let word = unsafe { start.add(index) };
         // SAFETY: it lies in the arena, aligned; nobody else uses the arena now.
-        unsafe { word.write_volatile(page | 0x63) };
+        unsafe { word.write_volatile(page.get() | 0x63) };
     }
 }

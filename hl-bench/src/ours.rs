@@ -173,17 +173,12 @@ impl<F: Contestant<R>, R: RawMutex + 'static> Table for OursTable<'_, F, R> {
     }
 
     #[inline(always)]
-    fn map_list(&mut self, device: u64, pages: &[u64]) {
-        // A caller knows that its list holds addresses of pages below 2^52, the most that a
-        // processor's physical address has, and says so with the mask that every kernel has for
-        // this. The compiler then drops the checks of `mmu-core` that cannot fail. Without the
-        // mask the row costs two to three times as much.
-        const PHYSICAL_PAGE_MASK: u64 = 0x000F_FFFF_FFFF_F000;
-        let runs = pages
-            .iter()
-            .map(|&page| run(page & PHYSICAL_PAGE_MASK, 1 << 12));
+    fn map_list(&mut self, device: u64, pages: &[BusAddr]) {
         let whole = range(device, (pages.len() as u64) << 12);
-        expect(self.table.map_list(whole, runs, &Self::options::<false>()));
+        expect(
+            self.table
+                .map_pages(whole, pages, &Self::options::<false>()),
+        );
     }
 
     #[inline(always)]

@@ -2,6 +2,8 @@
 
 use core::hint::black_box;
 
+use mmu_core::BusAddr;
+
 use crate::arena::{self, FRAMES};
 use crate::record::{Floor, Recorder, Row};
 use crate::subject::{Call, Subject, Table};
@@ -39,7 +41,7 @@ const BUS: u64 = 0x40_0020_0000;
 /// Addresses that are the same for all subjects and rounds.
 pub(crate) struct Inputs {
     /// Bus addresses of pages, no two adjacent.
-    scattered: Vec<u64>,
+    scattered: Vec<BusAddr>,
     /// Offsets into a GiB.
     random: Vec<u64>,
 }
@@ -48,7 +50,7 @@ impl Inputs {
     pub(crate) fn new() -> Self {
         // An odd factor permutes the numbers below a power of two.
         let scattered = (0..PAGES)
-            .map(|page| BUS + (page.wrapping_mul(0x2_4F35) % PAGES) * PAGE)
+            .map(|page| BusAddr::new(BUS + (page.wrapping_mul(0x2_4F35) % PAGES) * PAGE))
             .collect();
         let mut state = 0x9E37_79B9_7F4A_7C15_u64;
         let random = (0..PAGES)
@@ -204,7 +206,7 @@ fn list<S: Subject>(recorder: &mut Recorder, inputs: &Inputs) {
         });
         for (index, page) in inputs.scattered.iter().enumerate() {
             let device = DEVICE + index as u64 * PAGE;
-            assert_eq!(table.query(device + 0xFFF), Some(page + 0xFFF));
+            assert_eq!(table.query(device + 0xFFF), Some(page.get() + 0xFFF));
         }
         assert_eq!(table.query(DEVICE - 1), None);
         assert_eq!(table.query(DEVICE + GIB), None);

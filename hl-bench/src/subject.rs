@@ -1,5 +1,7 @@
 //! What a contestant must be able to do to be measured.
 
+use mmu_core::BusAddr;
+
 /// A page-table implementation.
 pub(crate) trait Subject {
     /// As the report names it.
@@ -61,9 +63,9 @@ pub(crate) trait Table {
     }
 
     /// Maps 4 KiB pages at contiguous device addresses to the bus addresses of a list.
-    fn map_list(&mut self, device: u64, pages: &[u64]) {
+    fn map_list(&mut self, device: u64, pages: &[BusAddr]) {
         for (index, &page) in pages.iter().enumerate() {
-            self.map_one::<false>(device + ((index as u64) << 12), page);
+            self.map_one::<false>(device + ((index as u64) << 12), page.get());
         }
     }
 

@@ -379,6 +379,10 @@ impl<B: TableBus, R: RawMutex> TableMemory for &DeviceTablePool<'_, B, R> {
         Some(table)
     }
 
+    fn pop(self, chain: &mut Chain) -> Option<TableId> {
+        chain.pop(|table| self.link(table))
+    }
+
     fn release(self, mut chain: Chain) {
         let spare = chain.take_maps();
         let detached = self.detach_maps(&chain);

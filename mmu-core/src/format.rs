@@ -183,6 +183,11 @@ pub trait Format: Copy + fmt::Debug + 'static {
     /// The highest walk address.
     const LAST_WALK_ADDRESS: u64;
 
+    /// The bits of a bus address that a leaf holds in their own place, where every address that has
+    /// no others is held so and no other address can be held. Zero, the default, where that cannot
+    /// be said. With it, lists of pages are checked and mapped without a look at each page.
+    const BITS_IN_PLACE: u64 = 0;
+
     /// An entry that points at the table at `address`, for a table of `hop`.
     fn table_entry(hop: Hop, address: u64) -> u64;
 

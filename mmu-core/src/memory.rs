@@ -108,6 +108,18 @@ impl Chain {
         self.count += other.count;
     }
 
+    /// Takes the first table off the chain.
+    #[inline]
+    pub(crate) fn pop(&mut self, link: impl Fn(u32) -> u32) -> Option<TableId> {
+        if self.is_empty() {
+            return None;
+        }
+        let table = self.head;
+        self.head = link(table);
+        self.count -= 1;
+        Some(TableId(table))
+    }
+
     pub(crate) const fn set_maps(&mut self, maps: Self) {
         self.maps = [maps.head, maps.tail, maps.count];
     }
@@ -175,6 +187,9 @@ pub trait TableMemory: Copy + Sealed {
 
     /// Takes one table of a reserved chain; `interior` as it was counted when reserving.
     fn take(self, reserved: &mut Chain, interior: bool) -> Option<TableId>;
+
+    /// Takes the first table off a chain, as it is.
+    fn pop(self, chain: &mut Chain) -> Option<TableId>;
 
     /// Gives tables back to the pool for reuse.
     fn release(self, chain: Chain);

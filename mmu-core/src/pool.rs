@@ -470,13 +470,12 @@ impl<A: TableArena, R: RawMutex> TableMemory for &TablePool<'_, A, R> {
 
     #[inline]
     fn take(self, reserved: &mut Chain, _interior: bool) -> Option<TableId> {
-        if reserved.is_empty() {
-            return None;
-        }
-        let table = reserved.head;
-        reserved.head = self.link(table);
-        reserved.count -= 1;
-        Some(TableId::new(table))
+        self.pop(reserved)
+    }
+
+    #[inline]
+    fn pop(self, chain: &mut Chain) -> Option<TableId> {
+        chain.pop(|table| self.link(table))
     }
 
     #[inline]

@@ -3,6 +3,7 @@
 mod build;
 mod default;
 mod dump;
+mod list;
 mod map;
 mod protect;
 mod split;
@@ -159,23 +160,56 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     #[inline(always)]
     pub fn query(&self, address: DeviceAddr) -> Result<Translation<F::Attributes>, QueryError> {
         let walk = F::walk_address(address).ok_or(QueryError::OutOfRange { at: address })?;
-        match self.deepest_table(walk) {
-            Ok(table) => self.translation(table, deepest::<F>(), walk, address),
-            Err(stop) => self.query_above(stop, walk, address),
+        match self.known_table(walk) {
+            Some(table) => self.translation(table, deepest::<F>(), walk, address),
+            None => self.query_walk(walk, address),
         }
     }
 
-    /// The rest of a query that ends above the deepest hop.
+    /// A query that must walk further or that ends above the deepest hop.
     #[inline(never)]
-    fn query_above(
+    fn query_walk(
         &self,
-        stop: Stop,
         walk: u64,
         address: DeviceAddr,
     ) -> Result<Translation<F::Attributes>, QueryError> {
-        match stop.slot {
-            Slot::Foreign => Err(QueryError::Corrupt { at: address }),
-            _ => self.translation(stop.table, stop.hop, walk, address),
+        match self.deepest_table(walk) {
+            Ok(table) => self.translation(table, deepest::<F>(), walk, address),
+            Err(Stop {
+                slot: Slot::Foreign,
+                ..
+            }) => Err(QueryError::Corrupt { at: address }),
+            Err(stop) => self.translation(stop.table, stop.hop, walk, address),
+        }
+    }
+
+    /// The table of the deepest hop that `walk` uses, where that or the one above was used last.
+    ///
+    /// A smaller [`deepest_table`](Self::deepest_table): where this one finds nothing, it does not
+    /// say why, which costs the likely way a third of its instructions.
+    #[inline(always)]
+    fn known_table(&self, walk: u64) -> Option<TableId> {
+        let hop = deepest::<F>();
+        let prefix = F::HOPS[hop].prefix(walk);
+        let recent = self.recent.get();
+        if recent.prefix == prefix {
+            return Some(recent.table);
+        }
+        let above = F::HOPS[hop - 1];
+        let parent = self.recent_parent.get();
+        if parent.prefix != above.prefix(walk) {
+            return None;
+        }
+        let number = Hop::from_index(hop - 1);
+        match self
+            .memory
+            .slot::<F>(parent.table, number, above.index(walk))
+        {
+            Slot::Table(table) => {
+                self.recent.set(Recent { prefix, table });
+                Some(table)
+            }
+            _ => None,
         }
     }
 

@@ -3,10 +3,10 @@
 use std::cell::Cell;
 use std::sync::atomic::AtomicU64;
 
-use mmu_core::format::{Format, Gaudi2Pmmu, V1, X86_64};
+use mmu_core::format::{Format, Gaudi2Hmmu, Gaudi2Pmmu, Gaudi2Pmmu64K, Hop, V1, X86_64};
 use mmu_core::{
     AddrRange, BusAddr, DeviceAddr, Invalidate, MapError, MapOptions, PageTable, Region,
-    ReuseOrder, Run, Stale, TablePool, TableRecord,
+    ReuseOrder, Run, Stale, TableArena, TableId, TablePool, TableRecord, TableWord,
 };
 
 const PAGE: u64 = 0x1000;
@@ -184,3 +184,304 @@ fn a_list_that_is_not_what_its_size_hint_says_is_checked_all_the_same() {
         })
     );
 }
+
+/// A word that notes when it was written last.
+struct TimedWord {
+    word: AtomicU64,
+    written: Cell<u64>,
+}
+
+thread_local! {
+    static CLOCK: Cell<u64> = const { Cell::new(0) };
+}
+
+impl TableWord for TimedWord {
+    fn load(&self) -> u64 {
+        TableWord::load(&self.word)
+    }
+
+    fn store(&self, entry: u64) {
+        TableWord::store(&self.word, entry);
+        CLOCK.set(CLOCK.get() + 1);
+        self.written.set(CLOCK.get());
+    }
+}
+
+type TimedPool<'a> = TablePool<'a, Region<'a, TimedWord>, spin::Mutex<()>>;
+
+/// When the first and when the last word of a table was written.
+fn written(pool: &TimedPool<'_>, table: u32) -> (u64, u64) {
+    let words = pool.arena().words(TableId::new(table)).unwrap();
+    let times = words.iter().map(|word| word.written.get());
+    (times.clone().min().unwrap(), times.max().unwrap())
+}
+
+/// The page size, device address and bus address that suit a format.
+trait Place: Format<Attributes: Default> {
+    const SMALL: u64 = 0x1000;
+    const SLOTS: u64 = 512;
+    const PLACE: u64 = 0x40_0000_0000;
+    const BUS: u64 = 0x7000_0000;
+    /// A page at an address that no leaf can hold, where there is one.
+    const TOO_HIGH: Option<u64> = None;
+}
+impl Place for V1 {}
+impl Place for Gaudi2Pmmu {}
+impl Place for Gaudi2Pmmu64K {
+    const SMALL: u64 = 0x1_0000;
+    const SLOTS: u64 = 256;
+}
+impl Place for X86_64<4> {
+    const TOO_HIGH: Option<u64> = Some(1 << 52);
+}
+impl Place for Gaudi2Hmmu<5> {
+    const SMALL: u64 = 640 << 20;
+    const PLACE: u64 = 0x1001_0000_0000_0000;
+    const BUS: u64 = 0x1001_0000_0000_0000;
+    const TOO_HIGH: Option<u64> = Some(0x1002_0000_0000_0000);
+}
+
+/// A page table, with a page mapped right below the place when there is to be a neighbour, and
+/// tables in the pool that are known to be zero.
+fn with_pool<F: Place>(
+    neighbour: bool,
+    work: impl FnOnce(&TimedPool<'_>, PageTable<F, &TimedPool<'_>>),
+) {
+    let word = || TimedWord {
+        word: AtomicU64::new(0xA5A5_A5A5_A5A5_A5A5),
+        written: Cell::new(0),
+    };
+    let words: Vec<[TimedWord; 512]> = (0..16).map(|_| core::array::from_fn(|_| word())).collect();
+    let mut records: Vec<TableRecord> = (0..16).map(|_| TableRecord::new()).collect();
+    let region = Region::new(&words, BusAddr::new(0x1000_0000)).unwrap();
+    let pool = TablePool::new(region, &mut records, ReuseOrder::LastReleased).unwrap();
+    let mut table = PageTable::<F, _>::new(&pool).unwrap().unwrap();
+    let page = run(F::BUS, F::SMALL);
+    let options = MapOptions::default();
+    for n in 0..3 {
+        let at = F::PLACE + n * F::SLOTS * F::SMALL;
+        table.map(DeviceAddr::new(at), page, &options).unwrap();
+    }
+    let removed = table.sweep_all();
+    removed.confirm(&mut NoDevice).unwrap();
+    if neighbour {
+        let at = DeviceAddr::new(F::PLACE + F::SLOTS * F::SMALL);
+        table.map(at, page, &options).unwrap();
+    }
+    work(&pool, table);
+}
+
+/// Where the list goes: behind the neighbour, into its table and those that follow.
+fn place<F: Place>(pages: u64) -> AddrRange<DeviceAddr> {
+    range_of::<F>(F::SLOTS + 1, pages)
+}
+
+/// Where the list goes so that it uses new tables only, beside that of the neighbour.
+fn beside<F: Place>(pages: u64) -> AddrRange<DeviceAddr> {
+    range_of::<F>(2 * F::SLOTS, pages)
+}
+
+fn range_of<F: Place>(first: u64, pages: u64) -> AddrRange<DeviceAddr> {
+    let at = DeviceAddr::new(F::PLACE + first * F::SMALL);
+    AddrRange::new(at, pages * F::SMALL).unwrap()
+}
+
+fn pages_of<F: Place>(count: u64) -> Vec<BusAddr> {
+    let page = |n| BusAddr::new(F::BUS + (count - n) * 2 * F::SMALL);
+    (0..count).map(page).collect()
+}
+
+fn a_slice_of_pages_maps_each_of_them<F: Place>() {
+    for neighbour in [false, true] {
+        with_pool::<F>(neighbour, |pool, mut table| {
+            let used = pool.usage().used();
+            let pages = pages_of::<F>(2 * F::SLOTS);
+            let range = place::<F>(2 * F::SLOTS);
+            table
+                .map_pages(range, &pages, &MapOptions::default())
+                .unwrap();
+            for (n, page) in (0..).zip(&pages) {
+                let at = DeviceAddr::new(range.start().get() + n * F::SMALL);
+                assert_eq!(table.query(at).unwrap().bus, *page);
+            }
+            assert!(
+                table
+                    .query(range.start().checked_add(range.len()).unwrap())
+                    .is_err()
+            );
+            table.unmap(range).unwrap().confirm(&mut NoDevice).unwrap();
+            assert_eq!(pool.usage().used(), used);
+            table.close().confirm(&mut NoDevice).unwrap();
+            assert_eq!(pool.usage().used(), 0);
+        });
+    }
+}
+
+fn a_page_that_cannot_be_mapped_leaves_nothing_of_a_slice<F: Place>() {
+    let pages = 2 * F::SLOTS;
+    let misaligned = BusAddr::new(F::BUS + F::SMALL / 2);
+    for range in [place::<F>(pages), beside::<F>(pages)] {
+        for index in [0, pages as usize - 1] {
+            for neighbour in [false, true] {
+                let expected = MapError::MisalignedRun { bus: misaligned };
+                refuses::<F>(neighbour, range, index, misaligned, expected);
+                if let Some(bus) = F::TOO_HIGH.map(BusAddr::new) {
+                    let expected = MapError::RunOutOfRange { bus };
+                    refuses::<F>(neighbour, range, index, bus, expected);
+                }
+            }
+        }
+    }
+}
+
+/// Checks that a list with one wrong page fails and leaves everything in use as it was.
+fn refuses<F: Place>(
+    neighbour: bool,
+    range: AddrRange<DeviceAddr>,
+    index: usize,
+    wrong: BusAddr,
+    expected: MapError,
+) {
+    with_pool::<F>(neighbour, |pool, mut table| {
+        let options = MapOptions::default();
+        let mut pages = pages_of::<F>(range.len() / F::SMALL);
+        pages[index] = wrong;
+        let usage = pool.usage();
+        let in_use: Vec<u32> = (0..16).filter(|&table| is_live(pool, table)).collect();
+        let time = CLOCK.get();
+        assert_eq!(table.map_pages(range, &pages, &options), Err(expected));
+        assert_eq!(pool.usage(), usage);
+        for table in in_use {
+            assert!(written(pool, table).1 <= time, "table {table}");
+        }
+        // Tables that were known to be zero and are not any more are zeroed when used again.
+        let page = run(F::BUS, F::SMALL);
+        let last = DeviceAddr::new(range.last().get() + 1 - F::SMALL);
+        table.map(last, page, &options).unwrap();
+        let everywhere = AddrRange::new(DeviceAddr::new(0), u64::MAX).unwrap();
+        let runs = table.runs(everywhere);
+        let mapped: u64 = runs.map(|run| run.unwrap().range.len()).sum();
+        assert_eq!(mapped, (1 + u64::from(neighbour)) * F::SMALL);
+        // Nobody can have seen anything that would have to be forgotten.
+        let removed = table.sweep(range);
+        assert_eq!(removed.stale().extent, mmu_core::Extent::Range(range));
+    });
+}
+
+fn is_live(pool: &TimedPool<'_>, table: u32) -> bool {
+    use mmu_core::TableMemory;
+    // Free tables have no live slots, or the mark that they are known to be zero.
+    (1..=512).contains(&pool.live(TableId::new(table)))
+}
+
+fn a_slice_of_pages_is_linked_when_all_of_it_is_written<F: Place>() {
+    with_pool::<F>(false, |pool, mut table| {
+        let time = CLOCK.get();
+        let range = place::<F>(2 * F::SLOTS);
+        let pages = pages_of::<F>(2 * F::SLOTS);
+        table
+            .map_pages(range, &pages, &MapOptions::default())
+            .unwrap();
+        let root = (table.root().get() - 0x1000_0000) / 4096;
+        let linked = written(pool, root as u32).1;
+        assert!(linked > time);
+        for table in (0..16).filter(|&table| u64::from(table) != root) {
+            assert!(written(pool, table).1 < linked, "table {table}");
+        }
+    });
+}
+
+fn several_tables_of_pages_are_linked_in_their_order<F: Place>() {
+    with_pool::<F>(true, |_, mut table| {
+        let range = beside::<F>(3 * F::SLOTS);
+        let pages = pages_of::<F>(3 * F::SLOTS);
+        let options = MapOptions::default();
+        table.map_pages(range, &pages, &options).unwrap();
+        for (n, page) in (0..).zip(&pages) {
+            let at = DeviceAddr::new(range.start().get() + n * F::SMALL);
+            assert_eq!(table.query(at).unwrap().bus, *page);
+        }
+        table.unmap(range).unwrap().confirm(&mut NoDevice).unwrap();
+    });
+}
+
+fn a_slice_must_be_as_long_as_its_range<F: Place>() {
+    with_pool::<F>(false, |_, mut table| {
+        let range = place::<F>(9);
+        let pages = pages_of::<F>(10);
+        let mut map = |pages: &[BusAddr]| table.map_pages(range, pages, &MapOptions::default());
+        let mismatch = |at| Err(MapError::LengthMismatch { at });
+        assert_eq!(map(&pages), mismatch(range.last()));
+        assert_eq!(map(&[]), mismatch(range.start()));
+        let last = DeviceAddr::new(range.start().get() + 8 * F::SMALL);
+        assert_eq!(map(&pages[..8]), mismatch(last));
+        assert_eq!(map(&pages[..9]), Ok(()));
+        let at = range.start();
+        assert_eq!(map(&pages[..9]), Err(MapError::AlreadyMapped { at }));
+    });
+}
+
+fn bits_in_place_are_those_that_a_leaf_holds_unchanged<F: Place>() {
+    let hops = (0..F::HOPS.len()).filter(|&hop| F::HOPS[hop].leaf);
+    for hop in hops.map(|hop| Hop::new(hop as u8).unwrap()) {
+        let span = F::HOPS[usize::from(hop.number())].entry_span();
+        let empty = F::leaf_entry(hop, 0, F::Attributes::default());
+        for bit in 0..64 {
+            let address = 1 << bit;
+            let held = F::entry_address(BusAddr::new(address));
+            if F::BITS_IN_PLACE == 0 {
+                assert_ne!(held, Some(address));
+                continue;
+            }
+            let in_place = F::BITS_IN_PLACE & address != 0;
+            assert_eq!(held, in_place.then_some(address));
+            if in_place && address >= span {
+                let entry = F::leaf_entry(hop, address, F::Attributes::default());
+                assert_eq!((entry ^ empty, empty & address), (address, 0));
+            }
+        }
+    }
+}
+
+macro_rules! on_formats {
+    ($($test:ident),+ $(,)?) => {
+        $(
+            mod $test {
+                use super::*;
+
+                #[test]
+                fn goya_and_gaudi() {
+                    super::$test::<V1>();
+                }
+
+                #[test]
+                fn gaudi2_pmmu() {
+                    super::$test::<Gaudi2Pmmu>();
+                }
+
+                #[test]
+                fn gaudi2_pmmu_64k() {
+                    super::$test::<Gaudi2Pmmu64K>();
+                }
+
+                #[test]
+                fn gaudi2_hmmu() {
+                    super::$test::<Gaudi2Hmmu<5>>();
+                }
+
+                #[test]
+                fn x86_64() {
+                    super::$test::<X86_64<4>>();
+                }
+            }
+        )+
+    };
+}
+on_formats!(
+    a_slice_of_pages_maps_each_of_them,
+    a_page_that_cannot_be_mapped_leaves_nothing_of_a_slice,
+    a_slice_of_pages_is_linked_when_all_of_it_is_written,
+    several_tables_of_pages_are_linked_in_their_order,
+    a_slice_must_be_as_long_as_its_range,
+    bits_in_place_are_those_that_a_leaf_holds_unchanged,
+);

@@ -4,6 +4,8 @@ use page_table_generic::{
     FrameAllocator, MapConfig, PageTable, PageTableEntry, PhysAddr, TableMeta, VirtAddr,
 };
 
+use mmu_core::BusAddr;
+
 use crate::arena::FRAMES;
 use crate::subject::{Call, Subject, Table, leaf};
 
@@ -150,9 +152,9 @@ impl Table for GenericTable {
     }
 
     #[inline(always)]
-    fn map_list(&mut self, device: u64, pages: &[u64]) {
+    fn map_list(&mut self, device: u64, pages: &[BusAddr]) {
         let bus_of = |at: VirtAddr| {
-            PhysAddr::from_usize(pages[(at.as_usize() - device as usize) >> 12] as usize)
+            PhysAddr::from_usize(pages[(at.as_usize() - device as usize) >> 12].get() as usize)
         };
         self.0
             .map_region(

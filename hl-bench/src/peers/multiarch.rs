@@ -4,6 +4,8 @@ use memory_addr::{PhysAddr, VirtAddr};
 use page_table_multiarch::x86_64::X64PageTable;
 use page_table_multiarch::{MappingFlags, PageSize, PagingHandler};
 
+use mmu_core::BusAddr;
+
 use crate::arena::FRAMES;
 use crate::subject::{Call, Subject, Table};
 
@@ -94,9 +96,10 @@ impl Table for MultiarchTable {
     }
 
     #[inline(always)]
-    fn map_list(&mut self, device: u64, pages: &[u64]) {
-        let bus_of =
-            |at: VirtAddr| PhysAddr::from(pages[(at.as_usize() - device as usize) >> 12] as usize);
+    fn map_list(&mut self, device: u64, pages: &[BusAddr]) {
+        let bus_of = |at: VirtAddr| {
+            PhysAddr::from(pages[(at.as_usize() - device as usize) >> 12].get() as usize)
+        };
         self.0
             .cursor()
             .map_region(

@@ -22,6 +22,7 @@ impl Format for Gaudi2Pmmu {
         HopGeometry::leaves(12, 9),
     ];
     const LAST_WALK_ADDRESS: u64 = u64::MAX;
+    const BITS_IN_PLACE: u64 = u64::MAX;
     hl_entries!();
 }
 
@@ -42,6 +43,7 @@ impl Format for Gaudi2Pmmu64K {
         HopGeometry::leaves(16, 8),
     ];
     const LAST_WALK_ADDRESS: u64 = u64::MAX;
+    const BITS_IN_PLACE: u64 = u64::MAX;
     hl_entries!();
 }
 

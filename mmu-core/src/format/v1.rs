@@ -21,5 +21,6 @@ impl Format for V1 {
         HopGeometry::leaves(12, 9),
     ];
     const LAST_WALK_ADDRESS: u64 = (1 << 50) - 1;
+    const BITS_IN_PLACE: u64 = u64::MAX;
     hl_entries!();
 }

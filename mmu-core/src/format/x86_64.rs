@@ -92,6 +92,7 @@ impl<const LEVELS: usize> Format for X86_64<LEVELS> {
         FIVE_HOPS.split_at(5 - LEVELS).1
     };
     const LAST_WALK_ADDRESS: u64 = (1 << (12 + 9 * LEVELS)) - 1;
+    const BITS_IN_PLACE: u64 = (1 << 52) - 1;
 
     #[inline(always)]
     fn table_entry(_hop: Hop, address: u64) -> u64 {

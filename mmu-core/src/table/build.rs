@@ -1,8 +1,9 @@
 //! Filling tables in ascending order: each word of a new table is written once, and a table is
 //! linked only when everything below it is complete.
 
-use super::map::{MapOptions, page_entry};
-use crate::addr::Run;
+use super::list::{PageCheck, page_entry};
+use super::map::{MapOptions, Request};
+use crate::addr::{BusAddr, Run};
 use crate::format::{Format, Hop, LeafSizes, MAX_HOPS, TABLE_ENTRIES, deepest};
 use crate::memory::{Chain, Slot, TableId, TableMemory};
 
@@ -86,6 +87,9 @@ struct Open {
 pub(super) struct Builder<F, M> {
     memory: M,
     reserved: Chain,
+    /// Whether complete tables are kept in `held` where a link would make them visible.
+    holds: bool,
+    held: Chain,
     open: [Open; MAX_HOPS],
     /// The deepest hop with an open table.
     depth: usize,
@@ -94,7 +98,28 @@ pub(super) struct Builder<F, M> {
     format: core::marker::PhantomData<F>,
 }
 
+/// Complete tables that nobody can see yet: they belong into consecutive slots of one that the
+/// device can reach.
+pub(super) struct Held {
+    pub(super) tables: Chain,
+    pub(super) parent: TableId,
+    /// The hop of the parent.
+    pub(super) hop: usize,
+    /// The table of the deepest hop that was written last.
+    pub(super) last: Option<TableId>,
+}
+
 impl<F: Format, M: TableMemory> Builder<F, M> {
+    /// A builder that links no table into one that the device can reach: where all leaves go into
+    /// new tables, it stores nothing that anybody can see.
+    #[inline(always)]
+    pub(super) fn holding(memory: M, root: TableId, walk: u64, reserved: Chain) -> Self {
+        Self {
+            holds: true,
+            ..Self::new(memory, root, walk, reserved)
+        }
+    }
+
     #[inline(always)]
     pub(super) fn new(memory: M, root: TableId, walk: u64, reserved: Chain) -> Self {
         let root = Open {
@@ -108,6 +133,8 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
         Self {
             memory,
             reserved,
+            holds: false,
+            held: Chain::EMPTY,
             open: [root; MAX_HOPS],
             depth: 0,
             walk,
@@ -146,9 +173,24 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
         if len == 0 { Ok(()) } else { Err(RunsChanged) }
     }
 
-    /// Maps `len` walk bytes from where the builder stands to `runs` of one leaf of `hop` each.
+    /// Maps what is requested, from where the builder stands, to `runs` of one smallest leaf each.
     #[inline(always)]
-    pub(super) fn map_pages(
+    pub(super) fn map_page_runs(
+        &mut self,
+        request: &Request<F::Attributes>,
+        runs: impl Iterator<Item = Run>,
+    ) -> Result<(), RunsChanged> {
+        let (len, attributes) = (request.len, request.options.attributes);
+        // Two calls, so that the likely one knows its hop when it is compiled.
+        if request.smallest == deepest::<F>() {
+            self.map_page_runs_at(len, deepest::<F>(), attributes, runs)
+        } else {
+            self.map_page_runs_at(len, request.smallest, attributes, runs)
+        }
+    }
+
+    #[inline(always)]
+    fn map_page_runs_at(
         &mut self,
         mut len: u64,
         hop: usize,
@@ -175,6 +217,62 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
         match runs.next() {
             None => Ok(()),
             Some(_) => Err(RunsChanged),
+        }
+    }
+
+    /// Maps what is requested, from where the builder stands, to `pages` of the smallest size.
+    /// Writes all of them and fails in the end where one of them cannot be mapped.
+    #[inline(always)]
+    pub(super) fn map_pages(
+        &mut self,
+        request: &Request<F::Attributes>,
+        pages: &[BusAddr],
+    ) -> Result<(), RunsChanged> {
+        let attributes = request.options.attributes;
+        // Two calls, as above.
+        if request.smallest == deepest::<F>() {
+            self.map_pages_at(deepest::<F>(), attributes, pages)
+        } else {
+            self.map_pages_at(request.smallest, attributes, pages)
+        }
+    }
+
+    #[inline(always)]
+    fn map_pages_at(
+        &mut self,
+        hop: usize,
+        attributes: F::Attributes,
+        mut pages: &[BusAddr],
+    ) -> Result<(), RunsChanged> {
+        let geometry = F::HOPS[hop];
+        let number = Hop::from_index(hop);
+        let empty = F::leaf_entry(number, 0, attributes);
+        let mut check = PageCheck::new();
+        let mut walk = self.walk;
+        while !pages.is_empty() {
+            self.descend(walk, hop)?;
+            let first = geometry.index(walk);
+            let count = pages.len().min(geometry.slots() - first);
+            let (here, rest) = pages.split_at_checked(count).ok_or(RunsChanged)?;
+            // Nothing ends this loop early, so that it can be unrolled; and where the format puts
+            // addresses into leaves as they are, a page costs a load, a store and an operation
+            // for each of the entry and the check.
+            let entries = here.iter().map(|&page| {
+                let address = check.entry_address::<F>(hop, page);
+                if F::BITS_IN_PLACE == 0 {
+                    F::leaf_entry(number, address, attributes)
+                } else {
+                    empty | address
+                }
+            });
+            self.write_leaves(first, entries);
+            walk = walk.wrapping_add((count as u64) << geometry.shift);
+            pages = rest;
+        }
+        if check.passes::<F>(hop) {
+            Ok(())
+        } else {
+            Err(RunsChanged)
         }
     }
 
@@ -224,6 +322,16 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
         self.memory.write_run(open.table, first, count, entry, step);
         open.added += count as u32;
         open.filled = first + count;
+    }
+
+    /// Writes leaves into the deepest open table.
+    #[inline(always)]
+    fn write_leaves(&mut self, first: usize, entries: impl ExactSizeIterator<Item = u64>) {
+        self.fill_up_to(self.depth, first);
+        let open = &mut self.open[self.depth];
+        let written = self.memory.write_leaves(open.table, first, entries);
+        open.added += written as u32;
+        open.filled = first + written;
     }
 
     /// Writes leaves into the deepest open table, at most `count`. Returns how many.
@@ -314,6 +422,11 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
         parent.added += 1;
         parent.filled = index + 1;
         if !parent.fresh {
+            if self.holds {
+                let table = Chain::of(done.table);
+                self.memory.append_chain(&mut self.held, table);
+                return;
+            }
             // From the next store on the device can see everything below.
             self.memory.publish();
         }
@@ -335,12 +448,34 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
     /// Returns the table of the deepest hop that was written last.
     #[inline(always)]
     pub(super) fn finish(mut self) -> Option<TableId> {
-        let last = (self.depth == deepest::<F>()).then_some(self.open[self.depth].table);
+        let last = self.deepest_open();
         while self.depth > 0 {
             self.close_deepest();
         }
         self.add_live(0);
         self.memory.release(self.reserved);
         last
+    }
+
+    /// Completes every new table, for a builder that [holds](Self::holding) them, and gives back
+    /// what was reserved and not needed.
+    #[inline(always)]
+    pub(super) fn finish_held(mut self) -> Held {
+        let last = self.deepest_open();
+        while self.open[self.depth].fresh {
+            self.close_deepest();
+        }
+        self.memory.release(self.reserved);
+        Held {
+            tables: self.held,
+            parent: self.open[self.depth].table,
+            hop: self.depth,
+            last,
+        }
+    }
+
+    #[inline(always)]
+    fn deepest_open(&self) -> Option<TableId> {
+        (self.depth == deepest::<F>()).then_some(self.open[self.depth].table)
     }
 }

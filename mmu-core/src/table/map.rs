@@ -5,7 +5,7 @@ use super::{PageTable, Recent};
 use crate::addr::{AddrRange, BusAddr, DeviceAddr, Run};
 use crate::error::MapError;
 use crate::format::{Format, Hop, LeafSizes, MAX_HOPS, TABLE_ENTRIES, deepest};
-use crate::memory::{Slot, TableDemand, TableId, TableMemory};
+use crate::memory::{Chain, Slot, TableDemand, TableId, TableMemory};
 
 /// How to map: which leaf sizes may be used, and what each leaf carries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,37 +33,13 @@ pub(super) fn page_bytes<F: Format>(hop: usize) -> u64 {
     F::device_len(F::HOPS[hop].entry_span())
 }
 
-/// The entry address of a run of exactly one leaf of the hop; `None` for any other run.
-#[inline(always)]
-pub(super) fn page_entry<F: Format>(hop: usize, run: Run) -> Option<u64> {
-    let address = F::entry_address(run.start())?;
-    // As in `map_page`: the start tells all about an aligned leaf.
-    let is_page = run.len() == page_bytes::<F>(hop) && address & F::HOPS[hop].offset_mask() == 0;
-    is_page.then_some(address)
-}
-
-/// Whether `runs`, of which there seem to be as many as the request has smallest leaves, are that
-/// many, of one leaf each. Where not, nothing is said: they may still be sound.
-///
-/// A list of scattered pages is the common list. Looking at nothing but this, without a branch for
-/// each page, the compiler makes a pass that costs one or two instructions for a page.
-#[inline(always)]
-fn is_pages<F: Format>(hop: usize, pages: usize, runs: impl Iterator<Item = Run>) -> bool {
-    let (all, count) = runs
-        .take(pages.saturating_add(1))
-        .fold((true, 0), |(all, count), run| {
-            (all & page_entry::<F>(hop, run).is_some(), count + 1_usize)
-        });
-    all && count == pages
-}
-
 /// A request whose device addresses are checked.
 #[derive(Clone, Copy)]
-struct Request<A> {
-    walk: u64,
-    len: u64,
-    smallest: usize,
-    options: MapOptions<A>,
+pub(super) struct Request<A> {
+    pub(super) walk: u64,
+    pub(super) len: u64,
+    pub(super) smallest: usize,
+    pub(super) options: MapOptions<A>,
 }
 
 /// Counts the tables that a sequence of leaves needs, in ascending order of walk addresses.
@@ -71,7 +47,7 @@ struct Request<A> {
 /// Leaves of one size that follow each other count as one stretch, so that a page costs no more
 /// than noticing that it continues the stretch.
 #[derive(Clone, Copy)]
-struct TableCount {
+pub(super) struct TableCount {
     start: u64,
     len: u64,
     hop: usize,
@@ -80,16 +56,8 @@ struct TableCount {
     counted: [u64; MAX_HOPS],
 }
 
-/// Checked runs of bus addresses.
-enum Runs<I> {
-    /// Of any lengths, with the tables that their leaves need.
-    Any(TableCount, I),
-    /// One smallest leaf each.
-    Pages(I),
-}
-
 impl TableCount {
-    const fn new(walk: u64, hop: usize) -> Self {
+    pub(super) const fn new(walk: u64, hop: usize) -> Self {
         Self {
             start: walk,
             len: 0,
@@ -128,7 +96,7 @@ impl TableCount {
     }
 
     /// The tables needed beyond those that exist.
-    fn demand<F: Format>(mut self, existing: &[u64; MAX_HOPS]) -> TableDemand {
+    pub(super) fn demand<F: Format>(mut self, existing: &[u64; MAX_HOPS]) -> TableDemand {
         self.end_stretch::<F>();
         let mut demand = TableDemand::default();
         let hops = self
@@ -205,70 +173,19 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         self.check_default(request.walk, &request.options, || core::iter::once(run))?;
         let mut count = TableCount::new(request.walk, request.smallest);
         request.count_leaves::<F>(request.walk, entry, len, &mut count);
-        self.commit(&request, Runs::Any(count, core::iter::once(run)))
-    }
-
-    /// Maps `range` to the bus addresses of `runs`, one after the other.
-    ///
-    /// The iterator is cloned: passes over clones check, and the last one maps. Otherwise as [`map`](Self::map).
-    ///
-    /// # Errors
-    ///
-    /// Those of [`map`](Self::map), and
-    ///
-    /// * [`MapError::LengthMismatch`] when the runs are not as long as the range;
-    /// * [`MapError::RunsChanged`] when the clone did not yield the same runs.
-    #[inline]
-    pub fn map_list<I>(
-        &mut self,
-        range: AddrRange<DeviceAddr>,
-        runs: I,
-        options: &MapOptions<F::Attributes>,
-    ) -> Result<(), MapError>
-    where
-        I: IntoIterator<Item = Run>,
-        I::IntoIter: Clone,
-    {
-        let request = Self::request(range, options)?;
-        let runs = runs.into_iter();
-        self.check_default(request.walk, &request.options, || runs.clone())?;
-        let pages = usize::try_from(request.len >> F::HOPS[request.smallest].shift);
-        if let Ok(pages) = pages
-            && runs.size_hint() == (pages, Some(pages))
-        {
-            // Two calls, so that the likely one knows its hop when it is compiled.
-            let are_pages = if request.smallest == deepest::<F>() {
-                is_pages::<F>(deepest::<F>(), pages, runs.clone())
-            } else {
-                is_pages::<F>(request.smallest, pages, runs.clone())
-            };
-            if are_pages {
-                return self.commit(&request, Runs::Pages(runs));
-            }
-        }
-        let mut count = TableCount::new(request.walk, request.smallest);
-        let mut walk = request.walk;
-        let mut left = request.len;
-        for run in runs.clone() {
-            let (entry, len) = Self::entry_run(run, &request)?;
-            if len > left {
-                return Err(MapError::LengthMismatch { at: range.last() });
-            }
-            request.count_leaves::<F>(walk, entry, len, &mut count);
-            walk = walk.wrapping_add(len);
-            left -= len;
-        }
-        if left != 0 {
-            return Err(MapError::LengthMismatch {
-                at: F::device_address(walk),
-            });
-        }
-        self.commit(&request, Runs::Any(count, runs))
+        self.commit(&request, count, |builder| {
+            builder.map(
+                request.len,
+                request.smallest,
+                options,
+                core::iter::once(run),
+            )
+        })
     }
 
     /// Checks the device addresses of a request.
     #[inline(always)]
-    fn request(
+    pub(super) fn request(
         range: AddrRange<DeviceAddr>,
         options: &MapOptions<F::Attributes>,
     ) -> Result<Request<F::Attributes>, MapError> {
@@ -291,7 +208,10 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
 
     /// Checks the bus addresses of a run.
     #[inline(always)]
-    fn entry_run(run: Run, request: &Request<F::Attributes>) -> Result<(u64, u64), MapError> {
+    pub(super) fn entry_run(
+        run: Run,
+        request: &Request<F::Attributes>,
+    ) -> Result<(u64, u64), MapError> {
         let bus = run.start();
         let (entry, len) = F::entry_run(run).ok_or(MapError::RunOutOfRange { bus })?;
         if (entry | len) & (F::HOPS[request.smallest].entry_span() - 1) != 0 {
@@ -444,68 +364,94 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         }
     }
 
-    /// Maps runs that are checked and counted.
-    fn commit(
+    /// Maps what is checked and counted, as `fill` says.
+    // Inlined, since each caller has one `fill`.
+    #[inline(always)]
+    pub(super) fn commit(
         &mut self,
         request: &Request<F::Attributes>,
-        runs: Runs<impl Iterator<Item = Run>>,
+        count: TableCount,
+        fill: impl FnOnce(&mut Builder<F, M>) -> Result<(), RunsChanged>,
     ) -> Result<(), MapError> {
-        let last = request.walk.wrapping_add(request.len - 1);
-        let mut existing = [0; MAX_HOPS];
-        self.check_vacant(self.root, 0, request.walk, last, &mut existing)?;
-        let demand = match &runs {
-            Runs::Any(count, _) => *count,
-            Runs::Pages(_) => TableCount {
-                len: request.len,
-                ..TableCount::new(request.walk, request.smallest)
-            },
-        }
-        .demand::<F>(&existing);
-        let reserved = self.memory.reserve(demand).ok_or(MapError::NoTableMemory {
-            needed: demand.total(),
-        })?;
-        let mut builder = Builder::<F, M>::new(self.memory, self.root, request.walk, reserved);
-        let built = match runs {
-            Runs::Any(_, runs) => {
-                builder.map(request.len, request.smallest, &request.options, runs)
-            }
-            Runs::Pages(runs) => {
-                let attributes = request.options.attributes;
-                // Two calls, so that the likely one knows its hop when it is compiled.
-                if request.smallest == deepest::<F>() {
-                    builder.map_pages(request.len, deepest::<F>(), attributes, runs)
-                } else {
-                    builder.map_pages(request.len, request.smallest, attributes, runs)
-                }
-            }
-        };
+        let reserved = self.reserve(request, count)?;
+        let mut builder = Builder::new(self.memory, self.root, request.walk, reserved);
+        let built = fill(&mut builder);
         let deepest_open = builder.finish();
-        let error = match built {
-            Ok(()) => match self.memory.flush() {
-                Ok(()) => {
-                    if let Some(table) = deepest_open {
-                        let prefix = F::HOPS[deepest::<F>()].prefix(last);
-                        self.recent.set(Recent { prefix, table });
-                    }
-                    return Ok(());
-                }
-                Err(_) => MapError::DeviceLost,
-            },
-            Err(RunsChanged) => MapError::RunsChanged,
-        };
-        // The device may have seen entries already: they and the tables wait for the next
-        // invalidation.
+        match built {
+            Ok(()) => self.arrive(request, deepest_open),
+            Err(RunsChanged) => {
+                self.undo(request);
+                Err(MapError::RunsChanged)
+            }
+        }
+    }
+
+    /// Sees everything that was mapped arrive.
+    #[inline(always)]
+    pub(super) fn arrive(
+        &mut self,
+        request: &Request<F::Attributes>,
+        deepest_open: Option<TableId>,
+    ) -> Result<(), MapError> {
+        if self.memory.flush().is_err() {
+            self.undo(request);
+            return Err(MapError::DeviceLost);
+        }
+        if let Some(table) = deepest_open {
+            let prefix = F::HOPS[deepest::<F>()].prefix(request.last());
+            self.recent.set(Recent { prefix, table });
+        }
+        Ok(())
+    }
+
+    /// Checks that nothing is mapped yet and reserves the tables that are missing.
+    fn reserve(
+        &self,
+        request: &Request<F::Attributes>,
+        count: TableCount,
+    ) -> Result<Chain, MapError> {
+        let mut existing = [0; MAX_HOPS];
+        self.check_vacant(self.root, 0, request.walk, request.last(), &mut existing)?;
+        let demand = count.demand::<F>(&existing);
+        self.memory.reserve(demand).ok_or(MapError::NoTableMemory {
+            needed: demand.total(),
+        })
+    }
+
+    /// Removes what was mapped. The device may have seen entries already: they and the tables wait
+    /// for the next invalidation.
+    #[cold]
+    #[inline(never)]
+    fn undo(&mut self, request: &Request<F::Attributes>) {
         self.has_undone = true;
-        let undone = self.remove_all_in(request.walk, last);
+        let undone = self.remove_all_in(request.walk, request.last());
         self.memory.append_chain(&mut self.undone, undone);
-        Err(error)
     }
 }
 
 impl<A: Copy> Request<A> {
+    /// The last walk address.
+    pub(super) const fn last(&self) -> u64 {
+        self.walk.wrapping_add(self.len - 1)
+    }
+
+    /// The tables that leaves of the smallest size need.
+    pub(super) const fn count_smallest(&self) -> TableCount {
+        TableCount {
+            len: self.len,
+            ..TableCount::new(self.walk, self.smallest)
+        }
+    }
+
     /// Counts the tables that the leaves of one run need.
     #[inline(always)]
-    fn count_leaves<F: Format>(&self, walk: u64, entry: u64, len: u64, count: &mut TableCount) {
+    pub(super) fn count_leaves<F: Format>(
+        &self,
+        walk: u64,
+        entry: u64,
+        len: u64,
+        count: &mut TableCount,
+    ) {
         let mut rest = Rest { walk, entry, len };
         while let Some(segment) = rest.next_segment::<F>(self.options.sizes, self.smallest) {
             count.add::<F>(segment.hop, segment.leaves << F::HOPS[segment.hop].shift);

@@ -308,7 +308,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     }
 
     /// Adds a table that is unlinked as a whole, with all below it, to `freed`.
-    fn collect(&self, table: TableId, hop: usize, freed: &mut Chain) {
+    pub(super) fn collect(&self, table: TableId, hop: usize, freed: &mut Chain) {
         let slots = F::HOPS[hop].slots();
         let number = Hop::from_index(hop);
         if hop < deepest::<F>() && self.memory.leaf_slots::<F>(table, number, 0, slots) != slots {

@@ -1,0 +1,274 @@
+//! Mapping lists: of runs of any lengths, and of single pages.
+
+use super::PageTable;
+use super::build::{Builder, Held};
+use super::map::{MapOptions, Request, TableCount, page_bytes};
+use crate::addr::{AddrRange, BusAddr, DeviceAddr, Run};
+use crate::error::MapError;
+use crate::format::{Format, Hop, MAX_HOPS, deepest};
+use crate::memory::{Chain, Slot, TableMemory};
+
+/// The entry address of a run of exactly one leaf of the hop; `None` for any other run.
+#[inline(always)]
+pub(super) fn page_entry<F: Format>(hop: usize, run: Run) -> Option<u64> {
+    let address = F::entry_address(run.start())?;
+    // As in `map_page`: the start tells all about an aligned leaf.
+    let is_page = run.len() == page_bytes::<F>(hop) && address & F::HOPS[hop].offset_mask() == 0;
+    is_page.then_some(address)
+}
+
+/// Whether `runs`, of which there seem to be as many as the request has smallest leaves, are that
+/// many, of one leaf each. Where not, nothing is said: they may still be sound.
+///
+/// A list of scattered pages is the common list. Looking at nothing but this, without a branch for
+/// each page, the compiler makes a pass that costs one or two instructions for a page.
+#[inline(always)]
+fn is_pages<F: Format>(hop: usize, pages: usize, runs: impl Iterator<Item = Run>) -> bool {
+    let (all, count) = runs
+        .take(pages.saturating_add(1))
+        .fold((true, 0), |(all, count), run| {
+            (all & page_entry::<F>(hop, run).is_some(), count + 1_usize)
+        });
+    all && count == pages
+}
+
+/// Whether leaves of a hop can map all pages of a list, found out without a branch for each.
+pub(super) struct PageCheck {
+    /// Every bit that one of the pages has.
+    bits: u64,
+    /// Whether one of them has no entry address or an unaligned one, where the bits do not tell.
+    failed: bool,
+}
+
+impl PageCheck {
+    pub(super) const fn new() -> Self {
+        Self {
+            bits: 0,
+            failed: false,
+        }
+    }
+
+    /// The entry address of a page; any address where it has none.
+    #[inline(always)]
+    pub(super) fn entry_address<F: Format>(&mut self, hop: usize, page: BusAddr) -> u64 {
+        if F::BITS_IN_PLACE != 0 {
+            self.bits |= page.get();
+            return page.get();
+        }
+        // As in `map_page`: the start tells all about an aligned leaf.
+        let address = F::entry_address(page).unwrap_or(u64::MAX);
+        self.failed |= address & F::HOPS[hop].offset_mask() != 0;
+        address
+    }
+
+    #[inline(always)]
+    pub(super) fn passes<F: Format>(&self, hop: usize) -> bool {
+        let wrong = !F::BITS_IN_PLACE | F::HOPS[hop].offset_mask();
+        !self.failed && self.bits & wrong == 0
+    }
+}
+
+impl<F: Format, M: TableMemory> PageTable<F, M> {
+    /// Maps `range` to the bus addresses of `runs`, one after the other.
+    ///
+    /// The iterator is cloned: passes over clones check, and the last one maps. Otherwise as
+    /// [`map`](Self::map). Where there is a slice of page addresses,
+    /// [`map_pages`](Self::map_pages) is faster.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`map`](Self::map), and
+    ///
+    /// * [`MapError::LengthMismatch`] when the runs are not as long as the range;
+    /// * [`MapError::RunsChanged`] when the clone did not yield the same runs.
+    #[inline]
+    pub fn map_list<I>(
+        &mut self,
+        range: AddrRange<DeviceAddr>,
+        runs: I,
+        options: &MapOptions<F::Attributes>,
+    ) -> Result<(), MapError>
+    where
+        I: IntoIterator<Item = Run>,
+        I::IntoIter: Clone,
+    {
+        let request = Self::request(range, options)?;
+        let runs = runs.into_iter();
+        self.check_default(request.walk, options, || runs.clone())?;
+        let pages = usize::try_from(request.len >> F::HOPS[request.smallest].shift);
+        if let Ok(pages) = pages
+            && runs.size_hint() == (pages, Some(pages))
+        {
+            // Two calls, so that the likely one knows its hop when it is compiled.
+            let are_pages = if request.smallest == deepest::<F>() {
+                is_pages::<F>(deepest::<F>(), pages, runs.clone())
+            } else {
+                is_pages::<F>(request.smallest, pages, runs.clone())
+            };
+            if are_pages {
+                return self.commit(&request, request.count_smallest(), |builder| {
+                    builder.map_page_runs(&request, runs)
+                });
+            }
+        }
+        let mut count = TableCount::new(request.walk, request.smallest);
+        let mut walk = request.walk;
+        let mut left = request.len;
+        for run in runs.clone() {
+            let (entry, len) = Self::entry_run(run, &request)?;
+            if len > left {
+                return Err(MapError::LengthMismatch { at: range.last() });
+            }
+            request.count_leaves::<F>(walk, entry, len, &mut count);
+            walk = walk.wrapping_add(len);
+            left -= len;
+        }
+        if left != 0 {
+            return Err(MapError::LengthMismatch {
+                at: F::device_address(walk),
+            });
+        }
+        self.commit(&request, count, |builder| {
+            builder.map(request.len, request.smallest, options, runs)
+        })
+    }
+
+    /// Maps `range` to `pages`, the bus addresses of pages of the smallest size that `options`
+    /// allow, one after the other.
+    ///
+    /// What [`map_list`](Self::map_list) does with runs of one page each. Otherwise as
+    /// [`map`](Self::map).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`map`](Self::map), and
+    ///
+    /// * [`MapError::LengthMismatch`] when the pages are not as long as the range.
+    #[inline]
+    pub fn map_pages(
+        &mut self,
+        range: AddrRange<DeviceAddr>,
+        pages: &[BusAddr],
+        options: &MapOptions<F::Attributes>,
+    ) -> Result<(), MapError> {
+        let request = Self::request(range, options)?;
+        let shift = F::HOPS[request.smallest].shift;
+        let (count, needed) = (pages.len() as u64, request.len >> shift);
+        if count > needed {
+            return Err(MapError::LengthMismatch { at: range.last() });
+        }
+        if count < needed {
+            let walk = request.walk.wrapping_add(count << shift);
+            return Err(MapError::LengthMismatch {
+                at: F::device_address(walk),
+            });
+        }
+        let page_bytes = page_bytes::<F>(request.smallest);
+        self.check_default(request.walk, options, || {
+            pages.iter().filter_map(|&page| Run::new(page, page_bytes))
+        })?;
+        if let Some(mapped) = self.map_pages_unseen(&request, pages) {
+            return mapped;
+        }
+        Self::check_pages(&request, pages)?;
+        self.commit(&request, request.count_smallest(), |builder| {
+            builder.map_pages(&request, pages)
+        })
+    }
+
+    /// Checks that leaves of the smallest size can map all of `pages`.
+    fn check_pages(request: &Request<F::Attributes>, pages: &[BusAddr]) -> Result<(), MapError> {
+        let mut check = PageCheck::new();
+        for &page in pages {
+            check.entry_address::<F>(request.smallest, page);
+        }
+        if check.passes::<F>(request.smallest) {
+            return Ok(());
+        }
+        for &bus in pages {
+            let run = Run::new(bus, page_bytes::<F>(request.smallest));
+            Self::entry_run(run.ok_or(MapError::RunOutOfRange { bus })?, request)?;
+        }
+        Ok(())
+    }
+
+    /// Maps pages of the smallest size where all of them go into new tables whose links belong
+    /// into one table that exists; `None`, with nothing changed but the content of free tables,
+    /// where this is not so or anything is wrong.
+    ///
+    /// A list of pages is as long in memory as its tables are, so that reading it once to check it
+    /// and once more to map it costs as much again. Nobody can see tables that are not linked:
+    /// they are filled while the pages are checked, and linked when all is well.
+    #[inline(always)]
+    fn map_pages_unseen(
+        &mut self,
+        request: &Request<F::Attributes>,
+        pages: &[BusAddr],
+    ) -> Option<Result<(), MapError>> {
+        let reserved = self.reserve_unseen(request)?;
+        let mut builder = Builder::<F, M>::holding(self.memory, self.root, request.walk, reserved);
+        let built = builder.map_pages(request, pages);
+        let held = builder.finish_held();
+        if built.is_err() {
+            self.discard(held);
+            return None;
+        }
+        Some(self.link(request, held))
+    }
+
+    /// Reserves tables for leaves of the smallest size, where all of them belong below empty slots
+    /// of one table.
+    #[inline(never)]
+    fn reserve_unseen(&self, request: &Request<F::Attributes>) -> Option<Chain> {
+        let mut existing = [0; MAX_HOPS];
+        let mut table = self.root;
+        for hop in 0..request.smallest {
+            let (geometry, number) = (F::HOPS[hop], Hop::from_index(hop));
+            let (from, to) = (geometry.index(request.walk), geometry.index(request.last()));
+            if from == to
+                && let Slot::Table(child) = self.memory.slot::<F>(table, number, from)
+            {
+                table = child;
+                existing[hop + 1] = 1;
+                continue;
+            }
+            let slots = to - from + 1;
+            if self.memory.empty_slots::<F>(table, number, from, slots) != slots {
+                return None;
+            }
+            return self
+                .memory
+                .reserve(request.count_smallest().demand::<F>(&existing));
+        }
+        None
+    }
+
+    /// Gives back tables that nobody has seen.
+    #[cold]
+    #[inline(never)]
+    fn discard(&self, mut held: Held) {
+        let mut freed = Chain::EMPTY;
+        while let Some(table) = self.memory.pop(&mut held.tables) {
+            self.collect(table, held.hop + 1, &mut freed);
+        }
+        self.memory.release(freed);
+    }
+
+    /// Links tables that are complete.
+    #[inline(never)]
+    fn link(&mut self, request: &Request<F::Attributes>, mut held: Held) -> Result<(), MapError> {
+        let memory = self.memory;
+        let live = memory.live(held.parent) + held.tables.count;
+        let hop = Hop::from_index(held.hop);
+        let mut index = F::HOPS[held.hop].index(request.walk);
+        // From the next store on the device can see the tables.
+        memory.publish();
+        while let Some(table) = memory.pop(&mut held.tables) {
+            let link = F::table_entry(hop, memory.address(table));
+            memory.write_table(held.parent, index, link, table);
+            index += 1;
+        }
+        memory.set_live(held.parent, live);
+        self.arrive(request, held.last)
+    }
+}
