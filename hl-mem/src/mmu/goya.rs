@@ -54,7 +54,7 @@ pub struct GoyaRegisters<R> {
 
 impl<R: Registers, const ASIDS: usize> GoyaMmu<R, ASIDS> {
     /// A driver of the MMU behind `registers`, which it neither touches nor trusts before it is
-    /// [enabled](MmuControl::enable). `parking` is the [parking table](super#parked-address-spaces).
+    /// [enabled](super::MmuControl::enable). `parking` is the [parking table](super#parked-address-spaces).
     #[must_use]
     pub const fn new(registers: R, timeouts: Timeouts, parking: BusAddr) -> Self {
         let hardware = GoyaRegisters {

@@ -42,7 +42,7 @@ pub struct Gaudi2DramRegisters<R, const STACKS: u64> {
 
 impl<R: Registers, const STACKS: u64, const ASIDS: usize> Gaudi2DramMmu<R, STACKS, ASIDS> {
     /// A driver of the HMMUs behind `registers`, which it neither touches nor trusts before it is
-    /// [enabled](super::MmuControl::enable); `None` where there are none. Bit 4 * core + number of
+    /// [enabled](crate::mmu::MmuControl::enable); `None` where there are none. Bit 4 * core + number of
     /// `functional` says whether an HMMU is there; those that are not are never accessed (facts
     /// HW-G2-5). `parking` is the [parking table](crate::mmu#parked-address-spaces), in device
     /// memory, by its physical address: table addresses are not scrambled (facts HW-G2-1).

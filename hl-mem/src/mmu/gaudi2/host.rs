@@ -74,7 +74,7 @@ pub struct Gaudi2HostRegisters<R> {
 
 impl<R: Registers, const ASIDS: usize> Gaudi2HostMmu<R, ASIDS> {
     /// A driver of the PMMU behind `registers`, which it neither touches nor trusts before it is
-    /// [enabled](super::MmuControl::enable). `parking` is the
+    /// [enabled](crate::mmu::MmuControl::enable). `parking` is the
     /// [parking table](crate::mmu#parked-address-spaces), in host memory.
     #[must_use]
     pub const fn new(registers: R, timeouts: Timeouts, pages: HostPages, parking: BusAddr) -> Self {
