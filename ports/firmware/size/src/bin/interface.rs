@@ -48,10 +48,6 @@ unsafe impl Registers for Nothing {
         PollBudget::new(any() as u32)
     }
 
-    fn is_same_device(&self, _other: &Self) -> bool {
-        any() == 0
-    }
-
     fn pause(&self, deadline: &mut PollBudget) -> bool {
         deadline.spend()
     }
@@ -124,6 +120,9 @@ impl Port for Nothing {
     type Host = Self;
     type Mmu = Gaudi2HostMmu<Self>;
     type Tables = Tables;
+    // With device memory behind an MMU of its own it is more code; these two are never used.
+    type DramMmu = Self::Mmu;
+    type DramTables = Tables;
     type Engines = Self;
     type Scrubber = Self;
     type Nodes = &'static mut [Node];
@@ -133,6 +132,7 @@ fn nodes() -> SpaceNodes<Nothing> {
     SpaceNodes {
         small: slice(),
         large: slice(),
+        dram: slice(),
     }
 }
 
@@ -141,6 +141,7 @@ fn bring_up(tables: Tables) {
         host: Nothing,
         engines: Nothing,
         tables,
+        dram_tables: None,
         privileged: nodes(),
         blocks: slice(),
         seats: slice(),
@@ -149,10 +150,8 @@ fn bring_up(tables: Tables) {
         scrubber: Nothing,
     };
     let timeouts = Chip::PROFILE.timeouts;
-    let up = Device::<Chip, Nothing>::new(parts, |parking| {
-        Gaudi2HostMmu::new(Nothing, timeouts, HostPages::Of4K, parking)
-    });
-    used(up);
+    let mmu = |parking| Gaudi2HostMmu::new(Nothing, timeouts, HostPages::Of4K, parking);
+    used(Device::<Chip, Nothing>::new(parts, mmu, mmu));
 }
 
 fn use_device(device: &'static Device<'static, Chip, Nothing>, privilege: &Privilege) {

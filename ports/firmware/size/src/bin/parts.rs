@@ -16,8 +16,7 @@ use hl_mem::dram::{
 };
 use hl_mem::handle::{HandleKind, HandleSlot, HandleTable, RawHandle};
 use hl_mem::mmu::{
-    EveryMmu, Gaudi2DramMmu, Gaudi2HostMmu, Gaudi2Mmus, GaudiMmu, GoyaMmu, HostPages, MmuControl,
-    PollBudget, Registers, Timeouts,
+    Gaudi2DramMmu, Gaudi2HostMmu, GaudiMmu, GoyaMmu, MmuControl, PollBudget, Registers, Timeouts,
 };
 use hl_mem::profile::{Asic, Gaudi, Gaudi2, Goya};
 use hl_mem::uapi::{Errno, MemoryInput, Request};
@@ -41,10 +40,6 @@ unsafe impl Registers for Device {
 
     fn deadline(&self, timeout: Duration) -> PollBudget {
         PollBudget::new(timeout.subsec_micros())
-    }
-
-    fn is_same_device(&self, _other: &Self) -> bool {
-        any() == 0
     }
 
     fn pause(&self, deadline: &mut PollBudget) -> bool {
@@ -87,15 +82,6 @@ fn mmus() -> Option<()> {
     drive(opaque::<Gaudi2HostMmu<Device, 4>>())?;
     drive(opaque::<Gaudi2DramMmu<Device, 6, 4>>())?;
     drive(opaque::<Gaudi2DramMmu<Device, 5, 4>>())?;
-    let mut host = Gaudi2HostMmu::<Device, 4>::new(Device, timeouts, HostPages::Of64K, parking);
-    drive(&mut host)?;
-    let mut dram = Gaudi2DramMmu::<Device, 6, 4>::new(Device, timeouts, any() as u16, parking)?;
-    drive(&mut dram)?;
-    let mut all = Gaudi2Mmus::new(&mut host, &mut dram)?;
-    used((
-        all.park_everywhere(Asid::new(any() as u16)?),
-        all.invalidate_everywhere(),
-    ));
     Some(())
 }
 
