@@ -494,7 +494,15 @@ impl<A: TableArena, R: RawMutex> TableMemory for &TablePool<'_, A, R> {
                 .live
                 .store(if zeroed { ZEROED } else { 0 }, Ordering::Relaxed);
         }
-        self.append_chain(chain, Chain::of(table));
+        let mut table = Chain::of(table);
+        if zeroed {
+            // To the front: tables are taken from there, those of the upper hops first, and these
+            // are never filled with leaves.
+            self.append_chain(&mut table, chain.take());
+            *chain = table;
+        } else {
+            self.append_chain(chain, table);
+        }
     }
 
     #[inline]

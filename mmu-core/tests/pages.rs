@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use mmu_core::format::{Format, Gaudi2Hmmu, Gaudi2Pmmu, Gaudi2Pmmu64K, Hop, V1, X86_64};
 use mmu_core::{
-    AddrRange, BusAddr, DeviceAddr, Invalidate, MapError, MapOptions, PageTable, Region,
+    AddrRange, BusAddr, DeviceAddr, Invalidate, LeafSizes, MapError, MapOptions, PageTable, Region,
     ReuseOrder, Run, Stale, TableArena, TableId, TablePool, TableRecord, TableWord,
 };
 
@@ -441,6 +441,35 @@ fn bits_in_place_are_those_that_a_leaf_holds_unchanged<F: Place>() {
             }
         }
     }
+}
+
+#[test]
+fn a_large_run_mapped_again_zeroes_no_table() {
+    fn check<F: Place>() {
+        with_pool::<F>(false, |pool, mut table| {
+            // One table full of large leaves, below tables with one link each.
+            let bus = run(
+                F::BUS & !(F::SLOTS * F::SMALL - 1),
+                F::SLOTS * F::SLOTS * F::SMALL,
+            );
+            let range = AddrRange::new(DeviceAddr::new(F::PLACE), bus.len()).unwrap();
+            let options = MapOptions {
+                sizes: LeafSizes::at(Hop::new(F::HOPS.len() as u8 - 2).unwrap()),
+                ..MapOptions::default()
+            };
+            for _ in 0..3 {
+                table.map(range.start(), bus, &options).unwrap();
+                table.unmap(range).unwrap().confirm(&mut NoDevice).unwrap();
+            }
+            let (time, used) = (CLOCK.get(), pool.usage().used());
+            table.map(range.start(), bus, &options).unwrap();
+            let tables = pool.usage().used() - used;
+            assert_eq!(CLOCK.get() - time, F::SLOTS + u64::from(tables));
+        });
+    }
+    check::<V1>();
+    check::<Gaudi2Pmmu>();
+    check::<X86_64<4>>();
 }
 
 macro_rules! on_formats {
