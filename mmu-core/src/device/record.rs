@@ -12,7 +12,8 @@ const WORDS: usize = TABLE_ENTRIES / 32;
 pub struct DeviceTableRecord {
     /// One bit for each slot in use.
     used: [AtomicU32; WORDS],
-    /// Slots in use, and [`BACKED`]; [`ZEROED`] while the table is free or reserved and known to be all zero.
+    /// Slots in use, and [`BACKED`]; [`ZEROED`] while the table is free or reserved and known to be
+    /// all zero.
     pub(super) live: AtomicU32,
     /// The next table of the chain that this one is in.
     pub(super) next: AtomicU32,
