@@ -11,7 +11,7 @@ use lock_api::{Mutex, RawMutex};
 
 use crate::addr::BusAddr;
 use crate::format::{Format, Hop, TABLE_BYTES, TABLE_ENTRIES, deepest};
-use crate::memory::{Chain, DeviceLost, Sealed, Slot, TableDemand, TableId, TableMemory};
+use crate::memory::{Chain, DeviceLost, Reserved, Sealed, Slot, TableDemand, TableId, TableMemory};
 use crate::pool::{FreeList, PoolError, PoolUsage, ReuseOrder};
 use crate::sync::{AtomicU32, Ordering};
 
@@ -303,12 +303,12 @@ impl<B: fmt::Debug, R: RawMutex> fmt::Debug for DeviceTablePool<'_, B, R> {
 impl<B, R> Sealed for &DeviceTablePool<'_, B, R> {}
 
 impl<B: TableBus, R: RawMutex> TableMemory for &DeviceTablePool<'_, B, R> {
-    fn reserve(self, demand: TableDemand) -> Option<Chain> {
+    fn reserve(self, demand: TableDemand) -> Option<Reserved> {
         let mut free = self.free.lock();
         if demand.interior > u64::from(free.maps.usage().free) {
             return None;
         }
-        let mut chain = free.tables.reserve(
+        let tables = free.tables.reserve(
             demand.total(),
             |table| self.link(table),
             |table, next| self.set_link(table, next),
@@ -319,48 +319,40 @@ impl<B: TableBus, R: RawMutex> TableMemory for &DeviceTablePool<'_, B, R> {
             |map, next| self.set_map_link(map, next),
         );
         // The check above left no way for this to fail.
-        chain.set_maps(maps.unwrap_or(Chain::EMPTY));
-        Some(chain)
+        let maps = maps.unwrap_or(Chain::EMPTY);
+        Some(Reserved { tables, maps })
     }
 
-    fn take(self, reserved: &mut Chain, interior: bool) -> Option<TableId> {
-        if reserved.is_empty() {
-            return None;
-        }
-        let table = TableId::new(reserved.head);
+    fn take(self, reserved: &mut Reserved, interior: bool) -> Option<TableId> {
+        let table = self.pop(&mut reserved.tables)?;
         let record = self.record(table)?;
         if interior {
-            let mut maps = reserved.take_maps();
-            let map = maps.head;
-            if maps.is_empty() {
-                return None;
-            }
-            maps.head = self.map_link(map);
-            maps.count -= 1;
-            reserved.set_maps(maps);
-            self.maps.get(map as usize)?.forget_all();
-            record.children.store(map, Ordering::Relaxed);
+            let map = reserved.maps.pop(|map| self.map_link(map))?;
+            self.maps.get(map.index())?.forget_all();
+            record.children.store(map.number(), Ordering::Relaxed);
         }
-        reserved.head = self.link(table.number());
-        reserved.count -= 1;
         record.forget_all();
         Some(table)
+    }
+
+    fn give_back(self, reserved: Reserved) {
+        self.release(reserved.tables);
+        let mut free = self.free.lock();
+        free.maps
+            .release(reserved.maps, |map, next| self.set_map_link(map, next));
     }
 
     fn pop(self, chain: &mut Chain) -> Option<TableId> {
         chain.pop(|table| self.link(table))
     }
 
-    fn release(self, mut chain: Chain) {
-        let spare = chain.take_maps();
+    fn release(self, chain: Chain) {
         let detached = self.detach_maps(&chain);
         let mut free = self.free.lock();
         free.tables
             .release(chain, |table, next| self.set_link(table, next));
         free.maps
             .release(detached, |map, next| self.set_map_link(map, next));
-        free.maps
-            .release(spare, |map, next| self.set_map_link(map, next));
     }
 
     fn append(self, chain: &mut Chain, table: TableId, zeroed: bool) {

@@ -57,8 +57,24 @@ pub struct Chain {
     pub(crate) head: u32,
     pub(crate) tail: u32,
     pub(crate) count: u32,
-    /// Child maps reserved with the tables, where the pool has such: a chain of their own.
-    maps: [u32; 3],
+}
+
+/// What a pool has set aside for an operation.
+// Apart from the chains of removed tables, so that these are small enough to be returned in
+// registers: through memory they go in pieces of different sizes, for which a processor waits.
+#[derive(Debug)]
+#[must_use = "what is reserved and dropped is lost to the pool"]
+pub struct Reserved {
+    pub(crate) tables: Chain,
+    /// Child maps, where the pool has such.
+    pub(crate) maps: Chain,
+}
+
+impl Reserved {
+    pub(crate) const EMPTY: Self = Self {
+        tables: Chain::EMPTY,
+        maps: Chain::EMPTY,
+    };
 }
 
 impl Chain {
@@ -66,10 +82,7 @@ impl Chain {
         head: TableId::NONE,
         tail: TableId::NONE,
         count: 0,
-        maps: Self::NO_MAPS,
     };
-
-    const NO_MAPS: [u32; 3] = [TableId::NONE, TableId::NONE, 0];
 
     /// The chain of one table.
     pub(crate) const fn of(table: TableId) -> Self {
@@ -77,7 +90,6 @@ impl Chain {
             head: table.0,
             tail: table.0,
             count: 1,
-            maps: Self::NO_MAPS,
         }
     }
 
@@ -115,20 +127,6 @@ impl Chain {
         self.head = link(table);
         self.count -= 1;
         Some(TableId(table))
-    }
-
-    pub(crate) const fn set_maps(&mut self, maps: Self) {
-        self.maps = [maps.head, maps.tail, maps.count];
-    }
-
-    pub(crate) const fn take_maps(&mut self) -> Self {
-        let [head, tail, count] = core::mem::replace(&mut self.maps, Self::NO_MAPS);
-        Self {
-            head,
-            tail,
-            count,
-            maps: Self::NO_MAPS,
-        }
     }
 }
 
@@ -176,10 +174,13 @@ pub(crate) use sealed::Sealed;
 /// lock.
 pub trait TableMemory: Copy + Sealed {
     /// Takes tables out of the pool, all that are asked for or none.
-    fn reserve(self, demand: TableDemand) -> Option<Chain>;
+    fn reserve(self, demand: TableDemand) -> Option<Reserved>;
 
-    /// Takes one table of a reserved chain; `interior` as it was counted when reserving.
-    fn take(self, reserved: &mut Chain, interior: bool) -> Option<TableId>;
+    /// Takes one table of what is reserved; `interior` as it was counted when reserving.
+    fn take(self, reserved: &mut Reserved, interior: bool) -> Option<TableId>;
+
+    /// Gives back what was reserved and not taken.
+    fn give_back(self, reserved: Reserved);
 
     /// Takes the first table off a chain, as it is.
     fn pop(self, chain: &mut Chain) -> Option<TableId>;

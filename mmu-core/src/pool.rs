@@ -6,7 +6,7 @@ use lock_api::{Mutex, RawMutex};
 
 use crate::addr::BusAddr;
 use crate::format::{Entry, Format, Hop, TABLE_BYTES, TABLE_ENTRIES, deepest};
-use crate::memory::{Chain, DeviceLost, Sealed, Slot, TableDemand, TableId, TableMemory};
+use crate::memory::{Chain, DeviceLost, Reserved, Sealed, Slot, TableDemand, TableId, TableMemory};
 #[cfg(any(loom, target_has_atomic = "64"))]
 use crate::sync::AtomicU64;
 use crate::sync::{AtomicU32, Ordering, fence};
@@ -493,21 +493,30 @@ impl<A, R> Sealed for &TablePool<'_, A, R> {}
 
 impl<A: TableArena, R: RawMutex> TableMemory for &TablePool<'_, A, R> {
     #[inline]
-    fn reserve(self, demand: TableDemand) -> Option<Chain> {
+    fn reserve(self, demand: TableDemand) -> Option<Reserved> {
         let count = demand.total();
         if count == 0 {
-            return Some(Chain::EMPTY);
+            return Some(Reserved::EMPTY);
         }
-        self.free.lock().reserve(
+        let tables = self.free.lock().reserve(
             count,
             |table| self.link(table),
             |table, next| self.set_link(table, next),
-        )
+        )?;
+        Some(Reserved {
+            tables,
+            ..Reserved::EMPTY
+        })
     }
 
     #[inline]
-    fn take(self, reserved: &mut Chain, _interior: bool) -> Option<TableId> {
-        self.pop(reserved)
+    fn take(self, reserved: &mut Reserved, _interior: bool) -> Option<TableId> {
+        self.pop(&mut reserved.tables)
+    }
+
+    #[inline]
+    fn give_back(self, reserved: Reserved) {
+        self.release(reserved.tables);
     }
 
     #[inline]
