@@ -272,16 +272,15 @@ impl<B, R: RawMutex> DeviceTablePool<'_, B, R> {
     /// Takes the child maps off the tables of a chain.
     fn detach_maps(&self, chain: &Chain) -> Chain {
         let mut maps = Chain::EMPTY;
-        let mut table = chain.head;
+        let mut table = chain.head();
         for _ in 0..chain.count {
             if let Some(record) = self.record(TableId::new(table)) {
                 let map = record.children.load(Ordering::Relaxed);
                 if map != TableId::NONE {
                     record.children.store(TableId::NONE, Ordering::Relaxed);
-                    self.set_map_link(map, maps.head);
-                    maps.tail = if maps.is_empty() { map } else { maps.tail };
-                    maps.head = map;
-                    maps.count += 1;
+                    maps.append(Chain::of(TableId::new(map)), |map, next| {
+                        self.set_map_link(map, next);
+                    });
                 }
             }
             table = self.link(table);

@@ -54,14 +54,14 @@ pub enum Slot {
 #[derive(Debug)]
 #[must_use = "tables in a chain that is dropped are lost to the pool"]
 pub struct Chain {
-    pub(crate) head: u32,
-    pub(crate) tail: u32,
+    /// The head in the lower half, the tail in the upper.
+    // Two numbers are handed on in two registers, and three in memory: written one by one and read
+    // as a whole, for which a processor waits longer than unmapping a page takes.
+    ends: u64,
     pub(crate) count: u32,
 }
 
 /// What a pool has set aside for an operation.
-// Apart from the chains of removed tables, so that these are small enough to be returned in
-// registers: through memory they go in pieces of different sizes, for which a processor waits.
 #[derive(Debug)]
 #[must_use = "what is reserved and dropped is lost to the pool"]
 pub struct Reserved {
@@ -79,16 +79,26 @@ impl Reserved {
 
 impl Chain {
     pub(crate) const EMPTY: Self = Self {
-        head: TableId::NONE,
-        tail: TableId::NONE,
+        ends: Self::ends(TableId::NONE, TableId::NONE),
         count: 0,
     };
+
+    const fn ends(head: u32, tail: u32) -> u64 {
+        head as u64 | (tail as u64) << 32
+    }
+
+    pub(crate) const fn head(&self) -> u32 {
+        self.ends as u32
+    }
+
+    pub(crate) const fn tail(&self) -> u32 {
+        (self.ends >> 32) as u32
+    }
 
     /// The chain of one table.
     pub(crate) const fn of(table: TableId) -> Self {
         Self {
-            head: table.0,
-            tail: table.0,
+            ends: Self::ends(table.0, table.0),
             count: 1,
         }
     }
@@ -112,8 +122,8 @@ impl Chain {
             *self = other;
             return;
         }
-        set_link(self.tail, other.head);
-        self.tail = other.tail;
+        set_link(self.tail(), other.head());
+        self.ends = Self::ends(self.head(), other.tail());
         self.count += other.count;
     }
 
@@ -123,8 +133,8 @@ impl Chain {
         if self.is_empty() {
             return None;
         }
-        let table = self.head;
-        self.head = link(table);
+        let table = self.head();
+        self.ends = Self::ends(link(table), self.tail());
         self.count -= 1;
         Some(TableId(table))
     }

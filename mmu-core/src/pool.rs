@@ -308,22 +308,11 @@ impl FreeList {
         }
         let mut taken = Chain::EMPTY;
         while u64::from(taken.count) < count {
-            let table = if self.released.is_empty() {
+            let table = self.released.pop(&link).unwrap_or_else(|| {
                 self.unused += 1;
-                self.unused - 1
-            } else {
-                let table = self.released.head;
-                self.released.head = link(table);
-                self.released.count -= 1;
-                table
-            };
-            if taken.is_empty() {
-                taken.head = table;
-            } else {
-                set_link(taken.tail, table);
-            }
-            taken.tail = table;
-            taken.count += 1;
+                TableId::new(self.unused - 1)
+            });
+            taken.append(Chain::of(table), &set_link);
         }
         Some(taken)
     }
@@ -333,20 +322,13 @@ impl FreeList {
         if chain.is_empty() {
             return;
         }
-        if self.released.is_empty() {
-            self.released = chain;
-            return;
-        }
-        self.released.count += chain.count;
         match self.order {
             ReuseOrder::LastReleased => {
-                set_link(chain.tail, self.released.head);
-                self.released.head = chain.head;
+                let mut all = chain;
+                all.append(self.released.take(), set_link);
+                self.released = all;
             }
-            ReuseOrder::FirstReleased => {
-                set_link(self.released.tail, chain.head);
-                self.released.tail = chain.tail;
-            }
+            ReuseOrder::FirstReleased => self.released.append(chain, set_link),
         }
     }
 }
