@@ -16,7 +16,8 @@ use lock_api::{Mutex, RawMutex};
 use crate::addr::BusAddr;
 use crate::format::{Format, Hop, TABLE_BYTES, TABLE_ENTRIES, deepest};
 use crate::memory::{
-    BACKED, Chain, DefaultTables, DeviceLost, Sealed, Slot, TableDemand, TableId, TableMemory,
+    BACKED, Chain, DefaultTables, DeviceLost, Reserved, Sealed, Slot, TableDemand, TableId,
+    TableMemory,
 };
 use crate::pool::{FreeList, PoolError, PoolUsage, ReuseOrder};
 use crate::sync::Ordering;
@@ -188,16 +189,15 @@ impl<B, R: RawMutex> DeviceTablePool<'_, B, R> {
     /// Takes the child maps off the tables of a chain.
     fn detach_maps(&self, chain: &Chain) -> Chain {
         let mut maps = Chain::EMPTY;
-        let mut table = chain.head;
+        let mut table = chain.head();
         for _ in 0..chain.count {
             if let Some(record) = self.record(TableId::new(table)) {
                 let map = record.children.load(Ordering::Relaxed);
                 if map != TableId::NONE {
                     record.children.store(TableId::NONE, Ordering::Relaxed);
-                    self.set_map_link(map, maps.head);
-                    maps.tail = if maps.is_empty() { map } else { maps.tail };
-                    maps.head = map;
-                    maps.count += 1;
+                    maps.append(Chain::of(TableId::new(map)), |map, next| {
+                        self.set_map_link(map, next);
+                    });
                 }
             }
             table = self.link(table);
@@ -219,12 +219,12 @@ impl<B: fmt::Debug, R: RawMutex> fmt::Debug for DeviceTablePool<'_, B, R> {
 impl<B, R> Sealed for &DeviceTablePool<'_, B, R> {}
 
 impl<B: TableBus, R: RawMutex> TableMemory for &DeviceTablePool<'_, B, R> {
-    fn reserve(self, demand: TableDemand) -> Option<Chain> {
+    fn reserve(self, demand: TableDemand) -> Option<Reserved> {
         let mut free = self.free.lock();
         if demand.interior > u64::from(free.maps.usage().free) {
             return None;
         }
-        let mut chain = free.tables.reserve(
+        let tables = free.tables.reserve(
             demand.total(),
             |table| self.link(table),
             |table, next| self.set_link(table, next),
@@ -235,48 +235,40 @@ impl<B: TableBus, R: RawMutex> TableMemory for &DeviceTablePool<'_, B, R> {
             |map, next| self.set_map_link(map, next),
         );
         // The check above left no way for this to fail.
-        chain.set_maps(maps.unwrap_or(Chain::EMPTY));
-        Some(chain)
+        let maps = maps.unwrap_or(Chain::EMPTY);
+        Some(Reserved { tables, maps })
     }
 
-    fn take(self, reserved: &mut Chain, interior: bool) -> Option<TableId> {
-        if reserved.is_empty() {
-            return None;
-        }
-        let table = TableId::new(reserved.head);
+    fn take(self, reserved: &mut Reserved, interior: bool) -> Option<TableId> {
+        let table = self.pop(&mut reserved.tables)?;
         let record = self.record(table)?;
         if interior {
-            let mut maps = reserved.take_maps();
-            let map = maps.head;
-            if maps.is_empty() {
-                return None;
-            }
-            maps.head = self.map_link(map);
-            maps.count -= 1;
-            reserved.set_maps(maps);
-            self.maps.get(map as usize)?.forget_all();
-            record.children.store(map, Ordering::Relaxed);
+            let map = reserved.maps.pop(|map| self.map_link(map))?;
+            self.maps.get(map.index())?.forget_all();
+            record.children.store(map.number(), Ordering::Relaxed);
         }
-        reserved.head = self.link(table.number());
-        reserved.count -= 1;
         record.forget_all();
         Some(table)
+    }
+
+    fn give_back(self, reserved: Reserved) {
+        self.release(reserved.tables);
+        let mut free = self.free.lock();
+        free.maps
+            .release(reserved.maps, |map, next| self.set_map_link(map, next));
     }
 
     fn pop(self, chain: &mut Chain) -> Option<TableId> {
         chain.pop(|table| self.link(table))
     }
 
-    fn release(self, mut chain: Chain) {
-        let spare = chain.take_maps();
+    fn release(self, chain: Chain) {
         let detached = self.detach_maps(&chain);
         let mut free = self.free.lock();
         free.tables
             .release(chain, |table, next| self.set_link(table, next));
         free.maps
             .release(detached, |map, next| self.set_map_link(map, next));
-        free.maps
-            .release(spare, |map, next| self.set_map_link(map, next));
     }
 
     fn append(self, chain: &mut Chain, table: TableId, zeroed: bool) {

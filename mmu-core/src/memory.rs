@@ -57,30 +57,52 @@ pub enum Slot {
 #[derive(Debug)]
 #[must_use = "tables in a chain that is dropped are lost to the pool"]
 pub struct Chain {
-    pub(crate) head: u32,
-    pub(crate) tail: u32,
+    /// The head in the lower half, the tail in the upper.
+    // Two numbers are handed on in two registers, and three in memory: written one by one and read
+    // as a whole, for which a processor waits longer than unmapping a page takes.
+    ends: u64,
     pub(crate) count: u32,
-    /// Child maps reserved with the tables, where the pool has such: a chain of their own.
-    maps: [u32; 3],
+}
+
+/// What a pool has set aside for an operation.
+#[derive(Debug)]
+#[must_use = "what is reserved and dropped is lost to the pool"]
+pub struct Reserved {
+    pub(crate) tables: Chain,
+    /// Child maps, where the pool has such.
+    pub(crate) maps: Chain,
+}
+
+impl Reserved {
+    pub(crate) const EMPTY: Self = Self {
+        tables: Chain::EMPTY,
+        maps: Chain::EMPTY,
+    };
 }
 
 impl Chain {
     pub(crate) const EMPTY: Self = Self {
-        head: TableId::NONE,
-        tail: TableId::NONE,
+        ends: Self::ends(TableId::NONE, TableId::NONE),
         count: 0,
-        maps: Self::NO_MAPS,
     };
 
-    const NO_MAPS: [u32; 3] = [TableId::NONE, TableId::NONE, 0];
+    const fn ends(head: u32, tail: u32) -> u64 {
+        head as u64 | (tail as u64) << 32
+    }
+
+    pub(crate) const fn head(&self) -> u32 {
+        self.ends as u32
+    }
+
+    pub(crate) const fn tail(&self) -> u32 {
+        (self.ends >> 32) as u32
+    }
 
     /// The chain of one table.
     pub(crate) const fn of(table: TableId) -> Self {
         Self {
-            head: table.0,
-            tail: table.0,
+            ends: Self::ends(table.0, table.0),
             count: 1,
-            maps: Self::NO_MAPS,
         }
     }
 
@@ -103,8 +125,8 @@ impl Chain {
             *self = other;
             return;
         }
-        set_link(self.tail, other.head);
-        self.tail = other.tail;
+        set_link(self.tail(), other.head());
+        self.ends = Self::ends(self.head(), other.tail());
         self.count += other.count;
     }
 
@@ -114,24 +136,10 @@ impl Chain {
         if self.is_empty() {
             return None;
         }
-        let table = self.head;
-        self.head = link(table);
+        let table = self.head();
+        self.ends = Self::ends(link(table), self.tail());
         self.count -= 1;
         Some(TableId(table))
-    }
-
-    pub(crate) const fn set_maps(&mut self, maps: Self) {
-        self.maps = [maps.head, maps.tail, maps.count];
-    }
-
-    pub(crate) const fn take_maps(&mut self) -> Self {
-        let [head, tail, count] = core::mem::replace(&mut self.maps, Self::NO_MAPS);
-        Self {
-            head,
-            tail,
-            count,
-            maps: Self::NO_MAPS,
-        }
     }
 }
 
@@ -183,10 +191,13 @@ pub(crate) use sealed::Sealed;
 /// lock.
 pub trait TableMemory: Copy + Sealed {
     /// Takes tables out of the pool, all that are asked for or none.
-    fn reserve(self, demand: TableDemand) -> Option<Chain>;
+    fn reserve(self, demand: TableDemand) -> Option<Reserved>;
 
-    /// Takes one table of a reserved chain; `interior` as it was counted when reserving.
-    fn take(self, reserved: &mut Chain, interior: bool) -> Option<TableId>;
+    /// Takes one table of what is reserved; `interior` as it was counted when reserving.
+    fn take(self, reserved: &mut Reserved, interior: bool) -> Option<TableId>;
+
+    /// Gives back what was reserved and not taken.
+    fn give_back(self, reserved: Reserved);
 
     /// Takes the first table off a chain, as it is.
     fn pop(self, chain: &mut Chain) -> Option<TableId>;

@@ -6,7 +6,7 @@ use lock_api::{Mutex, RawMutex};
 
 use crate::addr::BusAddr;
 use crate::format::{Entry, Format, Hop, TABLE_BYTES, TABLE_ENTRIES, deepest};
-use crate::memory::{Chain, DeviceLost, Sealed, Slot, TableDemand, TableId, TableMemory};
+use crate::memory::{Chain, DeviceLost, Reserved, Sealed, Slot, TableDemand, TableId, TableMemory};
 #[cfg(not(any(loom, target_has_atomic = "64")))]
 use crate::split_word::SplitWord;
 #[cfg(any(loom, target_has_atomic = "64"))]
@@ -271,22 +271,11 @@ impl FreeList {
         }
         let mut taken = Chain::EMPTY;
         while u64::from(taken.count) < count {
-            let table = if self.released.is_empty() {
+            let table = self.released.pop(&link).unwrap_or_else(|| {
                 self.unused += 1;
-                self.unused - 1
-            } else {
-                let table = self.released.head;
-                self.released.head = link(table);
-                self.released.count -= 1;
-                table
-            };
-            if taken.is_empty() {
-                taken.head = table;
-            } else {
-                set_link(taken.tail, table);
-            }
-            taken.tail = table;
-            taken.count += 1;
+                TableId::new(self.unused - 1)
+            });
+            taken.append(Chain::of(table), &set_link);
         }
         Some(taken)
     }
@@ -296,20 +285,13 @@ impl FreeList {
         if chain.is_empty() {
             return;
         }
-        if self.released.is_empty() {
-            self.released = chain;
-            return;
-        }
-        self.released.count += chain.count;
         match self.order {
             ReuseOrder::LastReleased => {
-                set_link(chain.tail, self.released.head);
-                self.released.head = chain.head;
+                let mut all = chain;
+                all.append(self.released.take(), set_link);
+                self.released = all;
             }
-            ReuseOrder::FirstReleased => {
-                set_link(self.released.tail, chain.head);
-                self.released.tail = chain.tail;
-            }
+            ReuseOrder::FirstReleased => self.released.append(chain, set_link),
         }
     }
 }
@@ -456,21 +438,30 @@ impl<A, R> Sealed for &TablePool<'_, A, R> {}
 
 impl<A: TableArena, R: RawMutex> TableMemory for &TablePool<'_, A, R> {
     #[inline]
-    fn reserve(self, demand: TableDemand) -> Option<Chain> {
+    fn reserve(self, demand: TableDemand) -> Option<Reserved> {
         let count = demand.total();
         if count == 0 {
-            return Some(Chain::EMPTY);
+            return Some(Reserved::EMPTY);
         }
-        self.free.lock().reserve(
+        let tables = self.free.lock().reserve(
             count,
             |table| self.link(table),
             |table, next| self.set_link(table, next),
-        )
+        )?;
+        Some(Reserved {
+            tables,
+            ..Reserved::EMPTY
+        })
     }
 
     #[inline]
-    fn take(self, reserved: &mut Chain, _interior: bool) -> Option<TableId> {
-        self.pop(reserved)
+    fn take(self, reserved: &mut Reserved, _interior: bool) -> Option<TableId> {
+        self.pop(&mut reserved.tables)
+    }
+
+    #[inline]
+    fn give_back(self, reserved: Reserved) {
+        self.release(reserved.tables);
     }
 
     #[inline]

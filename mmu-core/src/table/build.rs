@@ -5,7 +5,7 @@ use super::list::{PageCheck, page_entry};
 use super::map::{MapOptions, Request};
 use crate::addr::{BusAddr, Run};
 use crate::format::{Format, Hop, LeafSizes, MAX_HOPS, TABLE_ENTRIES, deepest};
-use crate::memory::{Chain, Slot, TableId, TableMemory};
+use crate::memory::{Chain, Reserved, Slot, TableId, TableMemory};
 
 /// The runs differ from those that were checked.
 pub(super) struct RunsChanged;
@@ -86,7 +86,7 @@ struct Open {
 /// Writes leaves in ascending order of walk addresses, keeping its place in the tables.
 pub(super) struct Builder<F, M> {
     memory: M,
-    reserved: Chain,
+    reserved: Reserved,
     /// Whether complete tables are kept in `held` where a link would make them visible.
     holds: bool,
     held: Chain,
@@ -113,7 +113,7 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
     /// A builder that links no table into one that the device can reach: where all leaves go into
     /// new tables, it stores nothing that anybody can see.
     #[inline(always)]
-    pub(super) fn holding(memory: M, root: TableId, walk: u64, reserved: Chain) -> Self {
+    pub(super) fn holding(memory: M, root: TableId, walk: u64, reserved: Reserved) -> Self {
         Self {
             holds: true,
             ..Self::new(memory, root, walk, reserved)
@@ -121,7 +121,7 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
     }
 
     #[inline(always)]
-    pub(super) fn new(memory: M, root: TableId, walk: u64, reserved: Chain) -> Self {
+    pub(super) fn new(memory: M, root: TableId, walk: u64, reserved: Reserved) -> Self {
         let root = Open {
             table: root,
             fresh: false,
@@ -453,7 +453,7 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
             self.close_deepest();
         }
         self.add_live(0);
-        self.memory.release(self.reserved);
+        self.memory.give_back(self.reserved);
         last
     }
 
@@ -465,7 +465,7 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
         while self.open[self.depth].fresh {
             self.close_deepest();
         }
-        self.memory.release(self.reserved);
+        self.memory.give_back(self.reserved);
         Held {
             tables: self.held,
             parent: self.open[self.depth].table,

@@ -10,7 +10,7 @@ use super::map::{MapOptions, page_bytes};
 use crate::addr::{AddrRange, BusAddr, DeviceAddr, Run};
 use crate::error::MapError;
 use crate::format::{Format, Hop, MAX_HOPS, TABLE_ENTRIES};
-use crate::memory::{Chain, DefaultTables, Slot, TableDemand, TableId, TableMemory};
+use crate::memory::{Chain, DefaultTables, Reserved, Slot, TableDemand, TableId, TableMemory};
 use crate::removed::{Extent, Removed};
 
 /// A default mapping, which covers whole tables of its hop.
@@ -151,7 +151,7 @@ impl<F: Format, M: DefaultTables> PageTable<F, M> {
         };
         let mut reserved = self.memory.reserve(demand).ok_or(no_tables)?;
         let complete = self.back(self.root, 0, false, &backing, (first, last), &mut reserved);
-        self.memory.release(reserved);
+        self.memory.give_back(reserved);
         let error = match (complete, self.memory.flush()) {
             (Some(()), Ok(())) => {
                 self.backing = Some(backing);
@@ -229,7 +229,7 @@ impl<F: Format, M: DefaultTables> PageTable<F, M> {
         fresh: bool,
         backing: &Backing,
         (first, last): (u64, u64),
-        reserved: &mut Chain,
+        reserved: &mut Reserved,
     ) -> Option<()> {
         let memory = self.memory;
         let geometry = F::HOPS[hop];

@@ -6,7 +6,7 @@ use super::map::{MapOptions, Request, TableCount, page_bytes};
 use crate::addr::{AddrRange, BusAddr, DeviceAddr, Run};
 use crate::error::MapError;
 use crate::format::{Format, Hop, MAX_HOPS, deepest};
-use crate::memory::{Chain, Slot, TableMemory};
+use crate::memory::{Chain, Reserved, Slot, TableMemory};
 
 /// The entry address of a run of exactly one leaf of the hop; `None` for any other run.
 #[inline(always)]
@@ -219,7 +219,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// Reserves tables for leaves of the smallest size, where all of them belong below empty slots
     /// of one table.
     #[inline(never)]
-    fn reserve_unseen(&self, request: &Request<F::Attributes>) -> Option<Chain> {
+    fn reserve_unseen(&self, request: &Request<F::Attributes>) -> Option<Reserved> {
         let mut existing = [0; MAX_HOPS];
         let mut table = self.root;
         for hop in 0..request.smallest {

@@ -5,7 +5,7 @@ use super::{PageTable, Recent};
 use crate::addr::{AddrRange, BusAddr, DeviceAddr, Run};
 use crate::error::MapError;
 use crate::format::{Format, Hop, LeafSizes, MAX_HOPS, TABLE_ENTRIES, deepest};
-use crate::memory::{Chain, Slot, TableDemand, TableId, TableMemory};
+use crate::memory::{Reserved, Slot, TableDemand, TableId, TableMemory};
 
 /// How to map: which leaf sizes may be used, and what each leaf carries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -409,7 +409,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         &self,
         request: &Request<F::Attributes>,
         count: TableCount,
-    ) -> Result<Chain, MapError> {
+    ) -> Result<Reserved, MapError> {
         let mut existing = [0; MAX_HOPS];
         self.check_vacant(self.root, 0, request.walk, request.last(), &mut existing)?;
         let demand = count.demand::<F>(&existing);
