@@ -5,10 +5,10 @@ use hl_harness::machine::{MachineConfig, Model};
 use hl_mem::budget::Budget;
 use hl_mem::context::{DestroyError, UnmapUserError};
 use hl_mem::device::RetireError;
-use hl_mem::uapi::{self, Errno, FLAG_USERPTR, MemoryInput, OP_MAP, OP_UNMAP};
+use hl_mem::uapi::{self, Errno};
 use mmu_core::DeviceAddr;
 
-use crate::rig::{machine, machine_of, on_each_asic, user_mode};
+use crate::rig::{machine, machine_of, map_input, on_each_asic, unmap_input, user_mode};
 
 on_each_asic!(
     what_is_mapped_next_to_an_absent_page_is_found_at_once,
@@ -21,23 +21,6 @@ on_each_asic!(
     pages_go_only_after_the_invalidation_is_confirmed,
 );
 
-fn map_input(address: u64, len: u64) -> MemoryInput {
-    MemoryInput {
-        arguments: [address, 0, len],
-        op: OP_MAP,
-        flags: FLAG_USERPTR,
-        ..MemoryInput::default()
-    }
-}
-
-fn unmap_input(at: u64) -> MemoryInput {
-    MemoryInput {
-        arguments: [at, 0, 0],
-        op: OP_UNMAP,
-        ..MemoryInput::default()
-    }
-}
-
 /// Acceptance I-01: the line with the absent entry is cached when the second page is mapped.
 fn what_is_mapped_next_to_an_absent_page_is_found_at_once<A: Model>() {
     machine::<A>(|machine| {
@@ -49,7 +32,7 @@ fn what_is_mapped_next_to_an_absent_page_is_found_at_once<A: Model>() {
         for page in 0..20u64 {
             let address = process.map(1, Permission::ReadWrite).unwrap();
             process.write(address, &[page as u8 + 1]).unwrap();
-            let input = map_input(address.get(), 4096);
+            let input = map_input(address, 4096);
             let reply = uapi::dispatch(&context, &input.to_bytes()).unwrap();
             at.push(reply.value);
             // Reads what is new, which fills the line, and looks at its absent neighbour.
@@ -77,7 +60,7 @@ fn a_failed_invalidation_keeps_user_pages_pinned_until_one_succeeds<A: Model>() 
         let context = machine.open(&process, &budget, &mut storage).unwrap();
         let address = process.map(4, Permission::ReadWrite).unwrap();
         let before = (machine.counters().tables, context.usage());
-        let input = map_input(address.get(), 4 * 4096);
+        let input = map_input(address, 4 * 4096);
         let at = uapi::dispatch(&context, &input.to_bytes()).unwrap().value;
         let mapped = machine.counters();
         machine
@@ -150,7 +133,7 @@ fn closing_while_invalidations_fail_loses_nothing<A: Model>() {
         let mut storage = machine.storage();
         let context = machine.open(&process, &budget, &mut storage).unwrap();
         let address = process.map(4, Permission::ReadWrite).unwrap();
-        let input = map_input(address.get(), 4 * 4096);
+        let input = map_input(address, 4 * 4096);
         uapi::dispatch(&context, &input.to_bytes()).unwrap();
         let _ = context.create_block(&machine.privilege, 4096).unwrap();
         machine
@@ -178,7 +161,7 @@ fn every_failing_allocation_and_pin_leaves_everything_as_it_was<A: Model>() {
         let mut storage = machine.storage();
         let context = machine.open(&process, &budget, &mut storage).unwrap();
         let address = process.map(9, Permission::ReadWrite).unwrap();
-        let input = map_input(address.get() + 5, 8 * 4096);
+        let input = map_input(address.offset(5), 8 * 4096);
         let before = (machine.counters(), context.usage(), budget.charged());
         let mut failures = 0;
         for nth in 1.. {
@@ -242,7 +225,7 @@ fn running_out_of_tables_leaves_everything_as_it_was<A: Model>() {
                 context.usage(),
             );
             let charged = budget.charged();
-            let input = map_input(address.get(), 3 * 4096);
+            let input = map_input(address, 3 * 4096);
             match uapi::dispatch(&context, &input.to_bytes()) {
                 Ok(_) => ok = true,
                 Err(errno) => {
@@ -276,7 +259,7 @@ fn a_lost_device_is_an_error_and_its_memory_comes_back_after_reset<A: Model>() {
         let mut storage = machine.storage();
         let context = machine.open(&process, &budget, &mut storage).unwrap();
         let address = process.map(3, Permission::ReadWrite).unwrap();
-        let input = map_input(address.get(), 3 * 4096);
+        let input = map_input(address, 3 * 4096);
         let at = uapi::dispatch(&context, &input.to_bytes()).unwrap().value;
         let pins = machine.host.counters().pins;
         machine.asic.lose();
@@ -331,7 +314,7 @@ fn pages_go_only_after_the_invalidation_is_confirmed<A: Model>() {
                 .add_initiator("producer", InitiatorMode::Privileged);
             machine.asic.write(engine, range.start(), &[1; 64]).unwrap();
             let address = process.map(3, Permission::ReadWrite).unwrap();
-            let input = map_input(address.get(), 3 * 4096);
+            let input = map_input(address, 3 * 4096);
             let at = uapi::dispatch(&context, &input.to_bytes()).unwrap().value;
             let kinds: [(&str, EventKind); 2] = [
                 ("block", EventKind::PageFree),

@@ -1,8 +1,10 @@
 //! What the tests of the flow share.
 
 use hl_harness::asic::InitiatorMode;
+use hl_harness::host::UserAddress;
 use hl_harness::log::EventLog;
 use hl_harness::machine::{Machine, MachineConfig, Model, with_machine};
+use hl_mem::uapi::{FLAG_USERPTR, MemoryInput, OP_MAP, OP_UNMAP};
 
 /// Runs a generic function on each ASIC, as a test of its own.
 macro_rules! on_each_asic {
@@ -49,4 +51,23 @@ pub(crate) fn machine_of<A: Model>(
 /// The mode of an initiator that works for a user.
 pub(crate) fn user_mode(asid: hl_mem::UserAsid) -> InitiatorMode {
     InitiatorMode::User(asid.get())
+}
+
+/// The request that maps user memory where the driver pleases.
+pub(crate) fn map_input(address: UserAddress, len: u64) -> MemoryInput {
+    MemoryInput {
+        arguments: [address.get(), 0, len],
+        op: OP_MAP,
+        flags: FLAG_USERPTR,
+        ..MemoryInput::default()
+    }
+}
+
+/// The request that unmaps what was mapped at the device address `at`.
+pub(crate) fn unmap_input(at: u64) -> MemoryInput {
+    MemoryInput {
+        arguments: [at, 0, 0],
+        op: OP_UNMAP,
+        ..MemoryInput::default()
+    }
 }

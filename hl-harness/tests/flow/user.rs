@@ -1,5 +1,5 @@
 use hl_harness::asic::{AccessKind, DmaEngine, Endpoint};
-use hl_harness::host::{Permission, UserAddress};
+use hl_harness::host::Permission;
 use hl_harness::machine::Model;
 use hl_mem::budget::Budget;
 use hl_mem::uapi::{
@@ -8,7 +8,7 @@ use hl_mem::uapi::{
 };
 use mmu_core::DeviceAddr;
 
-use crate::rig::{machine, on_each_asic, user_mode};
+use crate::rig::{machine, map_input, on_each_asic, unmap_input, user_mode};
 
 on_each_asic!(
     user_memory_is_pinned_charged_mapped_copied_and_unmapped,
@@ -16,23 +16,6 @@ on_each_asic!(
     a_refused_request_changes_nothing,
     device_memory_is_freed_by_its_owner_only,
 );
-
-fn map_input(address: UserAddress, len: u64) -> MemoryInput {
-    MemoryInput {
-        arguments: [address.get(), 0, len],
-        op: OP_MAP,
-        flags: FLAG_USERPTR,
-        ..MemoryInput::default()
-    }
-}
-
-fn unmap_input(at: u64) -> MemoryInput {
-    MemoryInput {
-        arguments: [at, 0, 0],
-        op: OP_UNMAP,
-        ..MemoryInput::default()
-    }
-}
 
 fn user_memory_is_pinned_charged_mapped_copied_and_unmapped<A: Model>() {
     machine::<A>(|machine| {
