@@ -3,9 +3,12 @@
 use lock_api::RawMutex;
 use mmu_core::{AddrRange, DeviceAddr, TableMemory};
 
+use crate::buffer::ViewPolicy;
 use crate::dram::Scrub;
 use crate::host::HostMemory;
+use crate::lock::LockRank;
 use crate::mmu::MmuControl;
+use crate::timestamps::TimestampSlot;
 use crate::va::Node;
 
 /// The engines of a device that write into blocks: where production is stopped.
@@ -58,4 +61,20 @@ pub trait Port {
     type Scrubber: Scrub;
     /// The nodes of an allocator of device addresses, such as `&'static mut [Node]`.
     type Nodes: AsRef<[Node]> + AsMut<[Node]>;
+    /// What the driver knows of the timestamps of a pool, such as `&'static mut [TimestampSlot]`.
+    type TimestampSlots: AsRef<[TimestampSlot]> + AsMut<[TimestampSlot]>;
+
+    /// How many views of a kernel buffer there may be at a time.
+    const VIEWS: ViewPolicy = ViewPolicy::Single;
+
+    /// Called in debug builds before the current thread takes a lock. A port that knows its threads
+    /// has [`HeldLocks`](crate::lock::HeldLocks) check the order here.
+    fn before_lock(rank: LockRank) {
+        let _ = rank;
+    }
+
+    /// Called in debug builds when the current thread is about to give up a lock.
+    fn after_lock(rank: LockRank) {
+        let _ = rank;
+    }
 }

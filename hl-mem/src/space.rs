@@ -69,6 +69,10 @@ impl<K, B> Mapped<K, B> {
     pub(crate) fn backing(&self) -> &B {
         &self.backing
     }
+
+    pub(crate) fn backing_mut(&mut self) -> &mut B {
+        &mut self.backing
+    }
 }
 
 /// What was a mapping, until an invalidation proves that the device does not reach it any more.

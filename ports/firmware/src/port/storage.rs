@@ -1,8 +1,8 @@
 //! Static storage, and bringing a device up in it.
 
-use hl_mem::block::BlockSlot;
+use hl_mem::buffer::BufferSlot;
 use hl_mem::budget::Budget;
-use hl_mem::context::{BlockView, Context, ContextStorage, MappingSlot, Object, OpenError};
+use hl_mem::context::{BufferView, Context, ContextStorage, MappingSlot, Object, OpenError};
 use hl_mem::device::{BringUpError, Device, DeviceParts, Privilege, Seat, SpaceNodes};
 use hl_mem::dram::{DramContent, DramPool, DramRegion, PackRecord, PageRecord};
 use hl_mem::handle::HandleSlot;
@@ -24,7 +24,7 @@ pub type FirmwareDevice = Device<'static, Chip, FirmwarePort>;
 /// The one file that is open.
 pub type FirmwareContext<'c> = Context<'c, 'static, Chip, FirmwarePort>;
 /// A view of a block.
-pub type FirmwareView = BlockView<FirmwarePort>;
+pub type FirmwareView = BufferView<FirmwarePort>;
 
 /// Mappings of a user at a time.
 pub const MAPPINGS: usize = 8;
@@ -38,8 +38,8 @@ const BUDGET: usize = 32;
 static RECORDS: SpinMutex<[TableRecord; TABLES]> =
     SpinMutex::new([const { TableRecord::new() }; TABLES]);
 static POOL: SpinMutex<Option<Tables>> = SpinMutex::new(None);
-static BLOCK_SLOTS: SpinMutex<[BlockSlot<PageList>; BLOCKS]> =
-    SpinMutex::new([const { BlockSlot::new() }; BLOCKS]);
+static BLOCK_SLOTS: SpinMutex<[BufferSlot<PageList>; BLOCKS]> =
+    SpinMutex::new([const { BufferSlot::new() }; BLOCKS]);
 static SEATS: SpinMutex<[Seat<Chip, FirmwarePort>; 1]> = SpinMutex::new([Seat::new()]);
 static PAGE_RECORDS: SpinMutex<[PageRecord; DRAM_PAGES]> =
     SpinMutex::new([PageRecord::EMPTY; DRAM_PAGES]);
@@ -121,7 +121,7 @@ pub fn bring_up() -> Option<Result<(Machine, FileStorage), BringUpError>> {
         tables,
         dram_tables: None,
         privileged: nodes(),
-        blocks: claim(&BLOCK_SLOTS)?,
+        buffers: claim(&BLOCK_SLOTS)?,
         seats: claim(&SEATS)?,
         dram: DramPool::new(
             region,

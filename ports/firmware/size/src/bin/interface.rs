@@ -143,7 +143,7 @@ fn bring_up(tables: Tables) {
         tables,
         dram_tables: None,
         privileged: nodes(),
-        blocks: slice(),
+        buffers: slice(),
         seats: slice(),
         // SAFETY: the image is never run.
         dram: unsafe { core::ptr::read(opaque()) },
