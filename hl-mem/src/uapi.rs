@@ -3,7 +3,7 @@
 //! The structures are byte-compatible with those of the habanalabs driver (facts 6.1), so that a
 //! port's ioctl is: copy in, [`dispatch`] or [`dispatch_command_buffer`], copy out; and its mmap is
 //! [`Context::mmap`] with the offset as the handle. This is the edge where numbers become types:
-//! nothing but the parser here makes a [`UserRange`], and it makes nothing but that of an address
+//! nothing but the parser here makes a [`UserRange`](crate::host::UserRange), and it makes nothing but that of an address
 //! in a request.
 //!
 //! # Where this differs from the C driver

@@ -17,7 +17,7 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
     ///
     /// # Errors
     ///
-    /// Those of [`DramPool::hold`]: `owner` has no such piece.
+    /// Those of [`DramPool::hold`](crate::dram::DramPool::hold): `owner` has no such piece.
     pub fn dram_run(
         &self,
         _privilege: &Privilege,

@@ -1,9 +1,9 @@
 //! Static storage, and bringing a device up in it.
 
-use hl_mem::buffer::BufferSlot;
 use hl_mem::budget::Budget;
-use hl_mem::context::{BufferView, Context, ContextStorage, MappingSlot, Object, OpenError};
-use hl_mem::device::{BringUpError, Device, DeviceParts, Privilege, Seat, SpaceNodes};
+use hl_mem::buffer::BufferSlot;
+use hl_mem::context::{Context, ContextStorage, MappingSlot, Object, OpenError, TimestampStorage};
+use hl_mem::device::{BringUpError, BufferView, Device, DeviceParts, Privilege, Seat, SpaceNodes};
 use hl_mem::dram::{DramContent, DramPool, DramRegion, PackRecord, PageRecord};
 use hl_mem::handle::HandleSlot;
 use hl_mem::mmu::{Gaudi2HostMmu, HostPages};
@@ -98,6 +98,7 @@ impl Machine {
             nodes: nodes(),
             mappings: storage.mappings,
             handles: storage.handles,
+            timestamps: TimestampStorage::none(),
         };
         self.device.open((), &USER, storage)
     }
@@ -123,6 +124,8 @@ pub fn bring_up() -> Option<Result<(Machine, FileStorage), BringUpError>> {
         privileged: nodes(),
         buffers: claim(&BLOCK_SLOTS)?,
         seats: claim(&SEATS)?,
+        register_blocks: &[],
+        peer_window: None,
         dram: DramPool::new(
             region,
             claim(&PAGE_RECORDS)?,
