@@ -6,6 +6,7 @@ mod error;
 mod events;
 mod timestamps;
 mod user;
+mod windows;
 
 pub use buffers::{CommandBufferInfo, MAX_BLOCK_BYTES, MAX_COMMAND_BUFFER_BYTES};
 pub use dram::DramExport;
@@ -57,6 +58,8 @@ enum Backing<P: Port> {
     Dram { hold: DramHold, exports: u32 },
     /// A buffer of the driver's, which the driver mapped there.
     Buffer(BufferHold),
+    /// What the driver mapped in a window, and keeps.
+    Window,
 }
 
 /// A mapping in a user's address space. Opaque: it is named only where its storage is.
@@ -324,8 +327,9 @@ impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
         while let Some((place, mapping)) = space.mappings.take_next(&mut from) {
             let parked = match mapping.0 {
                 Stage::Live(mapped) => {
-                    // Those that the driver made go with their handles.
-                    left.mappings += u32::from(!matches!(mapped.backing(), Backing::Buffer(_)));
+                    let of_user =
+                        matches!(mapped.backing(), Backing::User(_) | Backing::Dram { .. });
+                    left.mappings += u32::from(of_user);
                     Stage::Quarantined(space.unmap(mapped))
                 }
                 quarantined @ Stage::Quarantined(_) => quarantined,

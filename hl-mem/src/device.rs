@@ -19,10 +19,15 @@ mod dram;
 mod error;
 mod events;
 mod views;
+mod windows;
 
-pub use error::{BringUpError, BufferError, DramError, MapBufferError, RetireError, Unconfirmed};
+pub use error::{
+    BringUpError, BufferError, DramError, MapBufferError, MapWindowError, RetireError, Unconfirmed,
+};
 pub use views::BufferView;
 pub(crate) use views::ViewBufferError;
+pub(crate) use windows::part_of;
+pub use windows::{PrivilegedWindow, WindowMapping, WindowMemory};
 
 use core::fmt;
 
@@ -223,6 +228,8 @@ pub struct DeviceUsage {
 pub(crate) struct Shown<'d, P: Port> {
     buffers: Buffers<'d, KernelPages<P>>,
     register_views: u32,
+    /// A bit for each [`PrivilegedWindow`] in which something is mapped.
+    windows: u8,
 }
 
 /// The MMU that translates accesses to host memory.
@@ -344,6 +351,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
                 Shown {
                     buffers: Buffers::new(parts.buffers),
                     register_views: 0,
+                    windows: 0,
                 },
             ),
             privileged: Locked::new(LockRank::Space, space),

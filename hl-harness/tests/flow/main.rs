@@ -7,3 +7,4 @@ mod kinds;
 mod rig;
 mod spaces;
 mod user;
+mod windows;

@@ -120,6 +120,42 @@ impl fmt::Display for MapBufferError {
 
 impl core::error::Error for MapBufferError {}
 
+/// Why memory is not mapped in a window. Nothing has changed, except as with [`BufferError`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum MapWindowError {
+    /// The ASIC has no such window.
+    NoWindow,
+    /// The memory is larger than the window, or the device does not reach it.
+    Memory,
+    /// Something is mapped in the window already.
+    Occupied,
+    /// There are as many mappings as there may be.
+    TooManyMappings,
+    /// The memory could not be mapped.
+    Space(SpaceError),
+    /// The MMU did not take note of the mapping.
+    Mmu(MmuError),
+}
+
+impl fmt::Display for MapWindowError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoWindow => f.write_str("the ASIC has no such window"),
+            Self::Memory => {
+                f.write_str("the memory does not fit in the window, or is out of reach")
+            }
+            Self::Occupied => f.write_str("something is mapped in the window already"),
+            Self::TooManyMappings => f.write_str("there are as many mappings as there may be"),
+            Self::Space(error) => write!(f, "{error}"),
+            Self::Mmu(error) => write!(f, "the MMU did not take note of it: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for MapWindowError {}
+
 /// Why there is no device memory. Nothing has changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
