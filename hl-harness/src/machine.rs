@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use hl_mem::budget::Budget;
-use hl_mem::buffer::BufferSlot;
+use hl_mem::buffer::{BufferSlot, ViewPolicy};
 use hl_mem::context::{
     Context, ContextStorage, MappingSlot, Object, OpenError, TimestampPlace, TimestampStorage,
 };
@@ -47,6 +47,8 @@ pub struct MachineConfig {
     pub tables: u32,
     /// Buffers at a time.
     pub buffers: usize,
+    /// How many views of a kernel buffer there may be at a time.
+    pub views: ViewPolicy,
     /// Mappings of a context at a time.
     pub mappings: usize,
     /// Handles of a context at a time.
@@ -70,6 +72,7 @@ impl Default for MachineConfig {
             frames: 1 << 16,
             tables: 1024,
             buffers: 16,
+            views: ViewPolicy::Single,
             mappings: 64,
             handles: 16,
             users: 1,
@@ -566,6 +569,7 @@ pub fn with_machine<A: Model, R>(
                 dram_tables,
                 privileged: space_nodes(&config),
                 buffers: &mut buffers,
+                views: config.views,
                 seats: &mut seats,
                 register_blocks,
                 dram,

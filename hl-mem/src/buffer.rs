@@ -141,10 +141,11 @@ pub(crate) enum ViewRefusal {
 /// Copies of a view, which the system makes when a process forks or unmaps the middle of it, are
 /// counted either way (see [`Device::copy_view`](crate::Device::copy_view)); a port that does not
 /// want any prevents them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum ViewPolicy {
     /// One: a second `mmap` of the same handle is refused, as the C driver does (facts MP-3).
+    #[default]
     Single,
     /// Any number.
     Counted,
@@ -153,12 +154,13 @@ pub enum ViewPolicy {
 /// All kernel buffers of a device.
 pub(crate) struct Buffers<'d, H> {
     slots: &'d mut [BufferSlot<H>],
+    views: ViewPolicy,
 }
 
 impl<'d, H> Buffers<'d, H> {
     /// No buffers; slots beyond 2^32 are not used.
-    pub(crate) fn new(slots: &'d mut [BufferSlot<H>]) -> Self {
-        Self { slots }
+    pub(crate) fn new(slots: &'d mut [BufferSlot<H>], views: ViewPolicy) -> Self {
+        Self { slots, views }
     }
 
     /// Takes a slot for a new buffer; `None` when there is none left.
@@ -300,12 +302,8 @@ impl<'d, H> Buffers<'d, H> {
 
     /// The pages to show a user, once it is checked that he may see them. The view is counted by
     /// [`count_view`](Self::count_view) when it exists.
-    pub(crate) fn viewable(
-        &mut self,
-        id: BufferId,
-        len: u64,
-        policy: ViewPolicy,
-    ) -> Result<&H, ViewRefusal> {
+    pub(crate) fn viewable(&mut self, id: BufferId, len: u64) -> Result<&H, ViewRefusal> {
+        let policy = self.views;
         let buffer = self.buffer(id).ok_or(ViewRefusal::Gone)?;
         if len != buffer.bytes {
             return Err(ViewRefusal::Length {

@@ -35,7 +35,7 @@ use mmu_core::format::NoAttributes;
 use mmu_core::{AddrRange, BusAddr, DeviceAddr, Format, PageTable, Run, TableMemory};
 
 use crate::asid::{Asid, UserAsid};
-use crate::buffer::{BufferId, BufferSlot, BufferUsage, Buffers};
+use crate::buffer::{BufferId, BufferSlot, BufferUsage, Buffers, ViewPolicy};
 use crate::dram::{DramPool, DramUsage};
 use crate::events::{DeviceEvent, EventQueue, EventSlot};
 use crate::host::HostMemory;
@@ -181,6 +181,8 @@ pub struct DeviceParts<'d, A: Asic, P: Port> {
     pub privileged: SpaceNodes<P>,
     /// As many kernel buffers as there may be at a time.
     pub buffers: &'d mut [BufferSlot<KernelPages<P>>],
+    /// How many views of a kernel buffer there may be at a time.
+    pub views: ViewPolicy,
     /// One place for each user that there may be at a time, who get the ASIDs from 1 on. The C
     /// driver has one (facts 1.2); the hardware's ASIDs have 10 bits.
     pub seats: &'d mut [Seat<A, P>],
@@ -349,7 +351,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             shown: Locked::new(
                 LockRank::Buffers,
                 Shown {
-                    buffers: Buffers::new(parts.buffers),
+                    buffers: Buffers::new(parts.buffers, parts.views),
                     register_views: 0,
                     windows: 0,
                 },

@@ -3,7 +3,6 @@
 use lock_api::RawMutex;
 use mmu_core::{AddrRange, DeviceAddr, TableMemory};
 
-use crate::buffer::ViewPolicy;
 use crate::dram::Scrub;
 use crate::host::HostMemory;
 use crate::lock::LockRank;
@@ -63,9 +62,6 @@ pub trait Port {
     type Nodes: AsRef<[Node]> + AsMut<[Node]>;
     /// What the driver knows of the timestamps of a pool, such as `&'static mut [TimestampSlot]`.
     type TimestampSlots: AsRef<[TimestampSlot]> + AsMut<[TimestampSlot]>;
-
-    /// How many views of a kernel buffer there may be at a time.
-    const VIEWS: ViewPolicy = ViewPolicy::Single;
 
     /// Called in debug builds before the current thread takes a lock. A port that knows its threads
     /// has [`HeldLocks`](crate::lock::HeldLocks) check the order here.

@@ -7,6 +7,7 @@ use hl_harness::asic::{Completion, Operation};
 use hl_harness::host::HostFailure;
 use hl_harness::machine::{MachineConfig, Model, USER_REGISTERS};
 use hl_mem::budget::Budget;
+use hl_mem::buffer::ViewPolicy;
 use hl_mem::context::{
     DramExport, ExportDramError, MAX_COMMAND_BUFFER_BYTES, RegisterTimestampError, UnmapUserError,
     ViewError,
@@ -34,6 +35,7 @@ on_each_asic!(
     a_users_unmap_does_not_find_what_the_driver_mapped,
     a_failed_invalidation_keeps_a_command_buffer_until_one_succeeds,
     h02_what_is_shown_lives_until_the_last_page_of_the_last_view_is_gone,
+    views_are_counted_where_the_port_wants_several,
     q04_timestamps_are_zero_until_reached_and_refuse_what_is_not_there,
     a_destroyed_pool_of_timestamps_goes_when_nothing_waits_for_it,
     closing_gives_back_every_kind_of_object,
@@ -320,6 +322,26 @@ fn h02_what_is_shown_lives_until_the_last_page_of_the_last_view_is_gone<A: Model
             assert_eq!((usage.buffers, usage.views), (1, 1));
             machine.device.end_view(copy);
             assert_eq!(machine.device.usage().buffers.buffers, 0);
+        });
+    });
+}
+
+fn views_are_counted_where_the_port_wants_several<A: Model>() {
+    let config = MachineConfig {
+        views: ViewPolicy::Counted,
+        ..MachineConfig::default()
+    };
+    machine_of::<A>(config, |machine| {
+        with_file!(machine, context, {
+            let handle = context.create_command_buffer(4096, false).unwrap();
+            let [one, two] = [(); 2].map(|()| context.mmap(handle, 4096).unwrap());
+            one.view().view().write(8, b"same").unwrap();
+            context.destroy_command_buffer(handle).unwrap();
+            machine.device.end_view(one);
+            let mut seen = [0; 4];
+            two.view().view().read(8, &mut seen).unwrap();
+            assert_eq!(&seen, b"same");
+            machine.device.end_view(two);
         });
     });
 }

@@ -64,7 +64,7 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
     ) -> Result<BufferView<P>, ViewBufferError> {
         let Shown { buffers, .. } = &mut *self.shown.lock();
         let memory = buffers
-            .viewable(id, len, P::VIEWS)
+            .viewable(id, len)
             .map_err(ViewBufferError::Refused)?;
         let view = self
             .host

@@ -1,7 +1,7 @@
 //! Static storage, and bringing a device up in it.
 
 use hl_mem::budget::Budget;
-use hl_mem::buffer::BufferSlot;
+use hl_mem::buffer::{BufferSlot, ViewPolicy};
 use hl_mem::context::{Context, ContextStorage, MappingSlot, Object, OpenError, TimestampStorage};
 use hl_mem::device::{BringUpError, BufferView, Device, DeviceParts, Privilege, Seat, SpaceNodes};
 use hl_mem::dram::{DramContent, DramPool, DramRegion, PackRecord, PageRecord};
@@ -123,6 +123,7 @@ pub fn bring_up() -> Option<Result<(Machine, FileStorage), BringUpError>> {
         dram_tables: None,
         privileged: nodes(),
         buffers: claim(&BLOCK_SLOTS)?,
+        views: ViewPolicy::Single,
         seats: claim(&SEATS)?,
         register_blocks: &[],
         peer_window: None,

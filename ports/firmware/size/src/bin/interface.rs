@@ -9,6 +9,7 @@ use core::time::Duration;
 
 use hl_firmware_size::{any, opaque, slice, used};
 use hl_mem::budget::Budget;
+use hl_mem::buffer::ViewPolicy;
 use hl_mem::context::{Context, ContextStorage, DramExport, TimestampStorage};
 use hl_mem::device::{Device, DeviceParts, Privilege, SpaceNodes};
 use hl_mem::dram::{Contiguity, PackHandle, Scrub, Sharing};
@@ -168,6 +169,13 @@ fn nodes() -> SpaceNodes<Nothing> {
     }
 }
 
+fn any_policy() -> ViewPolicy {
+    match any() {
+        0 => ViewPolicy::Single,
+        _ => ViewPolicy::Counted,
+    }
+}
+
 fn bring_up(tables: Tables) {
     let parts = DeviceParts {
         host: Nothing,
@@ -176,6 +184,7 @@ fn bring_up(tables: Tables) {
         dram_tables: None,
         privileged: nodes(),
         buffers: slice(),
+        views: any_policy(),
         seats: slice(),
         register_blocks: slice(),
         peer_window: None,
