@@ -8,6 +8,7 @@ use core::fmt;
 
 use mmu_core::{AddrRange, DeviceAddr};
 
+use crate::inspect::Stage;
 use crate::space::{Batch, Detached, Mapped, Privileged};
 
 /// Names a block within the driver. Users have a handle instead.
@@ -176,6 +177,18 @@ impl<'d, H> Blocks<'d, H> {
             Memory::Mapped(mapped) => Some(mapped.range()),
             _ => None,
         }
+    }
+
+    /// The blocks that the device finds, or might still find, and where.
+    pub(crate) fn mapped(&self) -> impl Iterator<Item = (AddrRange<DeviceAddr>, Stage, &H)> + '_ {
+        self.slots.iter().filter_map(|slot| match &slot.state {
+            State::Used(block) => match &block.memory {
+                Memory::Mapped(mapped) => Some((mapped.range(), Stage::Live, mapped.backing())),
+                Memory::Detached(gone) => Some((gone.range(), Stage::Quarantined, gone.backing())),
+                Memory::Unmapped(_) | Memory::Changing => None,
+            },
+            State::Vacant | State::Held => None,
+        })
     }
 
     /// Notes that no handle names the block any more.

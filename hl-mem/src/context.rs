@@ -1,6 +1,7 @@
 //! One open file of a device: its address space, its pinned memory, its handles.
 
 mod error;
+mod inspect;
 
 pub use error::{DestroyError, MapDramError, MapUserError, OpenError, UnmapUserError, ViewError};
 

@@ -17,6 +17,7 @@
 
 mod blocks;
 mod error;
+mod inspect;
 
 pub(crate) use blocks::ViewBlockError;
 pub use error::{BlockError, BringUpError, DramError, RetireError, Unconfirmed};
