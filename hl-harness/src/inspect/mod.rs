@@ -18,6 +18,7 @@ mod command;
 mod dump;
 mod events;
 mod hex;
+mod history;
 mod sample;
 mod state;
 mod tables;
@@ -26,6 +27,7 @@ mod walk;
 pub use command::{DumpArguments, LookCommand, SampleArguments, Source, WalkArguments, main};
 pub use dump::{Dump, Totals, Tree};
 pub use events::{Claim, Event, Record};
+pub use history::{History, Life, Offence, OffenceKind, Stage};
 pub use sample::{SampleOptions, sample};
 pub use state::{
     AsicState, Backing, BusExtent, DefaultPage, Extent, HostState, MappingState, MmuState,
