@@ -22,6 +22,8 @@ pub enum LookCommand {
     Walk(WalkArguments),
     /// Print the page tables as a tree, runs of equal entries folded.
     Dump(DumpArguments),
+    /// Draw the device addresses as SVG: free and used, leaves, tables, what is behind them.
+    Map(PictureArguments),
 }
 
 /// Where a state comes from.
@@ -89,6 +91,18 @@ pub struct DumpArguments {
     pub every: bool,
 }
 
+/// Options of the commands that draw.
+#[derive(Clone, Debug, Args)]
+pub struct PictureArguments {
+    /// What to look at.
+    #[command(flatten)]
+    pub source: Source,
+
+    /// The SVG file to write [default: standard output].
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
 /// Runs a command.
 #[must_use]
 pub fn main(command: &LookCommand) -> ExitCode {
@@ -125,6 +139,7 @@ fn run(command: &LookCommand) -> Result<(), String> {
             let state = arguments.source.load()?;
             print(&state.dump(arguments.asid, arguments.every).to_string())
         }
+        LookCommand::Map(arguments) => arguments.show(State::map),
     }
 }
 
@@ -133,6 +148,16 @@ fn walk(state: &State, arguments: &WalkArguments) -> Result<String, String> {
     let walk = state.walk(arguments.asid, address, arguments.hmmu);
     let walk = walk.ok_or_else(|| "the device has no such MMU".to_owned())?;
     Ok(walk.to_string())
+}
+
+impl PictureArguments {
+    fn show(&self, draw: impl FnOnce(&State) -> String) -> Result<(), String> {
+        let picture = draw(&self.source.load()?);
+        match &self.output {
+            None => print(&picture),
+            Some(path) => write_file(path, |file| file.write_all(picture.as_bytes())),
+        }
+    }
 }
 
 impl Source {

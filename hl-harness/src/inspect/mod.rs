@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`State::walk`] | one device address, hop by hop, with each field of each entry |
 //! | [`State::dump`] | the page tables as a tree, runs of equal entries folded |
+//! | [`State::map`] | a picture of the device addresses: what is free, what is mapped, what is behind it |
 //!
 //! All of them read the tables with the software ASIC's own description of the formats and its own
 //! walker, never with `mmu-core`; and they compare what they find with what the driver says.
@@ -19,12 +20,16 @@ mod dump;
 mod events;
 mod hex;
 mod history;
+mod map;
+mod picture;
 mod sample;
 mod state;
 mod tables;
 mod walk;
 
-pub use command::{DumpArguments, LookCommand, SampleArguments, Source, WalkArguments, main};
+pub use command::{
+    DumpArguments, LookCommand, PictureArguments, SampleArguments, Source, WalkArguments, main,
+};
 pub use dump::{Dump, Totals, Tree};
 pub use events::{Claim, Event, Record};
 pub use history::{History, Life, Offence, OffenceKind, Stage};

@@ -6,7 +6,7 @@ use core::fmt;
 use mmu_core::{BusAddr, DeviceAddr};
 
 use super::hex::Bytes;
-use super::state::{BusExtent, MappingState, MmuState, State};
+use super::state::{MappingState, MmuState, State};
 use super::tables::{Tables, memory_of};
 use crate::asic::format::{ADDRESS, LAST, PRESENT, SCRAMBLED_START};
 use crate::asic::mmu::Control;
@@ -437,18 +437,4 @@ impl Walk {
             }
         }
     }
-}
-
-/// The bus addresses of consecutive pieces, joined where they follow each other.
-pub(crate) fn joined(pieces: impl Iterator<Item = BusExtent>) -> Vec<BusExtent> {
-    let mut runs: Vec<BusExtent> = Vec::new();
-    for piece in pieces {
-        match runs.last_mut() {
-            Some(run) if run.start.checked_add(run.len) == Some(piece.start) => {
-                run.len = run.len.saturating_add(piece.len);
-            }
-            _ => runs.push(piece),
-        }
-    }
-    runs
 }
