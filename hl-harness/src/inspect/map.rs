@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use super::hex::{Bytes, count, grouped};
 use super::picture::{
     ALARM, Canvas, Chart, FAINT, FREE, INK, INNER, MARGIN, RESERVED, RULE, TABLE, WAITING, WIDTH,
-    colour, light_colour,
+    colour, is_large, leaf_colour, light_colour,
 };
 use super::state::{Backing, State};
 use content::Content;
@@ -63,11 +63,17 @@ impl State {
 
 fn legend(canvas: &mut Canvas, contents: &[Content<'_>]) {
     let mut entries: Vec<(&str, String)> = Vec::new();
+    let drawn = || contents.iter().flat_map(|content| &content.mappings);
+    let leaves = |backing| {
+        let of = move |drawn: &&content::Drawn<'_>| drawn.mapping.backing == backing;
+        drawn().filter(of).flat_map(|drawn| &drawn.leaves)
+    };
     for backing in Backing::ALL {
-        let drawn = || contents.iter().flat_map(|content| &content.mappings);
-        if drawn().any(|drawn| drawn.mapping.backing == backing) {
+        if leaves(backing).any(|(size, _)| is_large(*size)) {
             entries.push((colour(backing), format!("{backing}, large leaves")));
-            entries.push((light_colour(backing), format!("{backing}, smallest leaves")));
+        }
+        if leaves(backing).any(|(size, _)| !is_large(*size)) {
+            entries.push((light_colour(backing), format!("{backing}, small leaves")));
         }
     }
     entries.push((FREE, "free".to_owned()));
@@ -180,17 +186,8 @@ fn leaves(content: &Content<'_>) -> Chart<'static> {
             *sizes.entry((size, drawn.mapping.backing)).or_default() += number;
         }
     }
-    let smallest = sizes
-        .keys()
-        .map(|(Reverse(size), _)| *size)
-        .min()
-        .unwrap_or(0);
     let bar = |((Reverse(size), backing), number): ((Reverse<u64>, Backing), u64)| {
-        let fill = if size == smallest {
-            light_colour(backing)
-        } else {
-            colour(backing)
-        };
+        let fill = leaf_colour(backing, size);
         let bytes = Bytes(size.saturating_mul(number)).to_string();
         (
             Bytes(size).to_string(),
@@ -226,7 +223,7 @@ fn tables(content: &Content<'_>) -> Chart<'static> {
     let hops = content.tables.iter().flat_map(|(mmu, hops)| {
         hops.iter().map(move |(hop, here)| {
             let told = format!(
-                "{}, {} of {} used",
+                "{}: {} of {}",
                 grouped(here.tables),
                 grouped(here.present),
                 grouped(here.entries)
@@ -235,7 +232,7 @@ fn tables(content: &Content<'_>) -> Chart<'static> {
         })
     });
     Chart {
-        heading: "page tables by hop, with entries in use",
+        heading: "page tables by hop: entries in use",
         bars: bars(hops),
     }
 }

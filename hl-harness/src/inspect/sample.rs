@@ -134,11 +134,17 @@ fn run<A: Model>(machine: &Machine<'_, '_, A>, options: SampleOptions) -> Result
             let used = machine.asic.read(engine, DeviceAddr::new(at), &mut [0; 64]);
             used.map_err(|error| in_words(&error))?;
         }
-        if number % 5 == 4 && live.len() > 1 {
+        if number % 10 == 9 && live.len() > 1 {
             let at = live.swap_remove(random.below(live.len() as u64) as usize);
             request([at, 0, 0], OP_UNMAP, 0).map_err(|error| in_words(&error))?;
             gone = Some(at);
         }
+    }
+    // Holes that nobody fills again.
+    for _ in 0..options.mappings / 10 {
+        let at = live.swap_remove(random.below(live.len() as u64) as usize);
+        request([at, 0, 0], OP_UNMAP, 0).map_err(|error| in_words(&error))?;
+        gone = Some(at);
     }
     if let Some(at) = gone {
         // Refused, which is what the log is to show.

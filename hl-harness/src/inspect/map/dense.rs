@@ -2,7 +2,7 @@
 
 use super::super::hex::{Bytes, count, grouped};
 use super::super::picture::{
-    ALARM, Anchor, Area, Canvas, FAINT, FREE, INK, MARGIN, RULE, WAITING, WIDTH, colour,
+    ALARM, Area, Canvas, FAINT, FREE, INK, MARGIN, RULE, WAITING, WIDTH, colour, text_width,
 };
 use super::super::state::{Backing, RangeState};
 use super::content::{Cluster, Drawn, clusters};
@@ -109,60 +109,99 @@ fn draw_cluster(canvas: &mut Canvas, range: &RangeState, cluster: &Cluster<'_, '
         draw_row(canvas, line, bytes, first, y);
         canvas.y = y + HEIGHT + 1.0;
     }
-    shades(canvas, &cells);
+    explain(canvas, &cells);
 }
 
 /// Draws the cells of a row, those that look alike in one piece.
 fn draw_row(canvas: &mut Canvas, line: &[Cell], bytes: u64, first: u64, y: f64) {
+    let row = Area::new(LEFT, y, line.len() as f64 * CELL, HEIGHT);
+    canvas.rect(row, FREE);
     let mut at = 0;
     for alike in line.chunk_by(|a, b| look(a, bytes) == look(b, bytes)) {
+        let Some(Look {
+            fill,
+            quarters,
+            crowd,
+        }) = alike.first().and_then(|cell| look(cell, bytes))
+        else {
+            at += alike.len();
+            continue;
+        };
+        let height = HEIGHT * f64::from(quarters) / 4.0;
         let x = LEFT + at as f64 * CELL;
-        let area = Area::new(x, y, alike.len() as f64 * CELL, HEIGHT);
+        let area = Area::new(x, y + HEIGHT - height, alike.len() as f64 * CELL, height);
         let used: u64 = alike.iter().flat_map(|cell| cell.bytes).sum();
-        let begun: u64 = alike.iter().map(|cell| u64::from(cell.mappings)).sum();
+        let parts: u64 = alike.iter().map(|cell| u64::from(cell.mappings)).sum();
         let from = first.saturating_add((at as u64).saturating_mul(bytes));
         let tip = format!(
-            "{from:#018x} +{}: {} mapped, {} parts of mappings",
+            "{from:#018x} +{}: {} mapped, {} of mappings",
             Bytes(bytes.saturating_mul(alike.len() as u64)),
             Bytes(used),
-            grouped(begun)
+            count(parts, "part")
         );
-        let (fill, shade) = alike.first().map_or((FREE, 0), |cell| look(cell, bytes));
-        canvas.rect(area, FREE);
-        if shade > 0 {
-            canvas.shade(area, fill, f64::from(shade) / 4.0, "cell", &tip);
-        }
+        canvas.shade(area, fill, CROWDS[usize::from(crowd)].1, "cell", &tip);
         at += alike.len();
     }
-    let area = Area::new(LEFT, y, line.len() as f64 * CELL, HEIGHT);
-    canvas.frame(area, RULE, 0.4);
+    canvas.frame(row, RULE, 0.4);
 }
 
-/// The colour of a cell, and in quarters how full it is: anything at all is one.
-fn look(cell: &Cell, bytes: u64) -> (&'static str, u8) {
+/// How many mappings have a part in a cell, up to a number, and how dark it is then.
+const CROWDS: [(u32, f64); 4] = [(1, 0.4), (2, 0.6), (4, 0.8), (u32::MAX, 1.0)];
+
+/// How a cell looks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Look {
+    fill: &'static str,
+    /// How full it is: anything at all is one.
+    quarters: u8,
+    /// Which of [`CROWDS`].
+    crowd: u8,
+}
+
+/// How a cell looks; `None` where nothing is in it.
+fn look(cell: &Cell, bytes: u64) -> Option<Look> {
     let used: u64 = cell.bytes.iter().sum();
-    let shade = (used.saturating_mul(4)).div_ceil(bytes.max(1)).min(4) as u8;
-    if cell.wrong {
-        return (ALARM, 4);
+    if cell.mappings == 0 {
+        return None;
     }
-    if cell.waiting {
-        return (WAITING, 4);
-    }
+    let crowd = CROWDS
+        .iter()
+        .position(|(most, _)| cell.mappings <= *most)
+        .unwrap_or(0);
     let most = (0..cell.bytes.len())
         .max_by_key(|kind| cell.bytes[*kind])
         .unwrap_or(0);
-    (colour(Backing::ALL[most]), shade)
+    let (fill, alarm) = match (cell.wrong, cell.waiting) {
+        (true, _) => (ALARM, true),
+        (false, true) => (WAITING, true),
+        (false, false) => (colour(Backing::ALL[most]), false),
+    };
+    let quarters = used.saturating_mul(4).div_ceil(bytes.max(1)).clamp(1, 4) as u8;
+    Some(Look {
+        fill,
+        quarters: if alarm { 4 } else { quarters },
+        crowd: if alarm { 3 } else { crowd as u8 },
+    })
 }
 
-/// Says what the shades mean, and how many cells have them.
-fn shades(canvas: &mut Canvas, cells: &[Cell]) {
+/// Says how cells look and why, and how many are in use.
+fn explain(canvas: &mut Canvas, cells: &[Cell]) {
+    const SIZE: f64 = 9.5;
     let full = |cell: &&Cell| cell.mappings > 0;
-    let text = format!(
-        "darkness: quarters of the cell that are mapped, in the colour of what most of it is; {} of {} in use",
-        grouped(cells.iter().filter(full).count() as u64),
+    let used = cells.iter().filter(full).count() as u64;
+    let begin = format!(
+        "{} of {} in use; height: how full a cell is; darkness: mappings that have a part in it:",
+        grouped(used),
         count(cells.len() as u64, "cell"),
     );
-    canvas.y += 11.0;
-    canvas.text_at((WIDTH - MARGIN, canvas.y), 9.5, FAINT, Anchor::End, &text);
-    canvas.y += 8.0;
+    canvas.y += 12.0;
+    canvas.text((LEFT, canvas.y), SIZE, FAINT, &begin);
+    let mut x = LEFT + text_width(&begin, SIZE) + 10.0;
+    for ((_, shade), words) in CROWDS.iter().zip(["1", "2", "3 to 4", "more"]) {
+        let area = Area::new(x, canvas.y - 8.0, 12.0, 9.0);
+        canvas.shade(area, colour(Backing::UserPages), *shade, "legend", words);
+        canvas.text((x + 16.0, canvas.y), SIZE, FAINT, words);
+        x += 16.0 + text_width(words, SIZE) + 12.0;
+    }
+    canvas.y += 9.0;
 }

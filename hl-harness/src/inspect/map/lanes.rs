@@ -85,24 +85,12 @@ fn draw_leaves(canvas: &mut Canvas, range: &RangeState, drawn: &Drawn<'_>, bar: 
         let pages = (size * number) as f64 / range.page_bytes.max(1) as f64;
         1.0 + pages.max(1.0).log2()
     };
-    let smallest = drawn
-        .leaves
-        .iter()
-        .map(|(size, _)| *size)
-        .min()
-        .unwrap_or(0);
     let whole: f64 = drawn.leaves.iter().map(weight).sum();
     let mut x = bar.x;
     for stretch in &drawn.leaves {
         let width = bar.width * weight(stretch) / whole;
         let (size, number) = *stretch;
-        // Where device memory has leaves of one size only, that size is a large one.
-        let large = size > smallest || size >= 1 << 20;
-        let fill = if large {
-            colour(backing)
-        } else {
-            light_colour(backing)
-        };
+        let fill = leaf_colour(backing, size);
         let area = Area { x, width, ..bar };
         let tip = format!("{} of {}", count(number, "leaf"), Bytes(size));
         canvas.rect_of(area, fill, "leaves", &tip);
