@@ -24,6 +24,8 @@ pub enum LookCommand {
     Dump(DumpArguments),
     /// Draw the device addresses as SVG: free and used, leaves, tables, what is behind them.
     Map(PictureArguments),
+    /// Draw the event log as SVG: when each mapping was unmapped, invalidated, released.
+    Timeline(PictureArguments),
 }
 
 /// Where a state comes from.
@@ -140,6 +142,7 @@ fn run(command: &LookCommand) -> Result<(), String> {
             print(&state.dump(arguments.asid, arguments.every).to_string())
         }
         LookCommand::Map(arguments) => arguments.show(State::map),
+        LookCommand::Timeline(arguments) => arguments.show(State::timeline),
     }
 }
 

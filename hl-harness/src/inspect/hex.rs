@@ -107,7 +107,7 @@ pub(crate) fn count(number: u64, thing: &str) -> String {
     let plural = match (number, thing.strip_suffix('y')) {
         (1, _) => return format!("1 {thing}"),
         (_, Some(stem)) => format!("{stem}ies"),
-        (_, None) if thing.ends_with("ss") => format!("{thing}es"),
+        (_, None) if thing.ends_with("ss") || thing.ends_with("sh") => format!("{thing}es"),
         (_, None) => match thing.strip_suffix("leaf") {
             Some(before) => format!("{before}leaves"),
             None => format!("{thing}s"),

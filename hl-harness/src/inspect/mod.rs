@@ -9,6 +9,8 @@
 //! | [`State::walk`] | one device address, hop by hop, with each field of each entry |
 //! | [`State::dump`] | the page tables as a tree, runs of equal entries folded |
 //! | [`State::map`] | a picture of the device addresses: what is free, what is mapped, what is behind it |
+//! | [`State::history`] | the life of each mapping, replayed from the event log |
+//! | [`State::timeline`] | a picture of these lives: mapped, unmapped, invalidated, released |
 //!
 //! All of them read the tables with the software ASIC's own description of the formats and its own
 //! walker, never with `mmu-core`; and they compare what they find with what the driver says.
@@ -25,6 +27,7 @@ mod picture;
 mod sample;
 mod state;
 mod tables;
+mod timeline;
 mod walk;
 
 pub use command::{

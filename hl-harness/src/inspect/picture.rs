@@ -144,6 +144,11 @@ impl Canvas {
         self.draw(rectangle.add(Title::new(tip)));
     }
 
+    /// The same for whatever needs no words.
+    pub(crate) fn tint(&mut self, area: Area, fill: &str, opacity: f64) {
+        self.draw(Self::rectangle(area, fill).set("fill-opacity", opacity));
+    }
+
     /// Draws the outline of a rectangle.
     pub(crate) fn frame(&mut self, area: Area, stroke: &str, width: f64) {
         self.draw(

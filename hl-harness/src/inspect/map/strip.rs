@@ -101,10 +101,16 @@ fn pieces(range: &RangeState, clusters: &[Cluster<'_, '_>]) -> Vec<Piece> {
         } else {
             mapping.map_or(FAINT, |mapping| colour(mapping.backing))
         };
+        let mapped: u64 = cluster
+            .mappings
+            .iter()
+            .map(|drawn| drawn.mapping.extent.len)
+            .sum();
+        let whole = mapped >= cluster.extent.len;
         taken.push(Piece {
             extent: cluster.extent,
             fill,
-            word: "used",
+            word: if whole { "used" } else { "used within" },
             class: "used",
         });
     }
