@@ -97,9 +97,9 @@ fn lane(canvas: &mut Canvas, axis: &Axis, life: &Life) {
     let name = format!("asid {} {}", life.asid, life.extent.start);
     canvas.text((MARGIN, base), SIZE, ink, &name);
     let len = Bytes(life.extent.len).to_string();
-    canvas.text_at((MARGIN + 236.0, base), SIZE, ink, Anchor::End, &len);
+    canvas.text_at((MARGIN + 228.0, base), SIZE, ink, Anchor::End, &len);
     canvas.text(
-        (MARGIN + 234.0, base),
+        (MARGIN + 235.0, base),
         SIZE,
         FAINT,
         &life.backing.to_string(),
