@@ -79,8 +79,11 @@ fn summary(canvas: &mut Canvas, state: &State, history: &History) {
     canvas.row(
         12.0,
         FAINT,
-        &format!("{}, {events}, {lives}: {told}", state.asic.kind),
+        &format!("{}, {events}, {lives}", state.asic.kind),
     );
+    if !told.is_empty() {
+        canvas.row(12.0, FAINT, &told);
+    }
     if history.begins_late {
         canvas.row(
             12.0,

@@ -4,6 +4,7 @@ use hl_harness::asic::AsicKind;
 use hl_harness::inspect::{Event, SampleOptions, Stage, State, sample};
 use mmu_core::DeviceAddr;
 use svg::node::Attributes;
+use svg::node::element::tag::Type;
 use svg::parser;
 
 use crate::rig::KINDS;
@@ -89,20 +90,18 @@ fn read(name: &str, picture: &str) -> Picture {
                 read.width = number(&attributes, "width");
                 read.height = number(&attributes, "height");
             }
-            parser::Event::Tag("rect", kind, attributes) => {
-                if kind != svg::node::element::tag::Type::End {
-                    read.shapes.push(Shape {
-                        class: string(&attributes, "class"),
-                        fill: string(&attributes, "fill"),
-                        tip: String::new(),
-                        x: number(&attributes, "x"),
-                        y: number(&attributes, "y"),
-                        width: number(&attributes, "width"),
-                        height: number(&attributes, "height"),
-                    });
-                }
+            parser::Event::Tag("rect", kind, attributes) if kind != Type::End => {
+                read.shapes.push(Shape {
+                    class: string(&attributes, "class"),
+                    fill: string(&attributes, "fill"),
+                    tip: String::new(),
+                    x: number(&attributes, "x"),
+                    y: number(&attributes, "y"),
+                    width: number(&attributes, "width"),
+                    height: number(&attributes, "height"),
+                });
             }
-            parser::Event::Tag("text", svg::node::element::tag::Type::Start, attributes) => {
+            parser::Event::Tag("text", Type::Start, attributes) => {
                 inside = "text";
                 read.words.push(Words {
                     text: string(&attributes, "text-anchor"),
@@ -113,9 +112,7 @@ fn read(name: &str, picture: &str) -> Picture {
                     size: number(&attributes, "font-size"),
                 });
             }
-            parser::Event::Tag("title", svg::node::element::tag::Type::Start, _) => {
-                inside = "title"
-            }
+            parser::Event::Tag("title", Type::Start, _) => inside = "title",
             parser::Event::Tag(..) => inside = "",
             parser::Event::Text(text) if inside == "text" => {
                 let words = read.words.last_mut().unwrap();
@@ -177,6 +174,14 @@ impl Picture {
 
     fn says(&self, text: &str) -> bool {
         self.words.iter().any(|words| words.text.contains(text))
+    }
+
+    /// The letters of the moments in a lane, from left to right.
+    fn letters_beside(&self, lane: &Words) -> String {
+        let beside = |words: &&Words| (words.base - lane.base).abs() < 2.0 && words.text.len() == 1;
+        let mut letters: Vec<&Words> = self.words.iter().filter(beside).collect();
+        letters.sort_by(|a, b| a.left.total_cmp(&b.left));
+        letters.iter().map(|words| words.text.as_str()).collect()
     }
 
     fn alarming(&self) -> Vec<&Words> {
@@ -284,6 +289,11 @@ fn the_map_of_ten_thousand_mappings_and_their_timeline_can_be_read() {
         told.iter().any(|words| words.text.contains(&start)),
         "{told:?}"
     );
+    let lane = picture
+        .words
+        .iter()
+        .find(|words| words.text == format!("asid 1 {start}"));
+    assert_eq!(picture.letters_beside(lane.unwrap()), "MURI");
     assert!(
         told.iter()
             .any(|words| words.text == "RELEASED BEFORE INVALIDATED"),
@@ -356,14 +366,7 @@ fn the_timeline_of_few_mappings_shows_the_order_of_each() {
                 .collect();
             assert!(!lanes.is_empty(), "{asic} {name}");
             for lane in lanes {
-                let mut letters: Vec<&Words> = picture
-                    .words
-                    .iter()
-                    .filter(|words| (words.base - lane.base).abs() < 2.0)
-                    .filter(|words| words.text.len() == 1)
-                    .collect();
-                letters.sort_by(|a, b| a.left.total_cmp(&b.left));
-                let word: String = letters.iter().map(|words| words.text.as_str()).collect();
+                let word = picture.letters_beside(lane);
                 assert!(
                     ["M", "MU", "MUI", "MUIR"].contains(&word.as_str()),
                     "{asic} {name} {word}"

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::audit::{Met, Ownership, Verdict, visit};
+use super::super::hex::count;
 use super::super::state::{
     BusExtent, Extent, MappingState, MmuState, RangeState, SpaceState, State,
 };
@@ -136,14 +137,14 @@ impl<'s> Content<'s> {
             .filter(|drawn| drawn.is_wrong())
             .count();
         let parts: Vec<String> = [
-            (wrong, "mappings are not what the tables have"),
-            (self.strays.len(), "leaves belong to no mapping"),
-            (self.malformed as usize, "entries are malformed"),
-            (self.unreadable as usize, "tables cannot be read"),
+            (wrong as u64, "mapping", " not as in the tables"),
+            (self.strays.len() as u64, "leaf", " without a mapping"),
+            (self.malformed, "malformed entry", ""),
+            (self.unreadable, "unreadable table", ""),
         ]
         .iter()
-        .filter(|(number, _)| *number > 0)
-        .map(|(number, what)| format!("{number} {what}"))
+        .filter(|(number, ..)| *number > 0)
+        .map(|(number, thing, what)| format!("{}{what}", count(*number, thing)))
         .collect();
         (!parts.is_empty()).then(|| parts.join(", "))
     }

@@ -10,6 +10,22 @@ use super::super::history::Life;
 const OTHER: f64 = 0.04;
 const ROW: u32 = 5;
 
+/// Pixels before each moment of a life in the wrong order, and how many lives have them.
+const WIDE: f64 = 18.0;
+const WIDE_LIVES: usize = 6;
+
+/// The moments of lives in the wrong order, whose order is to be seen among any number of others.
+fn wide_moments(lives: &[Life]) -> BTreeSet<u64> {
+    let mut moments = BTreeSet::new();
+    let offended = lives.iter().filter(|life| !life.offences.is_empty());
+    for life in offended.take(WIDE_LIVES) {
+        let offences = life.offences.iter().map(|offence| offence.sequence);
+        let marks = [life.unmapped, life.invalidated, life.released];
+        moments.extend(marks.into_iter().flatten().chain(offences));
+    }
+    moments
+}
+
 /// Where each sequence number stands.
 #[derive(Debug)]
 pub(super) struct Axis {
@@ -41,9 +57,16 @@ impl Axis {
             .last()
             .map_or(first, |record| record.sequence)
             .max(first);
+        let wide = wide_moments(lives);
+        // Those take their pixels from the others, whose number decides about their weight.
+        let share = (wide.len() as f64 * WIDE / width).min(0.5);
+        let weight = share / (1.0 - share) * moments.len() as f64 / wide.len().max(1) as f64;
         let mut before = BTreeMap::new();
         let (mut whole, mut row) = (0.5, 0);
         for record in events.iter().filter(|record| record.sequence >= first) {
+            if wide.contains(&record.sequence) {
+                whole += weight;
+            }
             before.insert(record.sequence, whole);
             if moments.contains(&record.sequence) {
                 whole += 1.0;

@@ -23,6 +23,7 @@ pub(super) fn draw(canvas: &mut Canvas, history: &History, axis: &Axis) {
     let lives: Vec<&Life> = history.lives.iter().collect();
     if lives.len() <= ONE_BY_ONE {
         heading(canvas, "mappings, in the order in which they were mapped");
+        explain_ticks(canvas);
         for life in lives {
             lane(canvas, axis, life);
         }
@@ -38,6 +39,7 @@ pub(super) fn draw(canvas: &mut Canvas, history: &History, axis: &Axis) {
             canvas,
             "mappings in the wrong order, or not forgotten by the device",
         );
+        explain_ticks(canvas);
     }
     for life in told {
         lane(canvas, axis, life);
@@ -52,6 +54,11 @@ pub(super) fn draw(canvas: &mut Canvas, history: &History, axis: &Axis) {
 fn heading(canvas: &mut Canvas, text: &str) {
     canvas.y += 8.0;
     canvas.row(12.0, INK, text);
+}
+
+fn explain_ticks(canvas: &mut Canvas) {
+    let text = "white tick in a bar: used by the device; dark tick: refused to the device";
+    canvas.row(10.0, FAINT, text);
 }
 
 /// The colours of a life from left to right.
@@ -217,14 +224,15 @@ impl Column {
 fn fold(canvas: &mut Canvas, axis: &Axis, lives: &[&Life]) {
     let each = lives.len().div_ceil((FOLD / ROW) as usize).max(1);
     let rows = lives.len().div_ceil(each);
-    let height = (FOLD / rows as f64).clamp(ROW, 6.0);
+    // Whole pixels: others make stripes where there are none.
+    let height = (FOLD / rows as f64).clamp(ROW, 6.0).floor();
     let text = format!(
         "all {}, in the order in which they were mapped, {} in a row; paler where fewer of them are mapped",
         count(lives.len() as u64, "mapping"),
         grouped(each as u64)
     );
     heading(canvas, &text);
-    let top = canvas.y;
+    let top = canvas.y.ceil();
     let bottom = top + height * rows as f64;
     let columns = (axis.right() - axis.left()).floor() as usize;
     // A label wherever there is room for one.
