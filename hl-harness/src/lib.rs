@@ -4,6 +4,7 @@ pub mod asic;
 pub mod block_access;
 pub mod demo;
 pub mod host;
+pub mod inspect;
 pub mod log;
 pub mod machine;
 pub mod port;

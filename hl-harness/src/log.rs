@@ -22,12 +22,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mmu_core::{BusAddr, DeviceAddr};
+use serde::{Deserialize, Serialize};
 
 use crate::asic::{AccessKind, FaultReason, InitiatorId, InvalidationScope, MmuInstance};
 use crate::host::{Frame, FrameOwner};
 
 /// Where a page table lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum TableMemory {
     /// In the device's DRAM; entries are stored through the BAR.
     Device,

@@ -8,6 +8,7 @@ use core::fmt;
 
 use mmu_core::{AddrRange, DeviceAddr};
 
+use crate::inspect::Stage;
 use crate::space::{Batch, Detached, Mapped, Privileged};
 
 /// Names a kernel buffer within the driver. Users have a handle instead.
@@ -225,6 +226,27 @@ impl<'d, H> Buffers<'d, H> {
     pub(crate) fn range(&mut self, id: BufferId) -> Option<AddrRange<DeviceAddr>> {
         match &self.buffer(id)?.memory {
             Memory::Mapped(mapped) => Some(mapped.range()),
+            _ => None,
+        }
+    }
+
+    /// The blocks that have a place in the privileged space: where, and their pages.
+    pub(crate) fn mapped(&self) -> impl Iterator<Item = (AddrRange<DeviceAddr>, Stage, &H)> + '_ {
+        self.slots.iter().filter_map(|slot| match &slot.state {
+            State::Used(buffer) => match &buffer.memory {
+                Memory::Mapped(mapped) => Some((mapped.range(), Stage::Live, mapped.backing())),
+                Memory::Detached(gone) => Some((gone.range(), Stage::Quarantined, gone.backing())),
+                Memory::Unmapped(_) | Memory::Changing => None,
+            },
+            State::Vacant | State::Held => None,
+        })
+    }
+
+    /// The buffer that a hold is on.
+    pub(crate) fn held_pages(&self, hold: &BufferHold) -> Option<&H> {
+        let slot = self.slots.get(hold.0.slot as usize)?;
+        match &slot.state {
+            State::Used(buffer) if slot.generation == hold.0.generation => buffer.memory.pages(),
             _ => None,
         }
     }

@@ -4,6 +4,7 @@ mod buffers;
 mod dram;
 mod error;
 mod events;
+mod inspect;
 mod timestamps;
 mod user;
 mod windows;
@@ -17,6 +18,8 @@ pub use error::{
 pub use timestamps::{TimestampPlace, TimestampStorage};
 
 use core::fmt;
+
+use mmu_core::Run;
 
 use crate::asid::UserAsid;
 use crate::budget::{Budget, Charge};
@@ -59,7 +62,7 @@ enum Backing<P: Port> {
     /// A buffer of the driver's, which the driver mapped there.
     Buffer(BufferHold),
     /// What the driver mapped in a window, and keeps.
-    Window,
+    Window(Run),
 }
 
 /// A mapping in a user's address space. Opaque: it is named only where its storage is.

@@ -18,6 +18,7 @@ mod buffers;
 mod dram;
 mod error;
 mod events;
+mod inspect;
 mod views;
 mod windows;
 
@@ -228,7 +229,7 @@ pub struct DeviceUsage {
 
 /// What users see of the driver and of the device.
 pub(crate) struct Shown<'d, P: Port> {
-    buffers: Buffers<'d, KernelPages<P>>,
+    pub(crate) buffers: Buffers<'d, KernelPages<P>>,
     register_views: u32,
     /// A bit for each [`PrivilegedWindow`] in which something is mapped.
     windows: u8,
@@ -255,7 +256,7 @@ pub struct Device<'d, A: Asic, P: Port> {
     engines: P::Engines,
     pub(crate) mmu: Locked<P, HostMmu<A, P>>,
     pub(crate) dram_mmu: Option<Locked<P, DramMmu<A, P>>>,
-    shown: Locked<P, Shown<'d, P>>,
+    pub(crate) shown: Locked<P, Shown<'d, P>>,
     privileged: Locked<P, SpaceOf<Privileged, A, P>>,
     seats: Locked<P, Seats<'d, A, P>>,
     pub(crate) register_blocks: &'d [RegisterBlock],

@@ -12,6 +12,7 @@ pub mod events;
 pub mod handle;
 pub mod host;
 mod identity;
+pub mod inspect;
 pub mod lock;
 pub mod mmu;
 mod owner;

@@ -250,6 +250,14 @@ impl<'s, T> Registry<'s, T> {
         None
     }
 
+    /// All mappings, found or not, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> + '_ {
+        self.slots.iter().filter_map(|slot| match &slot.state {
+            State::Filled { value, .. } | State::Kept(value) | State::Parked(value) => Some(value),
+            State::Vacant | State::Held => None,
+        })
+    }
+
     fn bucket(&self, key: DeviceAddr) -> usize {
         // Fibonacci hashing: the low bits of addresses say little, so the product's high half
         // picks the bucket, without a division.

@@ -101,6 +101,11 @@ impl<K, B> Detached<K, B> {
         self.batch
     }
 
+    /// The addresses that were mapped: whole pages.
+    pub(crate) fn range(&self) -> AddrRange<DeviceAddr> {
+        self.extent.range
+    }
+
     pub(crate) fn backing(&self) -> &B {
         &self.backing
     }

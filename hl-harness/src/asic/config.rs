@@ -2,8 +2,11 @@
 
 use core::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// The ASIC families modelled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum AsicKind {
     /// Goya: one MMU, five hops, tables in device DRAM.
     Goya,
@@ -25,7 +28,8 @@ impl fmt::Display for AsicKind {
 }
 
 /// How many HBM stacks of a Gaudi2 work. It decides the size of a DRAM page and the scrambling.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum HbmStacks {
     /// One is faulty: 80 GiB, pages of 640 MiB.
     Five,

@@ -3,9 +3,11 @@
 use core::fmt;
 
 use mmu_core::{BusAddr, DeviceAddr};
+use serde::{Deserialize, Serialize};
 
 /// Which MMU of the device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum MmuInstance {
     /// The only one, on Goya and Gaudi.
     Single,
@@ -36,7 +38,8 @@ impl fmt::Display for InitiatorId {
 }
 
 /// Whether memory is read or written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum AccessKind {
     /// The device reads.
     Read,

@@ -3,6 +3,10 @@
 //! This is the device's own description, written from the facts (sections 2.1 to 2.6) and sharing
 //! nothing with `mmu-core`, so that a mistake in either shows as a disagreement.
 
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
 use super::config::HbmStacks;
 
 /// Bit 0 of an entry: it means something.
@@ -26,6 +30,11 @@ impl Hop {
         (address & self.mask) >> self.shift
     }
 
+    /// Entries that its tables have.
+    pub(crate) const fn entries(self) -> u64 {
+        (self.mask >> self.shift) + 1
+    }
+
     /// Bytes mapped by one entry.
     pub(crate) const fn span(self) -> u64 {
         1 << self.shift
@@ -36,9 +45,46 @@ const fn hop(mask: u64, shift: u32, leaf: bool) -> Hop {
     Hop { mask, shift, leaf }
 }
 
+/// Which format page tables have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FormatKind {
+    /// Of the single MMU of Goya and Gaudi: five hops, leaves of 2 MiB and 4 KiB.
+    V1,
+    /// Of Gaudi2's PMMU: six hops, leaves of 2 MiB and 4 KiB.
+    Pmmu,
+    /// Of Gaudi2's PMMU for hosts with pages of 64 KiB: six hops, leaves of 16 MiB and 64 KiB.
+    Pmmu64K,
+    /// Of Gaudi2's HMMUs: four hops over scrambled addresses, leaves of 1 GiB.
+    Hmmu,
+}
+
+impl FormatKind {
+    pub(crate) const fn format(self) -> &'static Format {
+        match self {
+            Self::V1 => &V1,
+            Self::Pmmu => &PMMU,
+            Self::Pmmu64K => &PMMU_64K,
+            Self::Hmmu => &HMMU,
+        }
+    }
+}
+
+impl fmt::Display for FormatKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V1 => "goya and gaudi",
+            Self::Pmmu => "gaudi2 pmmu",
+            Self::Pmmu64K => "gaudi2 pmmu, 8-bit hops",
+            Self::Hmmu => "gaudi2 hmmu",
+        })
+    }
+}
+
 /// A whole walk, from hop 0 on.
 #[derive(Debug)]
 pub(crate) struct Format {
+    pub(crate) kind: FormatKind,
     pub(crate) hops: &'static [Hop],
     /// The address bits that take part in the walk; the others are ignored.
     pub(crate) significant: u64,
@@ -46,6 +92,7 @@ pub(crate) struct Format {
 
 /// Goya and Gaudi (facts 2.2).
 pub(crate) static V1: Format = Format {
+    kind: FormatKind::V1,
     hops: &[
         hop(0x3_0000_0000_0000, 48, false),
         hop(0x0_FF80_0000_0000, 39, false),
@@ -58,6 +105,7 @@ pub(crate) static V1: Format = Format {
 
 /// Gaudi2's PMMU with 4 KiB host pages (facts 2.4).
 pub(crate) static PMMU: Format = Format {
+    kind: FormatKind::Pmmu,
     hops: &[
         hop(0xFE00_0000_0000_0000, 57, false),
         hop(0x01FF_0000_0000_0000, 48, false),
@@ -71,6 +119,7 @@ pub(crate) static PMMU: Format = Format {
 
 /// Gaudi2's PMMU in 8-bit-hop mode, for 64 KiB host pages (facts 2.4).
 pub(crate) static PMMU_64K: Format = Format {
+    kind: FormatKind::Pmmu64K,
     hops: &[
         hop(0xFF00_0000_0000_0000, 56, false),
         hop(0x00FF_0000_0000_0000, 48, false),
@@ -84,6 +133,7 @@ pub(crate) static PMMU_64K: Format = Format {
 
 /// Gaudi2's HMMUs (facts 2.5). The address walked is the scrambled one.
 pub(crate) static HMMU: Format = Format {
+    kind: FormatKind::Hmmu,
     hops: &[
         hop(0xFE00_0000_0000_0000, 57, false),
         hop(0x01FF_0000_0000_0000, 48, false),
@@ -133,6 +183,11 @@ impl Scrambling {
         }
         let low = scrambled & LOW_48;
         (scrambled & !LOW_48) + (low >> SLOT_SHIFT) * self.chunk + (low & ((1 << SLOT_SHIFT) - 1))
+    }
+
+    /// Device addresses that `bytes` of scrambled ones hold, both counted in whole slots.
+    pub(crate) const fn raw_bytes(self, bytes: u64) -> u64 {
+        (bytes >> SLOT_SHIFT) * self.chunk
     }
 
     /// Bytes from `raw` to the end of its chunk: what one translation covers contiguously.

@@ -108,6 +108,17 @@ pub(crate) struct Control {
     pub(crate) format: &'static Format,
 }
 
+/// What an MMU is programmed with, for looking at it.
+#[derive(Clone, Debug)]
+pub(crate) struct Programmed {
+    pub(crate) instance: MmuInstance,
+    pub(crate) enabled: bool,
+    pub(crate) bypass: bool,
+    pub(crate) format: &'static Format,
+    /// The root table of each ASID that has one.
+    pub(crate) roots: Vec<(u16, u64)>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Mmu {
     pub(crate) instance: MmuInstance,
@@ -157,6 +168,29 @@ impl Mmu {
                 }
                 MmuInstance::Pmmu => &format::PMMU,
             },
+        }
+    }
+
+    pub(crate) fn programmed(&self) -> Programmed {
+        // The format is the MMU's, whatever the ASID.
+        let Control {
+            enabled,
+            bypass,
+            format,
+            ..
+        } = self.control(0);
+        let roots = self
+            .registers()
+            .roots
+            .iter()
+            .map(|(asid, root)| (*asid, *root))
+            .collect();
+        Programmed {
+            instance: self.instance,
+            enabled,
+            bypass,
+            format,
+            roots,
         }
     }
 

@@ -75,12 +75,12 @@ mod counters;
 mod dma;
 mod dram;
 mod fault;
-mod format;
+pub(crate) mod format;
 mod inject;
-mod mmu;
+pub(crate) mod mmu;
 mod registers;
 mod scope;
-mod walker;
+pub(crate) mod walker;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -95,6 +95,7 @@ pub use counters::AsicCounters;
 pub use dma::{DmaEngine, Endpoint, TranslatedTransfer};
 pub use dram::UNDEFINED_WORD;
 pub use fault::{AccessError, AccessKind, Fault, FaultReason, InitiatorId, MmuInstance, Stopped};
+pub use format::FormatKind;
 pub use inject::{Completion, Operation};
 pub use scope::InvalidationScope;
 pub use walker::{Explanation, HopStep};
@@ -105,7 +106,7 @@ use counters::Counters;
 use dram::{Bar, Dram};
 use format::{SCRAMBLED_START, Scrambling};
 use inject::Plan;
-use mmu::{Mmu, Unit};
+use mmu::{Mmu, Programmed, Unit};
 
 /// Where host memory begins for Goya and Gaudi (facts DM-2), and how much of it they reach.
 const V1_HOST_OFFSET: u64 = 0x80_0000_0000;
@@ -138,6 +139,27 @@ pub struct Asic {
     faults: Mutex<Vec<Fault>>,
     first_fault: Mutex<Option<Fault>>,
     counters: Counters,
+}
+
+/// Where a physical address leads, if all `len` bytes are there: the one decoder. `dram` is the
+/// device's memory, by its first address and its size.
+pub(crate) fn target(kind: AsicKind, dram: (u64, u64), physical: u64, len: u64) -> Option<Target> {
+    if let Some(offset) = physical.checked_sub(dram.0)
+        && offset.checked_add(len).is_some_and(|end| end <= dram.1)
+    {
+        return Some(Target::Dram(offset));
+    }
+    match kind {
+        AsicKind::Goya | AsicKind::Gaudi => {
+            let bus = physical.checked_sub(V1_HOST_OFFSET)?;
+            let fits = bus.checked_add(len)? <= V1_HOST_WINDOW;
+            fits.then_some(Target::Host(BusAddr::new(bus)))
+        }
+        AsicKind::Gaudi2 => {
+            let host = !(0x0100_0000_0000_0000..0xFF00_0000_0000_0000).contains(&physical);
+            host.then_some(Target::Host(BusAddr::new(physical)))
+        }
+    }
 }
 
 impl Asic {
@@ -227,24 +249,10 @@ impl Asic {
         self.dram.size()
     }
 
-    /// Where a physical address leads, if all `len` bytes are there. The one decoder.
+    /// Where a physical address leads, if all `len` bytes are there.
     pub(crate) fn target(&self, physical: u64, len: u64) -> Option<Target> {
-        if let Some(offset) = physical.checked_sub(self.dram_base)
-            && self.dram.holds(offset, len)
-        {
-            return Some(Target::Dram(offset));
-        }
-        match self.config.kind {
-            AsicKind::Goya | AsicKind::Gaudi => {
-                let bus = physical.checked_sub(V1_HOST_OFFSET)?;
-                let fits = bus.checked_add(len)? <= V1_HOST_WINDOW;
-                fits.then_some(Target::Host(BusAddr::new(bus)))
-            }
-            AsicKind::Gaudi2 => {
-                let host = !(0x0100_0000_0000_0000..0xFF00_0000_0000_0000).contains(&physical);
-                host.then_some(Target::Host(BusAddr::new(physical)))
-            }
-        }
+        let dram = (self.dram_base, self.dram.size());
+        target(self.config.kind, dram, physical, len)
     }
 
     // --- registers ---
@@ -303,6 +311,19 @@ impl Asic {
             let caches = mmu.caches();
             (caches.leaves.len(), caches.lines.len())
         })
+    }
+
+    /// The MMUs that are not fused off, with all roots that were latched.
+    pub(crate) fn programmed(&self) -> Vec<Programmed> {
+        let exists = |mmu: &&Mmu| match mmu.instance {
+            MmuInstance::Hmmu(number) => self.config.hmmu_enabled >> number & 1 == 1,
+            MmuInstance::Single | MmuInstance::Pmmu => true,
+        };
+        self.mmus
+            .iter()
+            .filter(exists)
+            .map(Mmu::programmed)
+            .collect()
     }
 
     fn decode_register(&self, offset: u32) -> Option<(&Mmu, registers::Register)> {

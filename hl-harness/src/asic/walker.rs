@@ -6,7 +6,7 @@ use mmu_core::{BusAddr, DeviceAddr};
 
 use super::cache::{LeafKey, Line};
 use super::fault::{FaultReason, MmuInstance};
-use super::format::{ADDRESS, Format, LAST, PRESENT};
+use super::format::{ADDRESS, Format, LAST, PRESENT, Scrambling};
 use super::mmu::{Control, Mmu};
 use super::{Asic, Target};
 
@@ -68,16 +68,17 @@ impl fmt::Display for Explanation {
 }
 
 /// What an entry says.
-enum Decoded {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decoded {
     Table(u64),
     Leaf(u64),
 }
 
 /// Where a leaf was found.
 #[derive(Clone, Copy, Debug)]
-struct Leaf {
-    hop: u8,
-    base: u64,
+pub(crate) struct Leaf {
+    pub(crate) hop: u8,
+    pub(crate) base: u64,
 }
 
 /// A finished translation: the physical address, and how many bytes from there on are contiguous.
@@ -87,7 +88,8 @@ pub(crate) struct Translated {
     pub(crate) contiguous: u64,
 }
 
-fn decode(format: &Format, hop: u8, entry: u64) -> Result<Decoded, FaultReason> {
+/// Reads an entry of a hop, as strictly as the model does everywhere.
+pub(crate) fn decode(format: &Format, hop: u8, entry: u64) -> Result<Decoded, FaultReason> {
     if entry & PRESENT == 0 {
         return Err(FaultReason::NotPresent { hop });
     }
@@ -107,6 +109,62 @@ fn decode(format: &Format, hop: u8, entry: u64) -> Result<Decoded, FaultReason> 
         return malformed;
     }
     Ok(Decoded::Table(address))
+}
+
+/// Walks from the root. `fetch` yields the line at an address; `visit` sees every entry.
+pub(crate) fn walk(
+    control: Control,
+    walked: u64,
+    fetch: impl Fn(u8, u64) -> Result<Line, FaultReason>,
+    mut visit: impl FnMut(HopStep),
+) -> Result<Leaf, FaultReason> {
+    let mut table = control.root.ok_or(FaultReason::NoRoot)?;
+    for (hop, here) in (0_u8..).zip(control.format.hops) {
+        let index = here.index(walked);
+        let entry_address = table.wrapping_add(8 * index);
+        let line = fetch(hop, entry_address & !63);
+        let entry = line.map(|line| line[(entry_address >> 3 & 7) as usize]);
+        visit(HopStep {
+            hop,
+            table: BusAddr::new(table),
+            index: index as u16,
+            entry_address: BusAddr::new(entry_address),
+            entry: entry.ok(),
+        });
+        match decode(control.format, hop, entry?)? {
+            Decoded::Leaf(base) => return Ok(Leaf { hop, base }),
+            Decoded::Table(next) => table = next,
+        }
+    }
+    // `decode` yields no table at the deepest hop.
+    Err(FaultReason::NoRoot)
+}
+
+/// Where a leaf leads to for a walked address.
+pub(crate) fn finish(
+    mmu: MmuInstance,
+    scrambling: Scrambling,
+    format: &Format,
+    leaf: Leaf,
+    walked: u64,
+) -> Translated {
+    let span = format.hops[usize::from(leaf.hop)].span();
+    let within = walked & (span - 1);
+    let physical = leaf.base | within;
+    match mmu {
+        MmuInstance::Hmmu(_) => {
+            let raw = scrambling.descramble(physical);
+            // The chunk of the device address and that of the memory address coincide.
+            Translated {
+                physical: raw,
+                contiguous: scrambling.rest_of_chunk(raw).min(span - within),
+            }
+        }
+        MmuInstance::Single | MmuInstance::Pmmu => Translated {
+            physical,
+            contiguous: span - within,
+        },
+    }
 }
 
 impl Asic {
@@ -140,7 +198,7 @@ impl Asic {
             }
             None => {
                 let fetch = |hop, line| self.fetch_cached(mmu, hop, line);
-                let leaf = self.walk(control, walked, fetch, |_| {})?;
+                let leaf = walk(control, walked, fetch, |_| {})?;
                 let page = walked >> control.format.hops[usize::from(leaf.hop)].shift;
                 let hop = leaf.hop;
                 let key = LeafKey { asid, hop, page };
@@ -161,23 +219,7 @@ impl Asic {
     }
 
     fn finish(&self, mmu: &Mmu, format: &Format, leaf: Leaf, walked: u64) -> Translated {
-        let span = format.hops[usize::from(leaf.hop)].span();
-        let within = walked & (span - 1);
-        let physical = leaf.base | within;
-        match mmu.instance {
-            MmuInstance::Hmmu(_) => {
-                let raw = self.scrambling.descramble(physical);
-                // The chunk of the device address and that of the memory address coincide.
-                Translated {
-                    physical: raw,
-                    contiguous: self.scrambling.rest_of_chunk(raw).min(span - within),
-                }
-            }
-            MmuInstance::Single | MmuInstance::Pmmu => Translated {
-                physical,
-                contiguous: span - within,
-            },
-        }
+        finish(mmu.instance, self.scrambling, format, leaf, walked)
     }
 
     fn cached_leaf(&self, mmu: &Mmu, format: &Format, asid: u16, walked: u64) -> Option<Leaf> {
@@ -195,36 +237,6 @@ impl Asic {
             })
     }
 
-    /// Walks from the root. `fetch` yields the line at an address; `visit` sees every entry.
-    fn walk(
-        &self,
-        control: Control,
-        walked: u64,
-        fetch: impl Fn(u8, u64) -> Result<Line, FaultReason>,
-        mut visit: impl FnMut(HopStep),
-    ) -> Result<Leaf, FaultReason> {
-        let mut table = control.root.ok_or(FaultReason::NoRoot)?;
-        for (hop, here) in (0_u8..).zip(control.format.hops) {
-            let index = here.index(walked);
-            let entry_address = table.wrapping_add(8 * index);
-            let line = fetch(hop, entry_address & !63);
-            let entry = line.map(|line| line[(entry_address >> 3 & 7) as usize]);
-            visit(HopStep {
-                hop,
-                table: BusAddr::new(table),
-                index: index as u16,
-                entry_address: BusAddr::new(entry_address),
-                entry: entry.ok(),
-            });
-            match decode(control.format, hop, entry?)? {
-                Decoded::Leaf(base) => return Ok(Leaf { hop, base }),
-                Decoded::Table(next) => table = next,
-            }
-        }
-        // `decode` yields no table at the deepest hop.
-        Err(FaultReason::NoRoot)
-    }
-
     fn fetch_cached(&self, mmu: &Mmu, hop: u8, address: u64) -> Result<Line, FaultReason> {
         let key = address / 64;
         if let Some(line) = mmu.caches().lines.get(key) {
@@ -238,7 +250,12 @@ impl Asic {
 
     /// Reads a line of a table: host memory for the PMMU, device memory for the others. Table
     /// addresses are never scrambled (facts HW-G2-1).
-    fn fetch(&self, mmu: MmuInstance, hop: u8, address: u64) -> Result<Line, FaultReason> {
+    pub(crate) fn fetch(
+        &self,
+        mmu: MmuInstance,
+        hop: u8,
+        address: u64,
+    ) -> Result<Line, FaultReason> {
         self.counters.table_fetches.add(1);
         let mut line = Line::default();
         let read = match (mmu, self.target(address, 64)) {
@@ -268,7 +285,7 @@ impl Asic {
         let walked = self.walked(mmu, address) & control.format.significant;
         let mut steps = Vec::new();
         let fetch = |hop, line| self.fetch(mmu.instance, hop, line);
-        let leaf = self.walk(control, walked, fetch, |step| steps.push(step));
+        let leaf = walk(control, walked, fetch, |step| steps.push(step));
         let span = |leaf: Leaf| control.format.hops[usize::from(leaf.hop)].span();
         Explanation {
             mmu: mmu.instance,

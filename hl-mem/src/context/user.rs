@@ -239,7 +239,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
             }
             Backing::Dram { hold, .. } => self.device.release_dram_hold(hold),
             Backing::Buffer(hold) => self.device.release_buffer_hold(hold),
-            Backing::Window => {}
+            Backing::Window(_) => {}
         }
     }
 

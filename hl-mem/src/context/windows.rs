@@ -37,7 +37,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         let place = self.hold_place().ok_or(MapWindowError::TooManyMappings)?;
         let mapped = self.space.lock().space.map_window(range, run);
         let (place, mapped) = self
-            .establish(place, mapped, Backing::Window)
+            .establish(place, mapped, Backing::Window(run))
             .map_err(|error| match error {
                 MappingError::Space(error) => MapWindowError::Space(error),
                 MappingError::Mmu(error) => MapWindowError::Mmu(error),

@@ -1,0 +1,197 @@
+//! The commands that look: what they take and what they print.
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::hex;
+use super::sample::{SampleOptions, sample};
+use super::state::State;
+use crate::asic::AsicKind;
+use crate::demo::AsicName;
+
+/// Commands that look at a saved state.
+#[derive(Clone, Debug, Subcommand)]
+pub enum LookCommand {
+    /// Run a small built-in workload and save what the machine looks like at its end.
+    Sample(SampleArguments),
+    /// Walk one device address hop by hop, with the meaning of each field.
+    Walk(WalkArguments),
+    /// Print the page tables as a tree, runs of equal entries folded.
+    Dump(DumpArguments),
+    /// Draw the device addresses as SVG: free and used, leaves, tables, what is behind them.
+    Map(PictureArguments),
+    /// Draw the event log as SVG: when each mapping was unmapped, invalidated, released.
+    Timeline(PictureArguments),
+}
+
+/// Where a state comes from.
+#[derive(Clone, Debug, Args)]
+pub struct Source {
+    /// A saved state, as `sample` writes one.
+    #[arg(long, value_name = "FILE")]
+    pub state: PathBuf,
+}
+
+/// Options of `hl-harness sample`.
+#[derive(Clone, Debug, Args)]
+pub struct SampleArguments {
+    /// The ASIC to run on.
+    #[arg(long, value_enum, default_value_t = AsicName::Gaudi2)]
+    pub asic: AsicName,
+
+    /// How many mappings are made; about one in five is unmapped again.
+    #[arg(long, value_name = "N", default_value_t = 10,
+          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub mappings: u32,
+
+    /// What decides lengths and order.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+
+    /// The file to write.
+    #[arg(long, value_name = "FILE")]
+    pub state: PathBuf,
+}
+
+/// Options of `hl-harness walk`.
+#[derive(Clone, Debug, Args)]
+pub struct WalkArguments {
+    /// What to look at.
+    #[command(flatten)]
+    pub source: Source,
+
+    /// The address space.
+    #[arg(long, default_value_t = 1)]
+    pub asid: u16,
+
+    /// On Gaudi2, the MMU for device memory that walks [default: the first there is].
+    #[arg(long, value_name = "NUMBER")]
+    pub hmmu: Option<u8>,
+
+    /// The device address: hexadecimal after 0x, otherwise decimal.
+    #[arg(value_name = "ADDRESS", value_parser = hex::parse)]
+    pub address: u64,
+}
+
+/// Options of `hl-harness dump`.
+#[derive(Clone, Debug, Args)]
+pub struct DumpArguments {
+    /// What to look at.
+    #[command(flatten)]
+    pub source: Source,
+
+    /// The address space [default: all that have entries].
+    #[arg(long)]
+    pub asid: Option<u16>,
+
+    /// Print each entry on a line of its own.
+    #[arg(long)]
+    pub every: bool,
+}
+
+/// Options of the commands that draw.
+#[derive(Clone, Debug, Args)]
+pub struct PictureArguments {
+    /// What to look at.
+    #[command(flatten)]
+    pub source: Source,
+
+    /// The SVG file to write [default: standard output].
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// Runs a command.
+#[must_use]
+pub fn main(command: &LookCommand) -> ExitCode {
+    match run(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            // A reader that went away has no use for the message.
+            let _ = writeln!(io::stderr(), "hl-harness: {message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(command: &LookCommand) -> Result<(), String> {
+    match command {
+        LookCommand::Sample(arguments) => {
+            let options = SampleOptions {
+                asic: match arguments.asic {
+                    AsicName::Goya => AsicKind::Goya,
+                    AsicName::Gaudi => AsicKind::Gaudi,
+                    AsicName::Gaudi2 => AsicKind::Gaudi2,
+                },
+                mappings: arguments.mappings,
+                seed: arguments.seed,
+            };
+            let state = sample(options)?;
+            write_file(&arguments.state, |file| state.save(file))
+        }
+        LookCommand::Walk(arguments) => {
+            let state = arguments.source.load()?;
+            print(&walk(&state, arguments)?)
+        }
+        LookCommand::Dump(arguments) => {
+            let state = arguments.source.load()?;
+            print(&state.dump(arguments.asid, arguments.every).to_string())
+        }
+        LookCommand::Map(arguments) => arguments.show(State::map),
+        LookCommand::Timeline(arguments) => arguments.show(State::timeline),
+    }
+}
+
+fn walk(state: &State, arguments: &WalkArguments) -> Result<String, String> {
+    let address = mmu_core::DeviceAddr::new(arguments.address);
+    let walk = state.walk(arguments.asid, address, arguments.hmmu);
+    let walk = walk.ok_or_else(|| "the device has no such MMU".to_owned())?;
+    Ok(walk.to_string())
+}
+
+impl PictureArguments {
+    fn show(&self, draw: impl FnOnce(&State) -> String) -> Result<(), String> {
+        let picture = draw(&self.source.load()?);
+        match &self.output {
+            None => print(&picture),
+            Some(path) => write_file(path, |file| file.write_all(picture.as_bytes())),
+        }
+    }
+}
+
+impl Source {
+    /// Reads the state.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the file, in words.
+    pub fn load(&self) -> Result<State, String> {
+        let refused = |error: io::Error| format!("{}: {error}", self.state.display());
+        let file = File::open(&self.state).map_err(refused)?;
+        State::load(BufReader::new(file)).map_err(refused)
+    }
+}
+
+fn print(text: &str) -> Result<(), String> {
+    match io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(|error| error.to_string()),
+    }
+}
+
+fn write_file(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> Result<(), String> {
+    let written = File::create(path).and_then(|file| {
+        let mut file = BufWriter::new(file);
+        write(&mut file)?;
+        file.flush()
+    });
+    written.map_err(|error| format!("{}: {error}", path.display()))
+}
