@@ -15,27 +15,37 @@
 #![cfg(loom)]
 
 mod budget;
+mod map_walk;
+mod neighbours;
+mod rig;
 mod ring;
 mod ring_frames;
 mod ring_wake;
+mod two_spaces;
+mod unmap;
 
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Instant;
 
-/// Explores `model` and reports the number of executions.
-fn explore(model: impl Fn() + Send + Sync + 'static) {
-    let executions = Arc::new(AtomicUsize::new(0));
-    check(&executions, model);
-    report(&executions, "explored");
+/// What loom says of two accesses that nothing orders.
+pub(crate) const RACE: &str = "Causality violation";
+
+/// Explores `model`, which `proves` what is said, and reports the executions.
+fn explore(proves: &str, model: impl Fn() + Send + Sync + 'static) {
+    let run = Run::begin();
+    run.check(model);
+    run.report("proved", proves);
 }
 
-/// Explores a `model` with a planted bug, which has to fail with a message that contains `symptom`.
-fn expect_failure(symptom: &str, model: impl Fn() + Send + Sync + 'static) {
-    let executions = Arc::new(AtomicUsize::new(0));
+/// Explores a `model` with a planted `bug`, which has to fail with a message that contains
+/// `symptom`.
+fn expect_failure(bug: &str, symptom: &str, model: impl Fn() + Send + Sync + 'static) {
+    let run = Run::begin();
     // Nothing but the counter outlives the panic, and the counter is always valid.
-    let outcome = catch_unwind(AssertUnwindSafe(|| check(&executions, model)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| run.check(model)));
     let Err(panic) = outcome else {
         panic!("loom did not find the planted bug");
     };
@@ -48,26 +58,45 @@ fn expect_failure(symptom: &str, model: impl Fn() + Send + Sync + 'static) {
         message.contains(symptom),
         "loom found something else than {symptom:?}: {message}"
     );
-    report(&executions, "found the planted bug");
+    run.report("found", bug);
 }
 
-fn check(executions: &Arc<AtomicUsize>, model: impl Fn() + Send + Sync + 'static) {
-    let executions = Arc::clone(executions);
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound.get_or_insert(3);
-    builder.check(move || {
-        executions.fetch_add(1, Relaxed);
-        model();
-    });
+/// One model that is being explored.
+struct Run {
+    executions: Arc<AtomicUsize>,
+    begin: Instant,
 }
 
-/// Writes past the capture of test output: the numbers are wanted from runs that pass.
-fn report(executions: &AtomicUsize, what: &str) {
-    let thread = std::thread::current();
-    let test = thread.name().unwrap_or("?");
-    let executions = executions.load(Relaxed);
-    let line = format!("loom: {test}: {what}, {executions} executions\n");
-    std::io::stderr()
-        .write_all(line.as_bytes())
-        .expect("standard error is writable");
+impl Run {
+    fn begin() -> Self {
+        Self {
+            executions: Arc::new(AtomicUsize::new(0)),
+            begin: Instant::now(),
+        }
+    }
+
+    fn check(&self, model: impl Fn() + Send + Sync + 'static) {
+        let executions = Arc::clone(&self.executions);
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound.get_or_insert(3);
+        // Loom's own limit is for models without end; opening a file takes more steps than it has.
+        builder.max_branches = builder.max_branches.max(20_000);
+        builder.check(move || {
+            executions.fetch_add(1, Relaxed);
+            model();
+        });
+    }
+
+    /// Writes a line of the table that `cargo xtask loom` prints, past the capture of test output:
+    /// the numbers are wanted from runs that pass.
+    fn report(&self, verdict: &str, what: &str) {
+        let thread = std::thread::current();
+        let test = thread.name().unwrap_or("?");
+        let executions = self.executions.load(Relaxed);
+        let seconds = self.begin.elapsed().as_secs_f64();
+        let line = format!("loom\t{test}\t{verdict}\t{executions}\t{seconds:.2}\t{what}\n");
+        std::io::stdout()
+            .write_all(line.as_bytes())
+            .expect("standard output is writable");
+    }
 }
