@@ -3,24 +3,33 @@
 //! Loom runs a model once for every interleaving of its threads, and for every value that the
 //! language's memory model lets a load return, up to a number of preemptions per execution
 //! (`LOOM_MAX_PREEMPTIONS`, here 3 unless set). The code under test is the real one, compiled with
-//! loom's atomics:
+//! loom's atomics: page tables, the pool that two spaces share, `Device` and `Context` above them,
+//! rings and budgets. Below them stands the device of [`rig`], with a walker that reads the tables'
+//! entries, an MMU that caches what it found, and accesses that take their time.
 //!
 //! ```sh
-//! RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
-//!     cargo test --profile loom -p hl-harness --test loom
+//! cargo xtask loom                # all models, with a table of what each proves
+//! cargo xtask loom unmap          # those whose name has this in it
 //! ```
 //!
-//! A model that passes proves little unless the bug it looks for makes it fail. Therefore each
-//! ordering that a model depends on is weakened once, in a test that expects loom to find out.
+//! A model that passes proves little unless the bug it looks for makes it fail. Therefore each step
+//! that a model depends on is weakened once, in a test that expects loom to find out.
+//!
+//! What is not modelled: the register protocols of the MMUs, which are sequences on one thread under
+//! one lock (`hl-mem/src/mmu/tests` has them); entries in two halves, since loom has no read of both
+//! at once (`mmu-core/src/split_word.rs` goes through every state); tables behind a bus, whose
+//! writes arrive in order by contract.
 #![cfg(loom)]
 
 mod budget;
+mod handles;
 mod map_walk;
 mod neighbours;
 mod rig;
 mod ring;
 mod ring_frames;
 mod ring_wake;
+mod teardown;
 mod two_spaces;
 mod unmap;
 

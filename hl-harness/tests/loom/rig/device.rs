@@ -1,6 +1,6 @@
 //! A device: an MMU with a walker and two caches, and accesses that are translated by it.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use hl_mem::asid::Asid;
 use hl_mem::mmu::{Fault, MmuControl, MmuError};
@@ -47,6 +47,8 @@ pub(crate) struct Hardware {
     under_way: Mutex<()>,
     /// Whether the engine is told to stop.
     stopped: AtomicBool,
+    /// So many invalidations fail before one succeeds. The driver alone uses it, under its lock.
+    failures: AtomicU32,
     weak: Option<Weak>,
 }
 
@@ -63,6 +65,7 @@ impl Hardware {
             caches: Mutex::new(Caches::default()),
             under_way: Mutex::new(()),
             stopped: AtomicBool::new(false),
+            failures: AtomicU32::new(0),
             weak,
         }
     }
@@ -101,6 +104,11 @@ impl Hardware {
         let under_way = self.under_way.lock();
         self.stopped.store(true, Ordering::Relaxed);
         drop(under_way);
+    }
+
+    /// Makes so many invalidations fail.
+    pub(crate) fn fail_invalidations(&self, failures: u32) {
+        self.failures.store(failures, Relaxed);
     }
 
     fn translated(&self, asid: u16, at: u64) -> Result<Owner, Faulted> {
@@ -201,6 +209,11 @@ unsafe impl Invalidate for Mmu {
     type Error = MmuError;
 
     fn invalidate(&mut self, stale: &Stale) -> Result<(), MmuError> {
+        let failures = self.0.failures.load(Relaxed);
+        if failures > 0 {
+            self.0.failures.store(failures - 1, Relaxed);
+            return Err(MmuError::TimedOut { register: 0 });
+        }
         self.0.forget(stale);
         Ok(())
     }

@@ -40,6 +40,11 @@ impl OwnedPage {
         START + self.0 as u64 * PAGE_BYTES
     }
 
+    /// Planted: the same page once more.
+    pub(crate) fn alias(&self) -> Self {
+        Self(self.0)
+    }
+
     /// Where the device finds it.
     pub(crate) fn run(&self) -> Run {
         Run::new(BusAddr::new(self.address() + HOST_OFFSET), PAGE_BYTES)
@@ -70,6 +75,16 @@ impl Pages {
             fence(Ordering::Release);
         }
         Some(OwnedPage(page))
+    }
+
+    /// Its owner fills a page.
+    pub(crate) fn fill(&self, page: &OwnedPage) {
+        self.pages[page.0].content.write();
+    }
+
+    /// Planted: gives the first page to somebody, whoever has it.
+    pub(crate) fn give_away(&self, owner: Owner) {
+        self.pages[0].owner.store(owner, Ordering::Relaxed);
     }
 
     /// Takes a page back. Whoever gets it next may be the first.
