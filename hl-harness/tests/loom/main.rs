@@ -22,6 +22,7 @@
 #![cfg(loom)]
 
 mod budget;
+mod context_map;
 mod handles;
 mod map_walk;
 mod neighbours;

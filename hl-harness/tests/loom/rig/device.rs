@@ -34,6 +34,14 @@ struct Caches {
     tables: Vec<(u64, u64, u64)>,
 }
 
+/// Where an entry leads.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Table(u64),
+    /// The page, of all that a leaf maps, that is looked for.
+    Leaf(u64),
+}
+
 /// The hardware.
 #[derive(Debug)]
 pub(crate) struct Hardware {
@@ -131,39 +139,53 @@ impl Hardware {
         if page.is_some() {
             return page;
         }
-        let deepest = match table {
-            Some(table) => table,
+        let found = match table {
+            Some(table) => Step::Table(table),
             None => self.deepest_table(root, at)?,
         };
-        let entry = self.read(deepest, SHIFTS.len() - 1, at)?;
-        assert_ne!(entry & LAST, 0, "the deepest hop points to a table");
-        let page = (entry & ADDRESS).wrapping_sub(HOST_OFFSET);
+        let (page, deepest) = match found {
+            Step::Leaf(page) => (page, None),
+            Step::Table(table) => match self.step(table, SHIFTS.len() - 1, at)? {
+                Step::Leaf(page) => (page, Some(table)),
+                Step::Table(_) => panic!("the deepest hop points to a table"),
+            },
+        };
+        let page = page.wrapping_sub(HOST_OFFSET);
         let mut caches = self.caches.lock().expect("no thread panicked");
         caches.pages.push((root, at, page));
-        if table.is_none() {
+        if let (None, Some(deepest)) = (table, deepest) {
             caches.tables.push((root, span, deepest));
         }
         Some(page)
     }
 
-    fn deepest_table(&self, root: u64, at: u64) -> Option<u64> {
-        (0..SHIFTS.len() - 1).try_fold(root, |table, hop| {
-            let entry = self.read(table, hop, at)?;
-            assert_eq!(
-                entry & LAST,
-                0,
-                "a walk found a large leaf, which nobody mapped"
-            );
-            Some(entry & ADDRESS)
-        })
+    /// Walks to the table of the deepest hop, or to the large leaf that is in its place.
+    fn deepest_table(&self, root: u64, at: u64) -> Option<Step> {
+        let mut table = root;
+        for hop in 0..SHIFTS.len() - 1 {
+            match self.step(table, hop, at)? {
+                Step::Table(next) => table = next,
+                leaf @ Step::Leaf(_) => {
+                    let large = hop == SHIFTS.len() - 2;
+                    assert!(large, "a walk found a leaf, which nobody mapped");
+                    return Some(leaf);
+                }
+            }
+        }
+        Some(Step::Table(table))
     }
 
-    /// The entry of a table that a walk reads; `None` where there is none.
-    fn read(&self, table: u64, hop: usize, at: u64) -> Option<u64> {
+    /// Reads one entry of a table; `None` where there is none.
+    fn step(&self, table: u64, hop: usize, at: u64) -> Option<Step> {
         let mask = if hop == 0 { 0x3 } else { 0x1FF };
         let index = (at >> SHIFTS[hop]) & mask;
         let entry = self.tables.walk(table, index as usize);
-        (entry & PRESENT != 0).then_some(entry)
+        let address = entry & ADDRESS;
+        match (entry & PRESENT != 0, entry & LAST != 0) {
+            (false, _) => None,
+            (true, false) => Some(Step::Table(address)),
+            (true, true) => Some(Step::Leaf(address | (at & ((1 << SHIFTS[hop]) - 1)))),
+        }
     }
 
     /// Makes the MMU forget what `forgotten` says, and waits for accesses that it translated by

@@ -56,10 +56,6 @@ impl Hold {
     }
 
     /// Keeps a value until the execution is over.
-    #[expect(
-        clippy::mut_from_ref,
-        reason = "each call returns a reference to another value"
-    )]
     pub(crate) fn keep<T: 'static>(&self, value: T) -> &'static mut T {
         let value = Box::into_raw(Box::new(value));
         self.kept.borrow_mut().push(Kept {

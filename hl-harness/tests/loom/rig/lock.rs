@@ -38,10 +38,6 @@ impl ModelLock {
 
 // SAFETY: loom's mutex is held from `lock` to `unlock`, and it excludes other threads.
 unsafe impl RawMutex for ModelLock {
-    #[expect(
-        clippy::declare_interior_mutable_const,
-        reason = "the trait wants a constant; each use of it is a lock of its own"
-    )]
     const INIT: Self = Self {
         mutex: OnceLock::new(),
         guard: UnsafeCell::new(None),
@@ -93,10 +89,6 @@ impl UnorderedLock {
 // SAFETY: one thread at a time gets `false` out of the swap. The orderings are wrong on purpose; as
 // loom runs all threads on one, that is a bug of the model and no data race of the program.
 unsafe impl RawMutex for UnorderedLock {
-    #[expect(
-        clippy::declare_interior_mutable_const,
-        reason = "the trait wants a constant; each use of it is a lock of its own"
-    )]
     const INIT: Self = Self(OnceLock::new());
     type GuardMarker = GuardNoSend;
 

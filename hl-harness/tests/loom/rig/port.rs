@@ -188,8 +188,9 @@ impl Machine {
     /// A machine with `pages` pages of host memory.
     pub(crate) fn new(hold: &Hold, pages: usize, weak: Option<Weak>) -> &'static Self {
         let size = Size {
-            // Three roots, and the path of one page in each of two spaces.
-            tables: 3 + 2 * 4,
+            // Three roots, the path of one page in each of two spaces, and another such path: a
+            // removal that waits for its invalidation keeps its tables.
+            tables: 3 + 3 * 4,
             watched: &[0, 1],
             pages,
             probed: true,
@@ -226,14 +227,14 @@ impl Machine {
         })
     }
 
-    /// Opens a file for a process, with room for one mapping and one handle.
+    /// Opens a file for a process, with room for two mappings and one handle.
     pub(crate) fn open(&'static self, hold: &Hold, process: Owner) -> ModelContext {
         let storage = ContextStorage {
             nodes: nodes(),
-            mappings: hold.keep(vec![MappingSlot::new()]),
+            mappings: hold.keep(vec![MappingSlot::new(), MappingSlot::new()]),
             handles: hold.keep(vec![HandleSlot::new()]),
         };
-        let budget = hold.keep(Budget::new(1));
+        let budget = hold.keep(Budget::new(2));
         self.device
             .open(process, budget, storage)
             .expect("there is a free address space")
