@@ -101,13 +101,36 @@ impl Invocation {
         self.judge(child)
     }
 
+    /// Runs a command whose status tells more than success, and returns that.
+    ///
+    /// # Errors
+    /// It cannot be started, is ended by a signal, or exceeds its limit.
+    pub(crate) fn run_for_status(&self) -> Result<i32> {
+        self.echo();
+        let status = self.end(self.start(Stdio::inherit())?)?;
+        let code = status.code();
+        code.ok_or_else(|| format!("`{}` failed: {status}", self.line()))
+    }
+
     /// Runs the command, shows its standard output as it comes, and returns that output.
     ///
     /// # Errors
     /// As for [`Invocation::run`].
     pub(crate) fn run_and_read(&self) -> Result<String> {
+        self.run_and_read_but(|_| false)
+    }
+
+    /// The same without showing the lines that are `hidden`.
+    ///
+    /// # Errors
+    /// As for [`Invocation::run`].
+    pub(crate) fn run_and_read_but(&self, hidden: impl Fn(&str) -> bool + Send) -> Result<String> {
         self.echo();
-        self.read(|line| println!("{line}"))
+        self.read(move |line| {
+            if !hidden(line) {
+                println!("{line}");
+            }
+        })
     }
 
     /// Runs the command and returns its standard output without showing it.
@@ -194,9 +217,18 @@ impl Invocation {
     }
 
     fn judge(&self, child: Child) -> Result<()> {
+        let status = self.end(child)?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(format!("`{}` failed: {status}", self.line()))
+        }
+    }
+
+    /// Waits for the command's end.
+    fn end(&self, child: Child) -> Result<ExitStatus> {
         match wait(child, self.limit) {
-            Ok(Some(status)) if status.success() => Ok(()),
-            Ok(Some(status)) => Err(format!("`{}` failed: {status}", self.line())),
+            Ok(Some(status)) => Ok(status),
             Ok(None) => Err(format!(
                 "`{}` was ended after {} s: it hangs, or its limit in ci/ is too low",
                 self.line(),

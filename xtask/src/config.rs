@@ -21,10 +21,11 @@ pub(crate) struct Config {
     pub(crate) deny: Deny,
     pub(crate) advisories: Advisories,
     pub(crate) firmware: Firmware,
+    pub(crate) mutants: Mutants,
 }
 
 impl Config {
-    /// Reads the five files under `root/ci`.
+    /// Reads the six files under `root/ci`.
     ///
     /// # Errors
     /// A file cannot be read, or does not have the expected form; the message names it.
@@ -35,6 +36,7 @@ impl Config {
             deny: read(root, "ci/deny.toml")?,
             advisories: read(root, "ci/advisories.toml")?,
             firmware: read(root, "ci/firmware.toml")?,
+            mutants: read(root, "ci/mutants.toml")?,
         })
     }
 }
@@ -54,6 +56,7 @@ pub(crate) struct Ci {
     pub(crate) loom: Loom,
     pub(crate) demo: Demo,
     pub(crate) fuzz: Fuzz,
+    pub(crate) coverage: Coverage,
 }
 
 #[derive(Debug, Deserialize)]
@@ -108,6 +111,56 @@ pub(crate) struct Loom {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Fuzz {
     pub(crate) seconds: u32,
+    pub(crate) targets: Vec<FuzzTarget>,
+}
+
+/// A fuzz target: a program in a package of its own, which needs another compiler.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct FuzzTarget {
+    pub(crate) name: String,
+    pub(crate) directory: String,
+    /// The longest input that the target reads.
+    pub(crate) longest_input: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Coverage {
+    pub(crate) packages: Vec<String>,
+}
+
+/// `ci/mutants.toml`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Mutants {
+    pub(crate) packages: Vec<String>,
+    pub(crate) timeout_seconds: u32,
+    limit_minutes: u64,
+    #[serde(default)]
+    accepted: Vec<Accepted>,
+}
+
+impl Mutants {
+    /// How long a whole run may take.
+    pub(crate) fn limit(&self) -> Duration {
+        Duration::from_secs(self.limit_minutes.saturating_mul(60))
+    }
+
+    /// Returns the changes that no test has to notice.
+    pub(crate) fn accepted(&self) -> impl Iterator<Item = &str> {
+        let accepted = self.accepted.iter();
+        accepted.flat_map(|group| group.mutants.iter().map(String::as_str))
+    }
+}
+
+/// Changes that no test can notice, and why.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Accepted {
+    mutants: Vec<String>,
+    #[expect(dead_code, reason = "for whoever reads the file, who is to find one")]
+    reason: String,
 }
 
 #[derive(Debug, Deserialize)]

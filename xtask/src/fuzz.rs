@@ -1,8 +1,8 @@
-//! `cargo xtask fuzz`: the fuzz target of mmu-core, with the flags that libFuzzer needs.
+//! `cargo xtask fuzz`: the fuzz targets of ci/ci.toml, with the flags that libFuzzer needs.
 //!
 //! Coverage comes from the compiler's own passes, so that nothing but a nightly compiler has to be
-//! installed. Inputs that find new paths are kept in `mmu-core/fuzz/corpus` and those that fail in
-//! `mmu-core/fuzz/artifacts`, where cargo-fuzz has them too.
+//! installed. Inputs that find new paths are kept in `corpus` and those that fail in `artifacts`
+//! beside the target's manifest, where cargo-fuzz has them too.
 
 use std::fs;
 use std::time::Duration;
@@ -11,12 +11,8 @@ use clap::Args;
 
 use crate::Result;
 use crate::ci::Report;
+use crate::config::FuzzTarget;
 use crate::workspace::Session;
-
-/// Where the fuzz target is: a package of its own, since it needs another compiler.
-const DIRECTORY: &str = "mmu-core/fuzz";
-
-const TARGET: &str = "operations";
 
 /// Coverage of edges, counted, with the operands of comparisons; and every assertion.
 const FLAGS: &str = "-Cpasses=sancov-module \
@@ -26,13 +22,13 @@ const FLAGS: &str = "-Cpasses=sancov-module \
                      -Cllvm-args=-sanitizer-coverage-trace-compares \
                      --cfg fuzzing -Cdebug-assertions -Coverflow-checks";
 
-/// The longest input: more operations than the target does.
-const LONGEST_INPUT: u32 = 1024;
-
 /// Arguments of `cargo xtask fuzz`.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// Looks for failures this long
+    /// The targets to run; all of ci/ci.toml if there is none
+    #[arg(value_name = "TARGET")]
+    targets: Vec<String>,
+    /// Looks for failures this long, in each target
     #[arg(long, value_name = "NUMBER", default_value_t = 60)]
     seconds: u32,
 }
@@ -40,17 +36,37 @@ pub(crate) struct Options {
 /// Fuzzes for as long as `options` say.
 ///
 /// # Errors
-/// There is no nightly compiler, the target does not compile, or an input made it fail.
+/// There is no nightly compiler, no such target, a target does not compile, or an input made one
+/// fail.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    fuzz(&Session::open(false, false)?, options.seconds)
+    let session = Session::open(false, false)?;
+    let targets = &session.config.ci.fuzz.targets;
+    let known = |name: &String| targets.iter().any(|target| target.name == *name);
+    if let Some(unknown) = options.targets.iter().find(|name| !known(name)) {
+        let names: Vec<&str> = targets.iter().map(|target| target.name.as_str()).collect();
+        return Err(format!(
+            "there is no fuzz target `{unknown}`, but {}",
+            names.join(", ")
+        ));
+    }
+    targets
+        .iter()
+        .filter(|target| options.targets.is_empty() || options.targets.contains(&target.name))
+        .try_for_each(|target| fuzz(&session, target, options.seconds))
 }
 
 /// The stage of CI.
 pub(crate) fn stage(session: &Session, report: &mut Report) {
-    report.take(fuzz(session, session.config.ci.fuzz.seconds));
+    let settings = &session.config.ci.fuzz;
+    for target in &settings.targets {
+        report.take(fuzz(session, target, settings.seconds));
+    }
 }
 
-fn fuzz(session: &Session, seconds: u32) -> Result<()> {
+fn fuzz(session: &Session, target: &FuzzTarget, seconds: u32) -> Result<()> {
+    let FuzzTarget {
+        name, directory, ..
+    } = target;
     let nightly = |program: &str| {
         session
             .command("rustup")
@@ -64,26 +80,27 @@ fn fuzz(session: &Session, seconds: u32) -> Result<()> {
     nightly("cargo")
         .arguments(["build", "--release"])
         .variable("RUSTFLAGS", FLAGS)
-        .argument(format!("--manifest-path={DIRECTORY}/Cargo.toml"))
+        .argument(format!("--manifest-path={directory}/Cargo.toml"))
+        .argument(format!("--bin={name}"))
         // Named, so that build scripts are compiled without the flags.
         .argument(format!("--target={host}"))
         .argument(format!("--target-dir={}", build.display()))
         .run()?;
-    let made = |name: &str| {
-        let directory = format!("{DIRECTORY}/{name}/{TARGET}");
+    let made = |kind: &str| {
+        let directory = format!("{directory}/{kind}/{name}");
         fs::create_dir_all(session.root.join(&directory))
             .map(|()| directory.clone())
             .map_err(|error| format!("{directory}: {error}"))
     };
     let (corpus, artifacts) = (made("corpus")?, made("artifacts")?);
-    let program = build.join(host).join("release").join(TARGET);
+    let program = build.join(host).join("release").join(name);
     session
         .command(&session.root.join(program).display().to_string())
         .lasting(Duration::from_secs(u64::from(seconds)))
         .argument(corpus)
         .argument(format!("-artifact_prefix={artifacts}/"))
         .argument(format!("-max_total_time={seconds}"))
-        .argument(format!("-max_len={LONGEST_INPUT}"))
+        .argument(format!("-max_len={}", target.longest_input))
         .run()
 }
 

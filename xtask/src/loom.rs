@@ -12,7 +12,10 @@ pub(crate) struct Options {
     /// Explores up to this many preemptions in one execution (ci/ci.toml has the default)
     #[arg(long, value_name = "NUMBER")]
     max_preemptions: Option<u32>,
-    /// Goes to the test program: a filter, --nocapture and so on
+    /// Explores the models whose names contain this, such as `unmap`; all if there is none
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Goes to the test program: --nocapture and so on
     #[arg(last = true)]
     arguments: Vec<String>,
 }
@@ -26,5 +29,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let preemptions = options
         .max_preemptions
         .unwrap_or(session.config.ci.loom.max_preemptions);
-    loom::run_models(&session, preemptions, &options.arguments)
+    let arguments = [options.names.as_slice(), &options.arguments].concat();
+    loom::run_models(&session, preemptions, &arguments)
 }

@@ -8,9 +8,11 @@ mod bench;
 mod ci;
 mod command;
 mod config;
+mod coverage;
 mod firmware;
 mod fuzz;
 mod loom;
+mod mutants;
 mod policy;
 mod setup;
 mod stages;
@@ -36,12 +38,16 @@ enum Subcommands {
     Ci(ci::Options),
     /// Measures speed; the arguments are those of the benchmark
     Bench(bench::Options),
-    /// Feeds random operations to mmu-core; needs a nightly compiler
+    /// Feeds random operations and requests to the libraries; needs a nightly compiler
     Fuzz(fuzz::Options),
     /// Builds the firmware images, boots them in an emulator, and reports their logs and sizes
     Firmware(firmware::Options),
-    /// Runs the loom models, all or some
+    /// Runs the loom models, all or some, and says what each proves
     Loom(loom::Options),
+    /// Reports which lines the tests execute
+    Coverage(coverage::Options),
+    /// Reports which small changes of the libraries no test notices
+    Mutants(mutants::Options),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +57,8 @@ fn main() -> ExitCode {
         Subcommands::Fuzz(options) => fuzz::run(&options).map(|()| ExitCode::SUCCESS),
         Subcommands::Firmware(options) => firmware::run(&options).map(|()| ExitCode::SUCCESS),
         Subcommands::Loom(options) => loom::run(&options).map(|()| ExitCode::SUCCESS),
+        Subcommands::Coverage(options) => coverage::run(&options).map(|()| ExitCode::SUCCESS),
+        Subcommands::Mutants(options) => mutants::run(&options).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
         println!("error: {error}");

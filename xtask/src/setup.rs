@@ -1,5 +1,7 @@
 //! What the stages need from the machine: whether it is there, and how to get it.
 
+use std::path::Path;
+
 use crate::Result;
 use crate::bare::Found;
 use crate::command::Invocation;
@@ -15,6 +17,8 @@ pub(crate) enum Need {
     },
     /// A way to compile for every target of `ci/targets.toml`.
     BareTargets,
+    /// The tools of the compiler's own LLVM, or others that the environment names.
+    LlvmTools,
     /// A program in PATH, and the package that has it.
     Program {
         name: &'static str,
@@ -36,6 +40,19 @@ pub(crate) const CARGO_DENY: Need = Need::Subcommand {
     name: "deny",
     installer: &["cargo", "install", "--locked", "cargo-deny"],
 };
+
+pub(crate) const CARGO_LLVM_COV: Need = Need::Subcommand {
+    name: "llvm-cov",
+    installer: &["cargo", "install", "--locked", "cargo-llvm-cov"],
+};
+
+pub(crate) const CARGO_MUTANTS: Need = Need::Subcommand {
+    name: "mutants",
+    installer: &["cargo", "install", "--locked", "cargo-mutants"],
+};
+
+/// The rustup component with LLVM's tools, and the command line that installs it.
+const LLVM_TOOLS: &[&str] = &["rustup", "component", "add", "llvm-tools"];
 
 pub(crate) const QEMU_ARM: Need = Need::Program {
     name: "qemu-system-arm",
@@ -72,6 +89,26 @@ impl Need {
                     )
                 }))
             }
+            Self::LlvmTools => {
+                if std::env::var_os("LLVM_COV").is_some()
+                    && std::env::var_os("LLVM_PROFDATA").is_some()
+                {
+                    return Ok(None);
+                }
+                let library = session
+                    .command("rustc")
+                    .arguments(["--print", "target-libdir"])
+                    .query()?;
+                let tool = Path::new(library.trim()).with_file_name("bin/llvm-profdata");
+                Ok((!tool.exists()).then(|| {
+                    format!(
+                        "the compiler's LLVM tools are missing: `{}`, or add --setup to this call; \
+                         without rustup, set LLVM_COV and LLVM_PROFDATA to those of the LLVM that \
+                         `rustc -vV` names",
+                        LLVM_TOOLS.join(" ")
+                    )
+                }))
+            }
             Self::BareTargets => {
                 let found = Found::look(session)?;
                 let targets = &session.config.targets;
@@ -88,17 +125,20 @@ impl Need {
     /// It could not be installed; the message says what failed.
     pub(crate) fn install(&self, session: &Session) -> Result<()> {
         match self {
-            Self::Subcommand { installer, .. } => {
-                let [program, arguments @ ..] = installer else {
-                    return Ok(());
-                };
-                let arguments = arguments.iter().copied();
-                session.command(program).arguments(arguments).run()
-            }
+            Self::Subcommand { installer, .. } => run(session, installer),
+            Self::LlvmTools => run(session, LLVM_TOOLS),
             Self::BareTargets => install_bare_targets(session),
             Self::Program { package, .. } => install_packages(session, &[package]),
         }
     }
+}
+
+fn run(session: &Session, installer: &[&str]) -> Result<()> {
+    let [program, arguments @ ..] = installer else {
+        return Ok(());
+    };
+    let arguments = arguments.iter().copied();
+    session.command(program).arguments(arguments).run()
 }
 
 /// Installs every need of a run that is not met. A need that several stages share is looked at

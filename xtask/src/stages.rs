@@ -11,7 +11,8 @@ mod rust_version;
 
 use crate::ci::Report;
 use crate::fuzz;
-use crate::setup::{CARGO_DENY, CLIPPY, Need, QEMU_ARM, QEMU_RISCV, RUSTFMT};
+use crate::mutants;
+use crate::setup::{CARGO_DENY, CARGO_MUTANTS, CLIPPY, Need, QEMU_ARM, QEMU_RISCV, RUSTFMT};
 use crate::workspace::Session;
 
 /// One check of the whole workspace.
@@ -112,10 +113,17 @@ pub(crate) const STAGES: &[Stage] = &[
     },
     Stage {
         name: "fuzz",
-        about: "random operations on page tables, for a short while",
+        about: "random operations on page tables and random requests, for a short while",
         long_only: true,
         needs: &[],
         run: fuzz::stage,
+    },
+    Stage {
+        name: "mutants",
+        about: "no small change of the libraries goes unnoticed by their tests; takes hours",
+        long_only: true,
+        needs: &[CARGO_MUTANTS],
+        run: mutants::stage,
     },
     Stage {
         name: "cargo-deny",

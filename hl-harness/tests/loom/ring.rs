@@ -21,7 +21,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 
-use crate::{expect_failure, explore};
+use crate::{RACE, expect_failure, explore};
 
 pub(crate) const RECORD: usize = 8;
 const CAPACITY: u32 = 2;
@@ -236,13 +236,19 @@ fn pass(block: &Block, count: u32) {
 /// is read: three records through two slots, so that one slot is used again.
 #[test]
 fn records_arrive_whole_and_in_order() {
-    explore(|| pass(&Block::new(0, true, None), 3));
+    explore(
+        "records arrive whole, once and in order; no slot is written while it is read",
+        || pass(&Block::new(0, true, None), 3),
+    );
 }
 
 /// Proves the same where both indices wrap from 2^32 - 1 to 0 and all slots are used twice.
 #[test]
 fn records_arrive_whole_and_in_order_across_the_wrap() {
-    explore(|| pass(&Block::new(u32::MAX - 1, true, None), 4));
+    explore(
+        "the same where both indices wrap from 2^32 - 1 to 0",
+        || pass(&Block::new(u32::MAX - 1, true, None), 4),
+    );
 }
 
 /// Proves that a producer that never waits loses nothing it was told was pushed: whatever the
@@ -250,7 +256,7 @@ fn records_arrive_whole_and_in_order_across_the_wrap() {
 /// ring overwrites none of them.
 #[test]
 fn a_full_ring_refuses_and_overwrites_nothing() {
-    explore(|| {
+    explore("a full ring refuses, and overwrites nothing", || {
         let (mut producer, mut consumer) = Block::new(0, true, None).ends();
         let device = thread::spawn(move || {
             assert!(pushes(&mut producer, 0));
@@ -272,43 +278,104 @@ fn a_full_ring_refuses_and_overwrites_nothing() {
 /// the consumer's looks fall around the push.
 #[test]
 fn an_empty_ring_yields_nothing_but_what_was_pushed() {
-    explore(|| {
-        let (mut producer, mut consumer) = Block::new(0, true, None).ends();
-        assert!(!pops(&mut consumer, 0));
-        let device = thread::spawn(move || assert!(pushes(&mut producer, 0)));
-        let mut popped = 0;
-        for _ in 0..3 {
+    explore(
+        "an empty ring yields nothing but what was pushed, once",
+        || {
+            let (mut producer, mut consumer) = Block::new(0, true, None).ends();
+            assert!(!pops(&mut consumer, 0));
+            let device = thread::spawn(move || assert!(pushes(&mut producer, 0)));
+            let mut popped = 0;
+            for _ in 0..3 {
+                popped += u32::from(pops(&mut consumer, popped));
+            }
+            device.join().unwrap();
             popped += u32::from(pops(&mut consumer, popped));
-        }
-        device.join().unwrap();
-        popped += u32::from(pops(&mut consumer, popped));
-        assert_eq!(popped, 1);
-        assert!(!pops(&mut consumer, 1));
-    });
+            assert_eq!(popped, 1);
+            assert!(!pops(&mut consumer, 1));
+        },
+    );
 }
 
 /// Proves that a batch is published at once: the consumer sees none or all of two records, also
 /// where the second lies at the ring's start and the indices wrap between them.
 #[test]
 fn a_batch_is_seen_whole_or_not_at_all() {
-    explore(|| {
-        let (mut producer, mut consumer) = Block::new(u32::MAX, true, None).ends();
-        let both = [record(0), record(1)];
-        let device = thread::spawn(move || {
-            assert_eq!(producer.push_batch(both.as_flattened()), Ok(2));
-        });
-        let mut popped = [[0; RECORD]; 2];
-        let before = consumer.pop_batch(popped.as_flattened_mut());
-        device.join().unwrap();
-        match before {
-            Ok(count) => assert_eq!(count, 2),
-            Err(error) => {
-                assert_eq!(error, PopError::Empty);
-                assert_eq!(consumer.pop_batch(popped.as_flattened_mut()), Ok(2));
+    explore(
+        "a batch is seen whole or not at all, also across the wrap",
+        || {
+            let (mut producer, mut consumer) = Block::new(u32::MAX, true, None).ends();
+            let both = [record(0), record(1)];
+            let device = thread::spawn(move || {
+                assert_eq!(producer.push_batch(both.as_flattened()), Ok(2));
+            });
+            let mut popped = [[0; RECORD]; 2];
+            let before = consumer.pop_batch(popped.as_flattened_mut());
+            device.join().unwrap();
+            match before {
+                Ok(count) => assert_eq!(count, 2),
+                Err(error) => {
+                    assert_eq!(error, PopError::Empty);
+                    assert_eq!(consumer.pop_batch(popped.as_flattened_mut()), Ok(2));
+                }
             }
+            assert_eq!(popped, both);
+        },
+    );
+}
+
+/// A view whose owner believes an index that is out of range: it takes it for the nearest that is
+/// not.
+struct Lenient(Block, u32);
+
+impl BlockIndices for Lenient {
+    type Error = SharedWordsError;
+
+    fn load_index(&mut self, offset: u64) -> Result<u32, SharedWordsError> {
+        let index = self.0.load_index(offset)?;
+        Ok(index.min(self.1))
+    }
+
+    fn store_index(&mut self, offset: u64, index: u32) -> Result<(), SharedWordsError> {
+        if offset == PRODUCER_INDEX {
+            self.1 = index;
         }
-        assert_eq!(popped, both);
+        self.0.store_index(offset, index)
+    }
+}
+
+impl BlockWrite for Lenient {
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), SharedWordsError> {
+        self.0.write(offset, bytes)
+    }
+}
+
+/// A consumer that has taken nothing stores an index beyond all that was produced, and an honest
+/// one again, while three records are pushed into a ring of two.
+fn hostile_consumer<V>(view: impl FnOnce(Block) -> V)
+where
+    V: BlockIndices<Error = SharedWordsError> + BlockWrite,
+{
+    let block = Block::new(0, false, None);
+    let layout = BlockLayout::new(4096, RECORD as u32, CAPACITY).unwrap();
+    let mut producer = Producer::attach(view(block.clone()), layout).unwrap();
+    let mut user = block.clone();
+    let hostile = thread::spawn(move || {
+        for index in [3, 0] {
+            user.store_index(CONSUMER_INDEX, index).unwrap();
+        }
     });
+    let mut pushed = 0;
+    for n in 0..3 {
+        match producer.push(&record(n)) {
+            Ok(()) => pushed += 1,
+            Err(PushError::Full) => assert_eq!(pushed, 2),
+            Err(PushError::PeerIndex(error)) => assert_eq!(error.found, 3),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    hostile.join().unwrap();
+    assert!(pushed <= 2, "a record was overwritten");
+    assert_eq!(producer.index(), pushed);
 }
 
 /// Proves that a consumer that changes its index at any moment, to one beyond all that was produced
@@ -316,56 +383,59 @@ fn a_batch_is_seen_whole_or_not_at_all() {
 /// pushes no more than the ring holds.
 #[test]
 fn a_hostile_index_is_refused_or_not_seen() {
-    explore(|| {
-        let block = Block::new(0, false, None);
-        let (mut producer, _) = block.ends();
-        let mut user = block.clone();
-        let hostile = thread::spawn(move || {
-            for index in [3, 0] {
-                user.store_index(CONSUMER_INDEX, index).unwrap();
-            }
-        });
-        let mut pushed = 0;
-        for n in 0..3 {
-            match producer.push(&record(n)) {
-                Ok(()) => pushed += 1,
-                Err(PushError::Full) => assert_eq!(pushed, 2),
-                Err(PushError::PeerIndex(error)) => assert_eq!(error.found, 3),
-                Err(error) => panic!("{error}"),
-            }
-        }
-        hostile.join().unwrap();
-        assert!(pushed <= 2);
-        assert_eq!(producer.index(), pushed);
-    });
+    explore(
+        "a hostile consumer's index is reported or not seen, and gains nothing",
+        || hostile_consumer(|block| block),
+    );
 }
 
-pub(crate) const RACE: &str = "Causality violation";
+/// A producer that makes the best of an index out of range overwrites what was not consumed.
+#[test]
+fn an_index_out_of_range_that_is_believed_is_found() {
+    expect_failure(
+        "an index out of range is taken for the nearest in range",
+        "a record was overwritten",
+        || hostile_consumer(|block| Lenient(block, 0)),
+    );
+}
+
 const WRONG_RECORD: &str = "wrong record";
 
 /// Without release the index may overtake the record: the consumer sees an old or half slot.
 #[test]
 fn a_relaxed_producer_publication_is_found_by_value() {
     let relaxed = Some(Relaxed::Store(PRODUCER_INDEX));
-    expect_failure(WRONG_RECORD, move || {
-        pass(&Block::new(0, false, relaxed), 3);
-    });
+    expect_failure(
+        "the producer's index is stored without release",
+        WRONG_RECORD,
+        move || {
+            pass(&Block::new(0, false, relaxed), 3);
+        },
+    );
 }
 
 /// The same as a race: the consumer's read is not ordered after the producer's write.
 #[test]
 fn a_relaxed_producer_publication_is_found_as_a_race() {
     let relaxed = Some(Relaxed::Store(PRODUCER_INDEX));
-    expect_failure(RACE, move || pass(&Block::new(0, true, relaxed), 3));
+    expect_failure(
+        "the producer's index is stored without release",
+        RACE,
+        move || pass(&Block::new(0, true, relaxed), 3),
+    );
 }
 
 /// Without acquire the record may be read before the index: the consumer sees an old or half slot.
 #[test]
 fn a_relaxed_look_at_the_producer_index_is_found_by_value() {
     let relaxed = Some(Relaxed::Load(PRODUCER_INDEX));
-    expect_failure(WRONG_RECORD, move || {
-        pass(&Block::new(0, false, relaxed), 3);
-    });
+    expect_failure(
+        "the producer's index is loaded without acquire",
+        WRONG_RECORD,
+        move || {
+            pass(&Block::new(0, false, relaxed), 3);
+        },
+    );
 }
 
 /// Without release a slot may be given back before it was copied out: the producer's write of the
@@ -373,14 +443,22 @@ fn a_relaxed_look_at_the_producer_index_is_found_by_value() {
 #[test]
 fn a_relaxed_consumer_publication_is_found_as_a_race() {
     let relaxed = Some(Relaxed::Store(CONSUMER_INDEX));
-    expect_failure(RACE, move || pass(&Block::new(0, true, relaxed), 3));
+    expect_failure(
+        "the consumer's index is stored without release",
+        RACE,
+        move || pass(&Block::new(0, true, relaxed), 3),
+    );
 }
 
 /// Without acquire a slot may be refilled before it was seen to be free.
 #[test]
 fn a_relaxed_look_at_the_consumer_index_is_found_as_a_race() {
     let relaxed = Some(Relaxed::Load(CONSUMER_INDEX));
-    expect_failure(RACE, move || pass(&Block::new(0, true, relaxed), 3));
+    expect_failure(
+        "the consumer's index is loaded without acquire",
+        RACE,
+        move || pass(&Block::new(0, true, relaxed), 3),
+    );
 }
 
 /// The weakened models fail for their weakness only: with as many records as slots no slot is used
@@ -388,5 +466,8 @@ fn a_relaxed_look_at_the_consumer_index_is_found_as_a_race() {
 #[test]
 fn a_relaxed_consumer_publication_does_not_matter_before_a_slot_is_used_again() {
     let relaxed = Some(Relaxed::Store(CONSUMER_INDEX));
-    explore(move || pass(&Block::new(0, true, relaxed), CAPACITY));
+    explore(
+        "the weak publication harms nobody before a slot is used again",
+        move || pass(&Block::new(0, true, relaxed), CAPACITY),
+    );
 }

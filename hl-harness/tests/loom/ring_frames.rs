@@ -6,8 +6,8 @@
 use hl_mem::ring::{FrameConsumer, FrameLayout, FramePopError, FrameProducer, FramePushError};
 use loom::thread;
 
-use crate::ring::{Block, PRODUCER_INDEX, RACE, Relaxed};
-use crate::{expect_failure, explore};
+use crate::ring::{Block, PRODUCER_INDEX, Relaxed};
+use crate::{RACE, expect_failure, explore};
 
 const CAPACITY: u32 = 4;
 
@@ -52,19 +52,28 @@ fn pass(block: &Block) {
 /// the second record in two pieces around the end of the data, where the indices wrap.
 #[test]
 fn frames_arrive_whole_and_in_order_across_the_wrap() {
-    explore(|| pass(&block(u32::MAX - 2, true, None)));
+    explore(
+        "frames arrive whole, once and in order, also in two pieces across the wrap",
+        || pass(&block(u32::MAX - 2, true, None)),
+    );
 }
 
 /// Without release the index may overtake the frame: the consumer finds no prefix, or an old record.
 #[test]
 fn a_relaxed_publication_of_a_frame_is_found_by_value() {
     let relaxed = Some(Relaxed::Store(PRODUCER_INDEX));
-    expect_failure("wrong frame", move || pass(&block(0, false, relaxed)));
+    expect_failure(
+        "the index is stored without release",
+        "wrong frame",
+        move || pass(&block(0, false, relaxed)),
+    );
 }
 
 /// Without acquire the prefix may be read before the index is.
 #[test]
 fn a_relaxed_look_for_a_frame_is_found_as_a_race() {
     let relaxed = Some(Relaxed::Load(PRODUCER_INDEX));
-    expect_failure(RACE, move || pass(&block(0, true, relaxed)));
+    expect_failure("the index is loaded without acquire", RACE, move || {
+        pass(&block(0, true, relaxed))
+    });
 }

@@ -47,13 +47,17 @@ fn consumer_sleeps(first_index: u32, wanted: u32, relaxed: Option<Relaxed>) {
 /// Proves that a consumer that was told it may sleep is woken for the record it waits for.
 #[test]
 fn no_wake_up_of_the_consumer_is_lost() {
-    explore(|| consumer_sleeps(0, 1, None));
+    explore("a consumer that was told it may sleep is woken", || {
+        consumer_sleeps(0, 1, None)
+    });
 }
 
 /// Proves the same for a batch, where the indices wrap between its records.
 #[test]
 fn no_wake_up_for_a_batch_is_lost_across_the_wrap() {
-    explore(|| consumer_sleeps(u32::MAX, 2, None));
+    explore("the same for a batch across the wrap", || {
+        consumer_sleeps(u32::MAX, 2, None)
+    });
 }
 
 /// A producer in front of a full ring asks to be woken while the consumer takes a record.
@@ -72,19 +76,29 @@ fn producer_sleeps(relaxed: Option<Relaxed>) {
 /// Proves that a producer that was told it may sleep is woken when there is room.
 #[test]
 fn no_wake_up_of_the_producer_is_lost() {
-    explore(|| producer_sleeps(None));
+    explore("a producer that was told it may sleep is woken", || {
+        producer_sleeps(None)
+    });
 }
 
 /// Without the fence each side may look before its own store is seen: the one sleeps, the other does
 /// not ring.
 #[test]
 fn a_missing_fence_loses_the_wake_up_of_the_consumer() {
-    expect_failure(LOST_WAKE, || consumer_sleeps(0, 1, Some(Relaxed::Fence)));
+    expect_failure(
+        "the fence between own store and look is missing",
+        LOST_WAKE,
+        || consumer_sleeps(0, 1, Some(Relaxed::Fence)),
+    );
 }
 
 #[test]
 fn a_missing_fence_loses_the_wake_up_of_the_producer() {
-    expect_failure(LOST_WAKE, || producer_sleeps(Some(Relaxed::Fence)));
+    expect_failure(
+        "the fence between own store and look is missing",
+        LOST_WAKE,
+        || producer_sleeps(Some(Relaxed::Fence)),
+    );
 }
 
 /// A view through which the count of drops is stored, if `late`, after the index that follows it.
@@ -180,11 +194,18 @@ fn overflow(late: bool) {
 /// taken and what was reported are all that was offered.
 #[test]
 fn a_drop_is_known_with_the_next_record() {
-    explore(|| overflow(false));
+    explore(
+        "whoever took a record knows of every drop before it",
+        || overflow(false),
+    );
 }
 
 /// A count that is stored after the next record is published comes too late.
 #[test]
 fn a_count_stored_after_the_index_is_found() {
-    expect_failure(SILENT, || overflow(true));
+    expect_failure(
+        "the count of drops is stored after the index",
+        SILENT,
+        || overflow(true),
+    );
 }

@@ -1,0 +1,272 @@
+//! The port: `hl-mem` over the small device and host.
+//!
+//! A process is a number, and whatever it pins is a page that is its own until it is unpinned.
+//! Whoever gets that page next may be anybody. Blocks are of one page.
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use hl_mem::block::BlockSlot;
+use hl_mem::budget::Budget;
+use hl_mem::context::{Context, ContextStorage, MappingSlot};
+use hl_mem::device::{Device, DeviceParts, DeviceUsage, Privilege, Seat, SpaceNodes};
+use hl_mem::dram::{DramContent, DramPool, DramRegion, PackRecord, PageRecord, Scrub};
+use hl_mem::handle::HandleSlot;
+use hl_mem::host::{DeviceAccess, DmaAddr, DmaRun, HostError, HostMemory, UserPages, ViewRights};
+use hl_mem::port::{Engines, Port};
+use hl_mem::profile::{Asic, Gaudi};
+use hl_mem::uapi::{self, FLAG_USERPTR, MemoryInput, OP_MAP, OP_UNMAP};
+use hl_mem::va::Node;
+use mmu_core::{AddrRange, DeviceAddr, PoolUsage, Run};
+
+use super::device::{Hardware, Mmu};
+use super::hold::Hold;
+use super::lock::ModelLock;
+use super::pages::{OwnedPage, Owner, PAGE_BYTES, Pages};
+use super::{Pool, Rig, Size, Weak};
+
+/// Blocks are numbered from here on, processes below.
+const FIRST_BLOCK: Owner = 100;
+
+/// The device address that the first mapping of a space gets.
+pub(crate) const FIRST_ADDRESS: DeviceAddr = Gaudi::PROFILE.host.range.start();
+
+/// Pages of the host.
+#[derive(Debug)]
+pub(crate) struct ModelHost {
+    pages: &'static Pages,
+    blocks: AtomicU32,
+}
+
+/// A block as a process sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View {
+    page: u64,
+    block: Owner,
+}
+
+impl ModelHost {
+    /// The process reads its view.
+    pub(crate) fn read(&self, view: &View) {
+        let owner = self.pages.touch(view.page);
+        assert_eq!(owner, view.block, "a view shows another's page");
+    }
+}
+
+fn run(page: &OwnedPage) -> impl Iterator<Item = DmaRun> + Clone {
+    core::iter::once(AddrRange::new(DmaAddr::new(page.address()), PAGE_BYTES)).flatten()
+}
+
+// SAFETY: a page is one owner's until it is taken back, is zeroed before it is given out, never
+// moves, and a view is its address. There is no memory behind it.
+unsafe impl HostMemory for ModelHost {
+    type Process = Owner;
+    type KernelPages = OwnedPage;
+    type PinnedPages = OwnedPage;
+    type View = View;
+
+    const PAGE_BYTES: u64 = PAGE_BYTES;
+
+    fn allocate(&self, pages: u64) -> Result<OwnedPage, HostError> {
+        assert_eq!(pages, 1, "blocks of the models have one page");
+        // Which number it gets is of no matter, so loom need not know of it.
+        let block = FIRST_BLOCK + self.blocks.fetch_add(1, Relaxed);
+        self.pages.allocate(block).ok_or(HostError::NoMemory)
+    }
+
+    fn free(&self, page: OwnedPage) {
+        self.pages.free(page);
+    }
+
+    fn kernel_runs<'a>(&'a self, page: &'a OwnedPage) -> impl Iterator<Item = DmaRun> + Clone + 'a {
+        run(page)
+    }
+
+    fn pin(
+        &self,
+        process: &Owner,
+        pages: UserPages,
+        _access: DeviceAccess,
+    ) -> Result<OwnedPage, HostError> {
+        assert_eq!(pages.count(), 1, "processes of the models pin one page");
+        self.pages.allocate(*process).ok_or(HostError::NoMemory)
+    }
+
+    fn pinned_runs<'a>(&'a self, page: &'a OwnedPage) -> impl Iterator<Item = DmaRun> + Clone + 'a {
+        run(page)
+    }
+
+    fn unpin(&self, page: OwnedPage, _access: DeviceAccess) {
+        self.pages.free(page);
+    }
+
+    fn view(
+        &self,
+        _process: &Owner,
+        page: &OwnedPage,
+        _rights: ViewRights,
+    ) -> Result<View, HostError> {
+        let page = page.address();
+        let block = self.pages.touch(page);
+        Ok(View { page, block })
+    }
+
+    fn remove_view(&self, _view: View) {}
+}
+
+/// The engines: one, which the device stops.
+#[derive(Debug)]
+pub(crate) struct ModelEngines(&'static Hardware);
+
+/// No value has it: engines of the models stop.
+#[derive(Debug)]
+pub(crate) enum NeverStuck {}
+
+// SAFETY: the device's engine makes no access any more when `stop` returns.
+unsafe impl Engines for ModelEngines {
+    type Error = NeverStuck;
+
+    fn stop(&self, _block: AddrRange<DeviceAddr>) -> Result<(), NeverStuck> {
+        self.0.stop();
+        Ok(())
+    }
+}
+
+/// There is no device memory to scrub.
+#[derive(Debug)]
+pub(crate) struct NoScrubber;
+
+impl Scrub for NoScrubber {
+    type Error = ();
+
+    fn scrub(&mut self, _run: Run) -> Result<(), ()> {
+        Err(())
+    }
+}
+
+/// The port, as types.
+#[derive(Debug)]
+pub(crate) struct ModelPort;
+
+impl Port for ModelPort {
+    type Lock = ModelLock;
+    type Host = ModelHost;
+    type Mmu = Mmu;
+    type Tables = &'static Pool<ModelLock>;
+    type DramMmu = Mmu;
+    type DramTables = &'static Pool<ModelLock>;
+    type Engines = ModelEngines;
+    type Scrubber = NoScrubber;
+    type Nodes = Vec<Node>;
+}
+
+pub(crate) type ModelContext = Context<'static, 'static, Gaudi, ModelPort>;
+
+/// A Gaudi with one user at a time, brought up.
+pub(crate) struct Machine {
+    pub(crate) rig: Rig<ModelLock>,
+    pub(crate) device: Device<'static, Gaudi, ModelPort>,
+    pub(crate) privilege: Privilege,
+}
+
+/// Everything countable that a finished piece of work must leave as it found it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Counters {
+    tables: PoolUsage,
+    pages: usize,
+    device: DeviceUsage,
+}
+
+fn nodes() -> SpaceNodes<ModelPort> {
+    SpaceNodes {
+        small: vec![Node::EMPTY; 4],
+        large: Vec::new(),
+        dram: Vec::new(),
+    }
+}
+
+impl Machine {
+    /// A machine with `pages` pages of host memory.
+    pub(crate) fn new(hold: &Hold, pages: usize, weak: Option<Weak>) -> &'static Self {
+        let size = Size {
+            // Three roots, the path of one page in each of two spaces, and another such path: a
+            // removal that waits for its invalidation keeps its tables.
+            tables: 3 + 3 * 4,
+            watched: &[0, 1],
+            pages,
+            probed: true,
+        };
+        let rig = Rig::new(hold, size, weak);
+        let dram = Gaudi::PROFILE.dram;
+        let region = DramRegion::new(dram.user_start, dram.page_bytes, 1);
+        let parts = DeviceParts {
+            host: ModelHost {
+                pages: rig.pages,
+                blocks: AtomicU32::new(0),
+            },
+            engines: ModelEngines(rig.hardware),
+            tables: rig.pool,
+            dram_tables: None,
+            privileged: nodes(),
+            blocks: hold.keep(vec![BlockSlot::new()]),
+            seats: hold.keep(vec![Seat::new()]),
+            dram: DramPool::new(
+                region.expect("the profile's region"),
+                hold.keep([PageRecord::EMPTY]),
+                hold.keep([PackRecord::EMPTY]),
+                DramContent::Scrubbed,
+            )
+            .expect("there is a record for the page"),
+            scrubber: NoScrubber,
+        };
+        let (device, privilege) =
+            Device::new(parts, |_| rig.mmu(), |_| rig.mmu()).expect("the device comes up");
+        hold.keep(Self {
+            rig,
+            device,
+            privilege,
+        })
+    }
+
+    /// Opens a file for a process, with room for two mappings and one handle.
+    pub(crate) fn open(&'static self, hold: &Hold, process: Owner) -> ModelContext {
+        let storage = ContextStorage {
+            nodes: nodes(),
+            mappings: hold.keep(vec![MappingSlot::new(), MappingSlot::new()]),
+            handles: hold.keep(vec![HandleSlot::new()]),
+        };
+        let budget = hold.keep(Budget::new(2));
+        self.device
+            .open(process, budget, storage)
+            .expect("there is a free address space")
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        Counters {
+            tables: self.rig.pool.usage(),
+            pages: self.rig.pages.free_count(),
+            device: self.device.usage(),
+        }
+    }
+}
+
+/// Maps a page of the process.
+pub(crate) fn map(context: &ModelContext) -> DeviceAddr {
+    let input = MemoryInput {
+        arguments: [0x10_0000, 0, PAGE_BYTES],
+        op: OP_MAP,
+        flags: FLAG_USERPTR,
+        ..MemoryInput::default()
+    };
+    let output = uapi::dispatch(context, &input.to_bytes()).expect("there is room for a mapping");
+    DeviceAddr::new(output.value)
+}
+
+/// Unmaps a page of the process.
+pub(crate) fn unmap(context: &ModelContext, at: DeviceAddr) {
+    let input = MemoryInput {
+        arguments: [at.get(), 0, 0],
+        op: OP_UNMAP,
+        ..MemoryInput::default()
+    };
+    uapi::dispatch(context, &input.to_bytes()).expect("the page is mapped");
+}

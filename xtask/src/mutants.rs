@@ -1,0 +1,211 @@
+//! `cargo xtask mutants`: changes the libraries in thousands of small ways, one at a time, and
+//! demands that a test of the same crate fails for each.
+//!
+//! A change that no test notices is either a test that is missing or a change that means nothing.
+//! Those of the second kind are in `ci/mutants.toml`, each with the reason; any other is a failure,
+//! and so is an entry there that tests have come to notice.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use clap::Args;
+
+use crate::Result;
+use crate::ci::Report;
+use crate::config::Mutants;
+use crate::setup::{CARGO_MUTANTS, install_missing};
+use crate::workspace::Session;
+
+/// Arguments of `cargo xtask mutants`.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Installs what is missing on this machine first
+    #[arg(long)]
+    setup: bool,
+    /// Changes this file alone; may be repeated
+    #[arg(short, long = "file", value_name = "PATH")]
+    files: Vec<String>,
+    /// Does one of several parts of the work, such as 0/8
+    #[arg(long, value_name = "PART/PARTS")]
+    shard: Option<String>,
+    /// Tests so many changes at a time
+    #[arg(short, long, value_name = "NUMBER", default_value_t = 1)]
+    jobs: u32,
+}
+
+/// Runs the changes that `options` select.
+///
+/// # Errors
+/// cargo-mutants is missing, the tests fail without any change, or a change was not noticed.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let session = Session::open(false, false)?;
+    if options.setup {
+        install_missing(&session, [CARGO_MUTANTS].iter());
+    }
+    if let Some(missing) = CARGO_MUTANTS.missing(&session)? {
+        return Err(missing);
+    }
+    mutate(&session, options)
+}
+
+/// The stage of CI.
+pub(crate) fn stage(session: &Session, report: &mut Report) {
+    let whole = Options {
+        setup: false,
+        files: Vec::new(),
+        shard: None,
+        jobs: 1,
+    };
+    report.take(mutate(session, &whole));
+}
+
+fn mutate(session: &Session, options: &Options) -> Result<()> {
+    let settings = &session.config.mutants;
+    for package in &settings.packages {
+        session.member(package)?;
+    }
+    let directory = session.build_directory("mutants");
+    let absolute = session.root.join(&directory);
+    fs::create_dir_all(&absolute).map_err(|error| format!("{}: {error}", absolute.display()))?;
+    let status = session
+        .cargo("mutants")
+        .lasting(settings.limit())
+        .argument(format!("--output={}", directory.display()))
+        .arguments(
+            settings
+                .packages
+                .iter()
+                .map(|name| format!("--package={name}")),
+        )
+        .argument(format!("--timeout={}", settings.timeout_seconds))
+        .argument(format!("--jobs={}", options.jobs))
+        .arguments(["--no-shuffle", "--colors=never"])
+        .arguments(options.files.iter().map(|file| format!("--file={file}")))
+        .arguments(options.shard.iter().map(|shard| format!("--shard={shard}")))
+        // Unit and integration tests; examples in the documentation are compiled one by one.
+        .arguments(["--", "--lib", "--tests"])
+        .run_for_status()?;
+    // Those of a run that was completed: all noticed, some not, some without end.
+    if !matches!(status, 0 | 2 | 3) {
+        return Err(format!("cargo-mutants gave up with status {status}"));
+    }
+    let list = |name: &str| {
+        let path = absolute.join("mutants.out").join(name);
+        let text = fs::read_to_string(&path);
+        text.map_err(|error| format!("{}: {error}", path.display()))
+    };
+    let found = Found {
+        caught: list("caught.txt")?,
+        missed: list("missed.txt")?,
+        timed_out: list("timeout.txt")?,
+        unviable: list("unviable.txt")?,
+    };
+    let whole = options.files.is_empty() && options.shard.is_none();
+    found.judge(settings, whole)
+}
+
+/// The lists that cargo-mutants leaves, a change on each line.
+#[derive(Debug)]
+struct Found {
+    caught: String,
+    missed: String,
+    timed_out: String,
+    unviable: String,
+}
+
+impl Found {
+    /// Prints the sums, and what nobody noticed and nobody has accepted.
+    ///
+    /// # Errors
+    /// There is such a change; or, of a `whole` run, an accepted one that is noticed or gone.
+    fn judge(&self, settings: &Mutants, whole: bool) -> Result<()> {
+        let accepted: BTreeSet<&str> = settings.accepted().collect();
+        let missed: Vec<String> = self.missed.lines().map(without_place).collect();
+        let open: Vec<&str> = self
+            .missed
+            .lines()
+            .zip(&missed)
+            .filter(|(_, name)| !accepted.contains(name.as_str()))
+            .map(|(line, _)| line)
+            .collect();
+        println!(
+            "\n{} changes noticed ({} of them by a test without end), {} not noticed ({} of them \
+             accepted), {} that do not compile",
+            self.caught.lines().count() + self.timed_out.lines().count(),
+            self.timed_out.lines().count(),
+            missed.len(),
+            missed.len() - open.len(),
+            self.unviable.lines().count()
+        );
+        if !open.is_empty() {
+            return Err(format!(
+                "no test notices these changes:\n{}",
+                open.join("\n")
+            ));
+        }
+        let stale: Vec<&str> = accepted
+            .into_iter()
+            .filter(|name| whole && !missed.iter().any(|missed| missed == name))
+            .collect();
+        if !stale.is_empty() {
+            return Err(format!(
+                "ci/mutants.toml accepts what is noticed or gone:\n{}",
+                stale.join("\n")
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// A change as cargo-mutants writes it, `FILE:LINE:COLUMN: CHANGE`, without line and column, which
+/// other changes of the file move.
+fn without_place(line: &str) -> String {
+    let Some((place, change)) = line.split_once(": ") else {
+        return line.to_owned();
+    };
+    let file = place.split(':').next().unwrap_or_default();
+    format!("{file}: {change}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MISSED: &str = "a.rs:10:5: replace + with - in f";
+
+    fn found(missed: &str) -> Found {
+        Found {
+            caught: "a.rs:1:1: x\n".to_owned(),
+            missed: missed.to_owned(),
+            timed_out: String::new(),
+            unviable: String::new(),
+        }
+    }
+
+    fn settings(accepted: &str) -> Mutants {
+        let text = format!(
+            "packages = []\ntimeout-seconds = 1\nlimit-minutes = 1\n\
+             [[accepted]]\nmutants = [\"{accepted}\"]\nreason = \"r\"\n"
+        );
+        toml::from_str(&text).expect("it is in the form of ci/mutants.toml")
+    }
+
+    #[test]
+    fn a_change_is_known_wherever_it_stands_in_its_file() {
+        assert_eq!(without_place(MISSED), "a.rs: replace + with - in f");
+    }
+
+    #[test]
+    fn a_change_that_is_neither_noticed_nor_accepted_is_an_error() {
+        let error = found(MISSED).judge(&settings("a.rs: other"), false);
+        assert!(error.is_err_and(|error| error.contains(MISSED)));
+    }
+
+    #[test]
+    fn an_accepted_change_is_none_and_has_to_be_there_in_a_whole_run() {
+        let settings = settings("a.rs: replace + with - in f");
+        assert_eq!(found(MISSED).judge(&settings, true), Ok(()));
+        assert_eq!(found("").judge(&settings, false), Ok(()));
+        assert!(found("").judge(&settings, true).is_err());
+    }
+}
