@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use hl_mem::context::{BlockView, DestroyError, ViewError};
+use hl_mem::context::{DestroyError, ViewError};
+use hl_mem::device::BufferView;
 use hl_mem::handle::{HandleError, HandleKind, HandleSlot, HandleTable, RawHandle};
 use lock_api::Mutex;
 
@@ -147,7 +148,7 @@ fn view(machine: &'static Machine, context: &ModelContext, handle: RawHandle, la
     }
 }
 
-fn look(machine: &'static Machine, view: BlockView<ModelPort>, late: bool) {
+fn look(machine: &'static Machine, view: BufferView<ModelPort>, late: bool) {
     let seen = *view.view();
     machine.device.host().read(&seen);
     machine.device.end_view(view);

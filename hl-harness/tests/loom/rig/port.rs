@@ -5,15 +5,16 @@
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use hl_mem::block::BlockSlot;
 use hl_mem::budget::Budget;
-use hl_mem::context::{Context, ContextStorage, MappingSlot};
+use hl_mem::buffer::{BufferSlot, ViewPolicy};
+use hl_mem::context::{Context, ContextStorage, MappingSlot, TimestampStorage};
 use hl_mem::device::{Device, DeviceParts, DeviceUsage, Privilege, Seat, SpaceNodes};
 use hl_mem::dram::{DramContent, DramPool, DramRegion, PackRecord, PageRecord, Scrub};
 use hl_mem::handle::HandleSlot;
 use hl_mem::host::{DeviceAccess, DmaAddr, DmaRun, HostError, HostMemory, UserPages, ViewRights};
 use hl_mem::port::{Engines, Port};
 use hl_mem::profile::{Asic, Gaudi};
+use hl_mem::timestamps::{NoTimestamps, TimestampSlot};
 use hl_mem::uapi::{self, FLAG_USERPTR, MemoryInput, OP_MAP, OP_UNMAP};
 use hl_mem::va::Node;
 use mmu_core::{AddrRange, DeviceAddr, PoolUsage, Run};
@@ -62,6 +63,7 @@ unsafe impl HostMemory for ModelHost {
     type Process = Owner;
     type KernelPages = OwnedPage;
     type PinnedPages = OwnedPage;
+    type Words = NoTimestamps;
     type View = View;
 
     const PAGE_BYTES: u64 = PAGE_BYTES;
@@ -156,6 +158,7 @@ impl Port for ModelPort {
     type DramTables = &'static Pool<ModelLock>;
     type Engines = ModelEngines;
     type Scrubber = NoScrubber;
+    type TimestampSlots = [TimestampSlot; 0];
     type Nodes = Vec<Node>;
 }
 
@@ -207,7 +210,10 @@ impl Machine {
             tables: rig.pool,
             dram_tables: None,
             privileged: nodes(),
-            blocks: hold.keep(vec![BlockSlot::new()]),
+            views: ViewPolicy::Single,
+            register_blocks: &[],
+            peer_window: None,
+            buffers: hold.keep(vec![BufferSlot::new()]),
             seats: hold.keep(vec![Seat::new()]),
             dram: DramPool::new(
                 region.expect("the profile's region"),
@@ -233,6 +239,7 @@ impl Machine {
             nodes: nodes(),
             mappings: hold.keep(vec![MappingSlot::new(), MappingSlot::new()]),
             handles: hold.keep(vec![HandleSlot::new()]),
+            timestamps: TimestampStorage::none(),
         };
         let budget = hold.keep(Budget::new(2));
         self.device
