@@ -19,7 +19,7 @@ enum Command {
     /// Run the founding flow end to end: a kernel block in the privileged address space, shown to a
     /// process by an opaque handle, written by the device, read by the process.
     Demo(DemoOptions),
-    /// Look at a machine: walk, dump.
+    /// Look at the saved state of a machine.
     #[command(flatten)]
     Look(inspect::LookCommand),
 }

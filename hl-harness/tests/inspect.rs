@@ -10,5 +10,7 @@ mod history;
 mod pictures;
 #[path = "inspect/rig.rs"]
 mod rig;
+#[path = "inspect/state.rs"]
+mod state;
 #[path = "inspect/walk.rs"]
 mod walk;

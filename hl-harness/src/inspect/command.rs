@@ -105,10 +105,19 @@ pub struct PictureArguments {
     pub output: Option<PathBuf>,
 }
 
-/// Runs a command.
+/// Runs a command on a saved state.
 #[must_use]
 pub fn main(command: &LookCommand) -> ExitCode {
-    match run(command) {
+    main_with(command, Source::load)
+}
+
+/// Runs a command on what `load` makes of its source: for sources that this module does not know.
+#[must_use]
+pub fn main_with(
+    command: &LookCommand,
+    load: impl FnOnce(&Source) -> Result<State, String>,
+) -> ExitCode {
+    match run(command, load) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             // A reader that went away has no use for the message.
@@ -118,7 +127,10 @@ pub fn main(command: &LookCommand) -> ExitCode {
     }
 }
 
-fn run(command: &LookCommand) -> Result<(), String> {
+fn run(
+    command: &LookCommand,
+    load: impl FnOnce(&Source) -> Result<State, String>,
+) -> Result<(), String> {
     match command {
         LookCommand::Sample(arguments) => {
             let options = SampleOptions {
@@ -134,15 +146,15 @@ fn run(command: &LookCommand) -> Result<(), String> {
             write_file(&arguments.state, |file| state.save(file))
         }
         LookCommand::Walk(arguments) => {
-            let state = arguments.source.load()?;
+            let state = load(&arguments.source)?;
             print(&walk(&state, arguments)?)
         }
         LookCommand::Dump(arguments) => {
-            let state = arguments.source.load()?;
+            let state = load(&arguments.source)?;
             print(&state.dump(arguments.asid, arguments.every).to_string())
         }
-        LookCommand::Map(arguments) => arguments.show(State::map),
-        LookCommand::Timeline(arguments) => arguments.show(State::timeline),
+        LookCommand::Map(arguments) => arguments.show(&load(&arguments.source)?.map()),
+        LookCommand::Timeline(arguments) => arguments.show(&load(&arguments.source)?.timeline()),
     }
 }
 
@@ -154,10 +166,9 @@ fn walk(state: &State, arguments: &WalkArguments) -> Result<String, String> {
 }
 
 impl PictureArguments {
-    fn show(&self, draw: impl FnOnce(&State) -> String) -> Result<(), String> {
-        let picture = draw(&self.source.load()?);
+    fn show(&self, picture: &str) -> Result<(), String> {
         match &self.output {
-            None => print(&picture),
+            None => print(picture),
             Some(path) => write_file(path, |file| file.write_all(picture.as_bytes())),
         }
     }

@@ -1,10 +1,13 @@
 //! The tables of an address space as a tree, with runs of equal entries folded.
 
-use core::fmt;
+mod pattern;
+mod text;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use mmu_core::{BusAddr, DeviceAddr};
 
+use self::pattern::Pattern;
 use super::audit::{Ownership, Verdict};
 use super::hex::{Bytes, count, grouped};
 use super::state::{MmuState, State};
@@ -392,129 +395,4 @@ fn indices(first: u64, number: u64) -> String {
 
 fn addresses(start: DeviceAddr, len: u64) -> String {
     format!("{start} +{}", Bytes(len))
-}
-
-/// Where consecutive leaves lead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pattern {
-    Contiguous(BusAddr, u64),
-    Step(BusAddr, u64),
-    /// So many runs, between these addresses.
-    Scattered(u64, BusAddr, BusAddr),
-}
-
-impl Pattern {
-    fn of(buses: &[BusAddr], size: u64) -> Self {
-        let first = buses.first().copied().unwrap_or(BusAddr::new(0));
-        let step = |pair: &[BusAddr]| pair[1].get().wrapping_sub(pair[0].get());
-        let steps: BTreeSet<u64> = buses.windows(2).map(step).collect();
-        match (buses.len(), steps.len(), steps.first()) {
-            (0 | 1, ..) => Self::Contiguous(first, size),
-            (number, 1, Some(&step)) if step == size => {
-                Self::Contiguous(first, size.saturating_mul(number as u64))
-            }
-            (3.., 1, Some(&step)) => Self::Step(first, step),
-            _ => {
-                let runs = 1 + buses.windows(2).filter(|pair| step(pair) != size).count();
-                let low = buses.iter().min().copied().unwrap_or(first);
-                let high = buses.iter().max().copied().unwrap_or(first);
-                Self::Scattered(runs as u64, low, high)
-            }
-        }
-    }
-
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Contiguous(..) => "contiguous",
-            Self::Step(..) => "step",
-            Self::Scattered(..) => "scattered",
-        }
-    }
-}
-
-impl fmt::Display for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Contiguous(start, len) => write!(f, "bus {start} +{}", Bytes(*len)),
-            Self::Step(start, 0) => write!(f, "bus {start}, all of them"),
-            Self::Step(start, step) => write!(f, "bus {start}, step {:#x}", *step as i64),
-            Self::Scattered(runs, low, high) => {
-                write!(f, "bus {} in {low}..={high}", count(*runs, "run"))
-            }
-        }
-    }
-}
-
-impl fmt::Display for Tree {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "asid {} on {}", self.asid, self.mmu)?;
-        if !self.shared_with.is_empty() {
-            write!(
-                f,
-                " and {} with the same root",
-                count(self.shared_with.len() as u64, "more mmu")
-            )?;
-        }
-        writeln!(f, ", root {}", self.root)?;
-        for line in &self.lines {
-            writeln!(f, "{:indent$}{}", "", line.text, indent = 2 * line.depth)?;
-        }
-        let totals = &self.totals;
-        let tables: u64 = totals.tables.values().sum();
-        let by_hop = totals
-            .tables
-            .iter()
-            .map(|(hop, number)| format!("{number} at hop {hop}"));
-        let by_hop = by_hop.collect::<Vec<_>>().join(", ");
-        writeln!(f, "  total {} ({by_hop})", count(tables, "table"))?;
-        let leaves = totals.leaves.iter().rev();
-        let leaves =
-            leaves.map(|(size, number)| format!("{} of {}", count(*number, "leaf"), Bytes(*size)));
-        let leaves = leaves.collect::<Vec<_>>().join(", ");
-        writeln!(
-            f,
-            "  total {}",
-            if leaves.is_empty() {
-                "0 leaves"
-            } else {
-                &leaves
-            }
-        )?;
-        if totals.agree() {
-            writeln!(f, "  tables and driver agree")
-        } else {
-            let mut parts = Vec::new();
-            for (number, thing) in [
-                (totals.wrong, "wrong leaf"),
-                (totals.malformed, "malformed entry"),
-                (totals.unreadable, "unreadable table"),
-            ] {
-                if number > 0 {
-                    parts.push(count(number, thing));
-                }
-            }
-            if totals.missing > 0 {
-                parts.push(format!(
-                    "{} mapped by the driver only",
-                    Bytes(totals.missing)
-                ));
-            }
-            writeln!(f, "  !! TABLES AND DRIVER DISAGREE: {}", parts.join(", "))
-        }
-    }
-}
-
-impl fmt::Display for Dump {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, tree) in self.trees.iter().enumerate() {
-            if number > 0 {
-                writeln!(f)?;
-            }
-            write!(f, "{tree}")?;
-        }
-        if self.trees.is_empty() {
-            writeln!(f, "no tables with anything in them")?;
-        }
-        Ok(())
-    }
 }

@@ -11,6 +11,9 @@ mod memory;
 mod replay;
 
 use core::fmt;
+use std::collections::HashMap;
+
+use mmu_core::DeviceAddr;
 
 use super::state::{Backing, Extent, MappingState, State};
 use crate::asic::MmuInstance;
@@ -176,17 +179,20 @@ impl State {
     #[must_use]
     pub fn history(&self) -> History {
         let mut history = replay::Replay::run(self);
-        // What the driver knows and the log does not was mapped before the log begins.
+        // The last life at each address is the one that may still be there.
+        let lives = history.lives.iter().enumerate();
+        let last: HashMap<(u16, DeviceAddr), usize> = lives
+            .map(|(number, life)| ((life.asid, life.extent.start), number))
+            .collect();
         for space in &self.spaces {
             for mapping in &space.mappings {
-                let same = |life: &&mut Life| {
-                    life.asid == space.asid
-                        && life.extent.overlaps(&mapping.extent)
-                        && (life.unmapped.is_none() || mapping.quarantined)
-                };
-                match history.lives.iter_mut().rev().find(same) {
-                    Some(life) => life.backing = mapping.backing,
-                    None => {
+                let found = last.get(&(space.asid, mapping.extent.start));
+                match found.and_then(|number| history.lives.get_mut(*number)) {
+                    Some(life) if life.unmapped.is_none() || mapping.quarantined => {
+                        life.backing = mapping.backing;
+                    }
+                    // What the driver has and the log does not was mapped before the log begins.
+                    _ => {
                         history.begins_late = true;
                         history.lives.push(Life::of_mapping(space.asid, mapping));
                     }

@@ -341,6 +341,7 @@ impl State {
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
         }
         // What is looked up by halving must be in order, whoever wrote it.
+        state.events.sort_by_key(|record| record.sequence);
         for space in &mut state.spaces {
             space.mappings.sort_by_key(|mapping| mapping.extent.start);
         }

@@ -16,7 +16,7 @@ use super::state::{Backing, State};
 use axis::Axis;
 
 /// Where the lanes begin, and what is left behind them for words.
-const LEFT: f64 = MARGIN + 330.0;
+const LEFT: f64 = MARGIN + 346.0;
 const WORDS: f64 = 250.0;
 /// Up to so many lives are drawn one by one.
 const ONE_BY_ONE: usize = 60;

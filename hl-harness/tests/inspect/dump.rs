@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use hl_harness::inspect::{Dump, State};
+use hl_harness::inspect::{BusExtent, Dump, State};
 use hl_harness::machine::Model;
 use mmu_core::{BusAddr, DeviceAddr};
 
@@ -10,6 +10,7 @@ on_each_asic!(
     the_leaves_of_a_dump_are_those_that_were_mapped,
     each_line_of_a_whole_dump_leads_where_the_device_goes,
     wrong_entries_stand_out,
+    a_large_leaf_must_lead_right_at_both_ends,
     tables_of_one_shape_are_folded_and_still_counted,
 );
 
@@ -168,6 +169,38 @@ fn wrong_entries_stand_out<A: Model>() {
             text(&dump).contains("!! the driver has no mapping here"),
             "{dump}"
         );
+    });
+}
+
+fn a_large_leaf_must_lead_right_at_both_ends<A: Model>() {
+    with_user::<A>(|user| {
+        let at = DeviceAddr::new(user.map(512, Some(0)));
+        let state = user.state();
+        assert!(state.dump(Some(user.asid()), false).trees[0].totals.agree());
+        for first_half in [true, false] {
+            let mut state = state.clone();
+            let mut spaces = state.spaces.iter_mut();
+            let space = spaces.find(|space| space.asid == user.asid()).unwrap();
+            let owns = &mut space
+                .mappings
+                .iter_mut()
+                .find(|m| m.extent.start == at)
+                .unwrap()
+                .owns;
+            let whole = owns[0];
+            assert_eq!((owns.len(), whole.len), (1, 512 * PAGE));
+            let half = whole.len / 2;
+            let moved = |start: u64, is: bool| BusExtent {
+                start: BusAddr::new(if is { start ^ 0x4000_0000 } else { start }),
+                len: half,
+            };
+            *owns = vec![
+                moved(whole.start.get(), first_half),
+                moved(whole.start.get() + half, !first_half),
+            ];
+            let dump = state.dump(Some(user.asid()), false);
+            assert!(dump.trees[0].totals.wrong > 0, "{dump}");
+        }
     });
 }
 

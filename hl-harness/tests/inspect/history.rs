@@ -1,8 +1,9 @@
 use hl_harness::asic::{AsicKind, Completion, Operation};
+use hl_harness::host::{Permission, PinAccess};
 use hl_harness::inspect::{Backing, Event, History, Life, OffenceKind, Record, Stage, State};
 use hl_harness::log::TableMemory;
 use hl_harness::machine::Model;
-use hl_mem::uapi::{self, MemoryInput, OP_UNMAP};
+use hl_mem::uapi::{self, FLAG_USERPTR, MemoryInput, OP_MAP, OP_UNMAP};
 use mmu_core::DeviceAddr;
 
 use crate::rig::{PAGE, on_each_asic, with_user};
@@ -13,6 +14,7 @@ on_each_asic!(
     an_invalidation_that_misses_something_does_not_count,
     a_page_that_is_freed_under_a_live_mapping_is_an_offence,
     what_is_stuck_waits_until_it_is_settled,
+    pins_that_are_not_a_mappings_are_not_taken_for_its_own,
 );
 
 fn lives_are_those_of_the_mappings_and_in_order<A: Model>() {
@@ -221,6 +223,36 @@ fn what_is_stuck_waits_until_it_is_settled<A: Model>() {
         user.machine.asic.clear_injections();
         user.context.settle_quarantine().unwrap();
         assert_eq!(last(&user.state().history()).stage(), Stage::Released);
+    });
+}
+
+fn pins_that_are_not_a_mappings_are_not_taken_for_its_own<A: Model>() {
+    with_user::<A>(|user| {
+        let memory = user.process.map(2, Permission::ReadWrite).unwrap();
+        let request = [memory.get(), 0, 2 * PAGE];
+        let (one, two) = (
+            user.request(request, OP_MAP, FLAG_USERPTR),
+            user.request(request, OP_MAP, FLAG_USERPTR),
+        );
+        // Somebody else pins the same pages for a while.
+        for frame in user.process.pin(memory, 2, PinAccess::Read).unwrap() {
+            user.machine.host.unpin(frame, false).unwrap();
+        }
+        let stages = |state: &State| -> Vec<Stage> {
+            let lives = state.history().lives;
+            lives.iter().map(|life| life.stage()).collect()
+        };
+        assert_eq!(stages(&user.state()), [Stage::Mapped; 3]);
+        user.unmap(one);
+        assert_eq!(
+            stages(&user.state()),
+            [Stage::Mapped, Stage::Released, Stage::Mapped]
+        );
+        user.unmap(two);
+        assert_eq!(
+            stages(&user.state()),
+            [Stage::Mapped, Stage::Released, Stage::Released]
+        );
     });
 }
 

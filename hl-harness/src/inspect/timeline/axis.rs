@@ -1,6 +1,6 @@
 //! From places in the log to places in the picture.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::super::events::Record;
 use super::super::history::Life;
@@ -31,8 +31,8 @@ fn wide_moments(lives: &[Life]) -> BTreeSet<u64> {
 pub(super) struct Axis {
     left: f64,
     width: f64,
-    /// The weight that came before each place of the log.
-    before: BTreeMap<u64, f64>,
+    /// The weight that came before each place of the log, in its order.
+    before: Vec<(u64, f64)>,
     whole: f64,
     first: u64,
     last: u64,
@@ -61,13 +61,13 @@ impl Axis {
         // Those take their pixels from the others, whose number decides about their weight.
         let share = (wide.len() as f64 * WIDE / width).min(0.5);
         let weight = share / (1.0 - share) * moments.len() as f64 / wide.len().max(1) as f64;
-        let mut before = BTreeMap::new();
+        let mut before = Vec::new();
         let (mut whole, mut row) = (0.5, 0);
         for record in events.iter().filter(|record| record.sequence >= first) {
             if wide.contains(&record.sequence) {
                 whole += weight;
             }
-            before.insert(record.sequence, whole);
+            before.push((record.sequence, whole));
             if moments.contains(&record.sequence) {
                 whole += 1.0;
                 row = 0;
@@ -90,7 +90,8 @@ impl Axis {
 
     /// Where an event stands; what came before the axis begins stands at its beginning.
     pub(super) fn x(&self, sequence: u64) -> f64 {
-        let place = self.before.range(sequence..).next();
+        let place = self.before.partition_point(|(at, _)| *at < sequence);
+        let place = self.before.get(place);
         let weight = place.map_or(self.whole, |(_, weight)| *weight);
         if sequence < self.first {
             return self.left;
@@ -116,7 +117,8 @@ impl Axis {
         let mut labels: Vec<u64> = Vec::new();
         for label in 0..number {
             let wanted = self.whole * label as f64 / number as f64;
-            let found = self.before.iter().find(|(_, weight)| **weight >= wanted);
+            let found = self.before.partition_point(|(_, weight)| *weight < wanted);
+            let found = self.before.get(found);
             if let Some((sequence, _)) = found
                 && labels.last().is_none_or(|last| last < sequence)
             {

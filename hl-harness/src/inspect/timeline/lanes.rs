@@ -104,9 +104,9 @@ fn lane(canvas: &mut Canvas, axis: &Axis, life: &Life) {
     let name = format!("asid {} {}", life.asid, life.extent.start);
     canvas.text((MARGIN, base), SIZE, ink, &name);
     let len = Bytes(life.extent.len).to_string();
-    canvas.text_at((MARGIN + 228.0, base), SIZE, ink, Anchor::End, &len);
+    canvas.text_at((MARGIN + 244.0, base), SIZE, ink, Anchor::End, &len);
     canvas.text(
-        (MARGIN + 235.0, base),
+        (MARGIN + 251.0, base),
         SIZE,
         FAINT,
         &life.backing.to_string(),

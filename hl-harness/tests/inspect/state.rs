@@ -1,0 +1,125 @@
+use hl_harness::asic::{Completion, Operation};
+use hl_harness::inspect::{Backing, Extent, SpaceState};
+use hl_harness::machine::Model;
+use hl_mem::uapi::{self, MemoryInput, OP_UNMAP};
+use mmu_core::DeviceAddr;
+
+use crate::rig::{PAGE, on_each_asic, with_user};
+
+on_each_asic!(
+    free_and_mapped_addresses_are_all_there_are,
+    what_a_mapping_owns_is_as_long_as_it,
+    looking_changes_nothing,
+    quarantine_is_part_of_the_state,
+);
+
+/// What of a range is neither free nor mapped nor the driver's own.
+fn unaccounted(space: &SpaceState) -> u64 {
+    let inside = |extents: &[Extent], range: &Extent| -> u64 {
+        let inside = extents.iter().filter(|extent| extent.overlaps(range));
+        inside.map(|extent| extent.len).sum()
+    };
+    let mapped: Vec<Extent> = space
+        .mappings
+        .iter()
+        .map(|mapping| mapping.extent)
+        .collect();
+    let left = space.ranges.iter().map(|range| {
+        let all = range.extent.len;
+        all - range.free_bytes()
+            - inside(&mapped, &range.extent)
+            - inside(&range.fixed, &range.extent)
+    });
+    left.sum()
+}
+
+fn free_and_mapped_addresses_are_all_there_are<A: Model>() {
+    with_user::<A>(|user| {
+        let gone = user.map(9, None);
+        user.map(4, None);
+        user.map_device_memory(2);
+        user.unmap(gone);
+        let state = user.state();
+        assert_eq!(state.spaces.len(), 2);
+        for space in &state.spaces {
+            assert_eq!(unaccounted(space), 0, "asid {}", space.asid);
+            let starts: Vec<DeviceAddr> = space.mappings.iter().map(|m| m.extent.start).collect();
+            assert!(starts.is_sorted());
+        }
+        let free = |space: &SpaceState| {
+            space
+                .ranges
+                .iter()
+                .map(|range| range.free.len())
+                .sum::<usize>()
+        };
+        assert_eq!(free(&state.spaces[1]) as u32, user.context.usage().extents);
+        let privileged = user.machine.device.usage().privileged_extents;
+        assert_eq!(free(&state.spaces[0]) as u32, privileged);
+    });
+}
+
+fn what_a_mapping_owns_is_as_long_as_it<A: Model>() {
+    with_user::<A>(|user| {
+        user.map(9, None);
+        user.map(1 + 512 + 2, Some(1));
+        user.map_device_memory(3);
+        let state = user.state();
+        let mut kinds = Vec::new();
+        for mapping in state.spaces.iter().flat_map(|space| &space.mappings) {
+            let owned: u64 = mapping.owns.iter().map(|run| run.len).sum();
+            assert_eq!(owned, mapping.extent.len, "{}", mapping.extent.start);
+            kinds.push(mapping.backing);
+        }
+        kinds.sort();
+        kinds.dedup();
+        let mut expected = vec![Backing::UserPages, Backing::Block];
+        if A::PROFILE.dram.mapped_at.is_some() {
+            expected.push(Backing::DeviceMemory);
+        }
+        assert_eq!(kinds, expected);
+    });
+}
+
+fn looking_changes_nothing<A: Model>() {
+    with_user::<A>(|user| {
+        let at = user.map(3, None);
+        let before = (user.machine.counters(), user.context.usage());
+        let state = user.state();
+        let _ = (state.map(), state.timeline(), state.dump(None, false));
+        let _ = state.walk(user.asid(), DeviceAddr::new(at), None);
+        assert_eq!((user.machine.counters(), user.context.usage()), before);
+        assert_eq!(user.state(), state);
+    });
+}
+
+fn quarantine_is_part_of_the_state<A: Model>() {
+    with_user::<A>(|user| {
+        let at = user.map(2, None);
+        user.machine
+            .asic
+            .inject(Operation::Invalidation, 1, 1000, Completion::Never);
+        let input = MemoryInput {
+            arguments: [at, 0, 0],
+            op: OP_UNMAP,
+            ..MemoryInput::default()
+        };
+        assert!(uapi::dispatch(user.context, &input.to_bytes()).is_err());
+        let state = user.state();
+        let space = state.space(user.asid()).unwrap();
+        let mapping = space.mapping_at(DeviceAddr::new(at)).unwrap();
+        assert!(mapping.quarantined && mapping.extent.len == 2 * PAGE);
+        // Its addresses are not free, and the tables have it no more.
+        assert_eq!(unaccounted(space), 0);
+        let walk = state.walk(user.asid(), DeviceAddr::new(at), None).unwrap();
+        assert!(
+            walk.outcome.is_err() && walk.agrees() == Some(true),
+            "{walk}"
+        );
+        assert!(
+            walk.to_string()
+                .contains("kept until an invalidation is confirmed")
+        );
+        user.machine.asic.clear_injections();
+    });
+}
