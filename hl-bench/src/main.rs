@@ -19,7 +19,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::{fs, io};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use mmu_core::format::{Gaudi2Pmmu, NoAttributes, V1, X86_64, X86Attributes};
 
 use ours::{Contestant, Ours, Unlocked};
@@ -29,6 +29,9 @@ use rows::Inputs;
 /// Measures mmu-core beside other page-table crates and beside a plain loop of stores.
 #[derive(Parser, Debug)]
 struct Arguments {
+    /// What is measured: everything, unless something is named.
+    #[arg(value_enum)]
+    sections: Vec<Section>,
     /// Few rounds: shows that everything works, and roughly how fast.
     #[arg(long)]
     quick: bool,
@@ -44,6 +47,21 @@ struct Arguments {
     /// This process runs under callgrind.
     #[arg(long, hide = true)]
     under_callgrind: bool,
+}
+
+/// A part of the measurements.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Section {
+    /// Page tables.
+    Tables,
+    /// The ring of a producer/consumer block.
+    Rings,
+}
+
+impl Arguments {
+    fn measures(&self, section: Section) -> bool {
+        self.sections.is_empty() || self.sections.contains(&section)
+    }
 }
 
 impl Contestant<Unlocked> for V1 {
@@ -106,25 +124,28 @@ fn main() -> Result<(), Box<dyn Error>> {
         .rounds
         .unwrap_or(if arguments.quick { 5 } else { 41 })
         .max(1);
-    let mut recorder = Recorder::new(Mode::Time);
-    measure(&mut recorder, &inputs, 1);
-    recorder.warm();
-    measure(&mut recorder, &inputs, rounds);
-    let instructions = if arguments.instructions {
-        callgrind::run()?
-    } else {
-        BTreeMap::new()
-    };
-    let results = recorder.results(&instructions);
-    print!("{}", record::table(&results));
-    let rings = ring::measure(
-        rounds.min(15),
-        if arguments.quick { 50_000 } else { 500_000 },
-    );
-    print!("{}", rings.table());
-    if let Some(path) = arguments.json {
-        let mut objects = record::json_objects(&results);
+    let mut objects = Vec::new();
+    if arguments.measures(Section::Tables) {
+        let mut recorder = Recorder::new(Mode::Time);
+        measure(&mut recorder, &inputs, 1);
+        recorder.warm();
+        measure(&mut recorder, &inputs, rounds);
+        let instructions = if arguments.instructions {
+            callgrind::run()?
+        } else {
+            BTreeMap::new()
+        };
+        let results = recorder.results(&instructions);
+        print!("{}", record::table(&results));
+        objects.extend(record::json_objects(&results));
+    }
+    if arguments.measures(Section::Rings) {
+        let records = if arguments.quick { 50_000 } else { 500_000 };
+        let rings = ring::measure(rounds.min(15), records);
+        print!("{}", rings.table());
         objects.extend(rings.json_objects());
+    }
+    if let Some(path) = &arguments.json {
         fs::write(path, format!("[\n  {}\n]\n", objects.join(",\n  ")))?;
     }
     Ok(())
