@@ -5,8 +5,10 @@
 //! In each round everybody does the work of every row, in an order that rotates from round to
 //! round; the floor is measured again before each. Every result is checked in every round.
 
+mod allocations;
 mod arena;
 mod callgrind;
+mod memory;
 mod ours;
 mod peers;
 mod record;
@@ -56,6 +58,8 @@ enum Section {
     Tables,
     /// The ring of a producer/consumer block.
     Rings,
+    /// Requests to map and to unmap host memory, by phases.
+    Memory,
 }
 
 impl Arguments {
@@ -144,6 +148,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         let rings = ring::measure(rounds.min(15), records);
         print!("{}", rings.table());
         objects.extend(rings.json_objects());
+    }
+    if arguments.measures(Section::Memory) {
+        let memory = memory::measure(rounds.min(15));
+        print!("{}", memory.table());
+        objects.extend(memory.json_objects());
     }
     if let Some(path) = &arguments.json {
         fs::write(path, format!("[\n  {}\n]\n", objects.join(",\n  ")))?;
