@@ -413,9 +413,9 @@ impl Samples {
         }
     }
 
-    /// The library's own share: the best whole, less the medians of what is not its own.
+    /// The library's own share: the best whole, less the best of what is not its own.
     fn own(&self) -> f64 {
-        best(&self.whole) - median(&self.pin) - median(&self.mmu)
+        best(&self.whole) - best(&self.pin) - best(&self.mmu)
     }
 
     fn rest(&self) -> f64 {
@@ -461,7 +461,7 @@ fn shapes() -> Vec<Shape> {
         )
         .pages(shifted),
         Shape::new("m.8g", "8 GiB in large leaves", 8 * GIB, 1),
-        Shape::new("m.8g-small", "8 GiB in small leaves", 8 * GIB, 1).pages(shifted),
+        Shape::new("m.8g-scattered", "8 GiB in small leaves", 8 * GIB, 1).pages(Pages::Scattered),
         Shape::new("m.2mx8192", "8192 x 2 MiB in large leaves", 2 * MIB, 8192),
         Shape::new(
             "m.2mx8192-random",
@@ -690,10 +690,10 @@ impl Report {
                     one.implementation(),
                     best(&one.whole),
                     median(&one.whole),
-                    median(&one.pin),
+                    best(&one.pin),
                     best(&one.addresses),
                     best(&one.tables),
-                    median(&one.mmu),
+                    best(&one.mmu),
                     one.rest(),
                     own,
                     one.shape.limit(),
@@ -728,10 +728,10 @@ impl Report {
                 one.implementation(),
                 best(&one.whole),
                 median(&one.whole),
-                median(&one.pin),
+                best(&one.pin),
                 best(&one.addresses),
                 best(&one.tables),
-                median(&one.mmu),
+                best(&one.mmu),
                 one.own(),
                 one.shape.limit(),
                 one.allocations,
