@@ -6,7 +6,8 @@
 //! * the whole, with no clock inside;
 //! * pinning and the MMU's driver, by clocks in the port, less what the clocks themselves take;
 //! * device addresses: the same sequence of blocks from an allocator of its own;
-//! * tables: the same runs in a page table of its own, at addresses as close together.
+//! * tables: the same runs, which tell how many they are, in a page table of its own, at addresses
+//!   as close together.
 //!
 //! The two last are measured beside the whole and not inside it, where nobody can put a clock: what
 //! is left of the whole, without all others, is the rest (parsing, budget, registry, locks) and the
@@ -318,8 +319,8 @@ impl<A: Measured> Worker for TablesAlone<'_, A> {
             self.shape.address(piece),
             self.shape.bytes,
         );
-        // In the way of a port whose runs are not counted beforehand.
-        let runs = pinned.map_while(|run| Run::new(BusAddr::new(run.start().get()), run.len()));
+        let runs = pinned
+            .map(|run| Run::new(BusAddr::new(run.start().get()), run.len()).expect("within 2^64"));
         let mapped = self
             .table
             .map_list(self.range(piece), runs, &MapOptions::default());

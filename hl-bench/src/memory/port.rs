@@ -71,6 +71,14 @@ impl Iterator for Pinned {
             DmaRun::new(start, count * PAGE)
         }
     }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let runs = match self.pages {
+            Pages::Scattered => self.count,
+            Pages::Run | Pages::ShiftedRun => self.count.min(1),
+        } as usize;
+        (runs, Some(runs))
+    }
 }
 
 /// Pages that are nothing but numbers.
