@@ -5,6 +5,7 @@
 //! In each round everybody does the work of every row, in an order that rotates from round to
 //! round; the floor is measured again before each. Every result is checked in every round.
 
+mod addresses;
 mod allocations;
 mod arena;
 mod callgrind;
@@ -60,6 +61,8 @@ enum Section {
     Rings,
     /// Requests to map and to unmap host memory, by phases.
     Memory,
+    /// The allocator of device addresses.
+    Addresses,
 }
 
 impl Arguments {
@@ -153,6 +156,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         let memory = memory::measure(rounds.min(15));
         print!("{}", memory.table());
         objects.extend(memory.json_objects());
+    }
+    if arguments.measures(Section::Addresses) {
+        let steps = if arguments.quick { 4_000 } else { 20_000 };
+        let addresses = addresses::measure(rounds.min(15), steps);
+        print!("{}", addresses.table());
+        objects.extend(addresses.json_objects());
     }
     if let Some(path) = &arguments.json {
         fs::write(path, format!("[\n  {}\n]\n", objects.join(",\n  ")))?;
