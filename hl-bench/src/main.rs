@@ -12,6 +12,7 @@ mod callgrind;
 mod memory;
 mod ours;
 mod peers;
+mod plot;
 mod record;
 mod ring;
 mod rows;
@@ -41,6 +42,12 @@ struct Arguments {
     /// Writes the results to a file, one JSON object for each row and implementation.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Draws the results into a file, as an SVG.
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+    /// Measures nothing and draws the results that an earlier run wrote with --json.
+    #[arg(long, value_name = "FILE", requires = "plot", conflicts_with = "json")]
+    read: Option<PathBuf>,
     /// Counts instructions per leaf as well, with valgrind's callgrind.
     #[arg(long)]
     instructions: bool,
@@ -121,6 +128,9 @@ fn measure(recorder: &mut Recorder, inputs: &Inputs, rounds: usize) {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
+    if let (Some(read), Some(path)) = (&arguments.read, &arguments.plot) {
+        return plot::draw(&fs::read_to_string(read)?, path);
+    }
     arena::FRAMES.set_up().map_err(io::Error::from)?;
     let inputs = Inputs::new();
     if arguments.under_callgrind {
@@ -163,8 +173,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         print!("{}", addresses.table());
         objects.extend(addresses.json_objects());
     }
+    let json = format!("[\n  {}\n]\n", objects.join(",\n  "));
     if let Some(path) = &arguments.json {
-        fs::write(path, format!("[\n  {}\n]\n", objects.join(",\n  ")))?;
+        fs::write(path, &json)?;
+    }
+    if let Some(path) = &arguments.plot {
+        plot::draw(&json, path)?;
     }
     Ok(())
 }
