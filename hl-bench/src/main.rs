@@ -1,7 +1,7 @@
-//! Measures `mmu-core` beside the page-table crates of the registry and beside the floor, and
-//! `hl-mem`'s ring beside other rings.
+//! Measures `mmu-core` beside the page-table crates of the registry and beside the floor, `hl-mem`'s
+//! ring and its device addresses beside others', and whole requests to map memory by their phases.
 //!
-//! One process, one piece of memory for everybody's tables, one frame allocator for the peers.
+//! For the page tables: one process, one piece of memory for everybody's tables, one frame allocator for the peers.
 //! In each round everybody does the work of every row, in an order that rotates from round to
 //! round; the floor is measured again before each. Every result is checked in every round.
 
@@ -30,7 +30,7 @@ use ours::{Contestant, Ours, Unlocked};
 use record::{Mode, Recorder};
 use rows::Inputs;
 
-/// Measures mmu-core beside other page-table crates and beside a plain loop of stores.
+/// Measures page tables, rings and device addresses beside others, and requests by their phases.
 #[derive(Parser, Debug)]
 struct Arguments {
     /// What is measured: everything, unless something is named.
