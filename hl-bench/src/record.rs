@@ -306,11 +306,13 @@ pub(crate) struct Measurement<'a> {
     note: &'a str,
 }
 
-fn best(values: &[f64]) -> f64 {
+/// The least of some numbers.
+pub(crate) fn best(values: &[f64]) -> f64 {
     values.iter().copied().fold(f64::INFINITY, f64::min)
 }
 
-fn median(values: &[f64]) -> f64 {
+/// The number in the middle of some.
+pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)

@@ -5,20 +5,35 @@
 //! copies bytes to and from memory that somebody else may change at any time, checks each index that
 //! it reads, and checks each access against the block.
 
-use std::fmt::Write as _;
+use std::fmt::{Debug, Write as _};
 use std::hint::{black_box, spin_loop};
 use std::sync::Barrier;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::thread;
 use std::time::Instant;
 
-use hl_mem::ring::{BlockLayout, Consumer, Producer, SharedWords};
+use hl_mem::ring::{
+    BlockLayout, BlockRead, BlockWrite, Consumer, Producer, SharedWords, WideWords,
+};
 
 /// 64 bytes: as many as most CPUs have in a cache line.
 type Record = [[u8; 8]; 8];
 
 /// Records that each ring holds; heapless holds one less than its size.
 const CAPACITY: usize = 1024;
+/// The block that our ring lies in.
+const LAYOUT: BlockLayout =
+    match BlockLayout::new(4096, size_of::<Record>() as u32, CAPACITY as u32) {
+        Ok(layout) => layout,
+        Err(_) => panic!("the layout is a constant"),
+    };
+const INDEX_BYTES: usize = LAYOUT.data_offset() as usize;
+const DATA_BYTES: usize = LAYOUT.data_len() as usize;
+
+/// Aligned as a block is, and so that nobody's records straddle more cache lines than they must.
+#[repr(align(4096))]
+struct OnPages<T>(T);
+
 /// Records that one call of a batch passes at most.
 const BATCH: usize = 32;
 /// Looks in vain before a thread lets others run: the machine may have fewer CPUs than threads.
@@ -77,7 +92,7 @@ trait Pop: Send {
     }
 }
 
-impl Push for Producer<SharedWords<'_>> {
+impl<M: BlockWrite + Send> Push for Producer<M> {
     fn push(&mut self, record: &Record) -> bool {
         Producer::push(self, record.as_flattened()).is_ok()
     }
@@ -88,7 +103,7 @@ impl Push for Producer<SharedWords<'_>> {
     }
 }
 
-impl Pop for Consumer<SharedWords<'_>> {
+impl<M: BlockRead + Send> Pop for Consumer<M> {
     fn pop(&mut self, record: &mut Record) -> bool {
         Consumer::pop(self, record.as_flattened_mut()).is_ok()
     }
@@ -137,16 +152,18 @@ impl Pop for rtrb::Consumer<Record> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Subject {
     Ours,
+    OursNarrow,
     Heapless,
     Rtrb,
 }
 
 impl Subject {
-    const ALL: [Self; 3] = [Self::Ours, Self::Heapless, Self::Rtrb];
+    const ALL: [Self; 4] = [Self::Ours, Self::OursNarrow, Self::Heapless, Self::Rtrb];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Ours => "hl-mem ring",
+            Self::OursNarrow => "hl-mem ring, 32-bit words",
             Self::Heapless => "heapless spsc",
             Self::Rtrb => "rtrb",
         }
@@ -163,23 +180,21 @@ impl Subject {
     fn measure(self, row: Row, count: u64) -> f64 {
         match self {
             Self::Ours => {
-                let size = size_of::<Record>() as u32;
-                let layout = BlockLayout::new(4096, size, CAPACITY as u32)
-                    .expect("the layout is a constant");
-                let words: Vec<AtomicU32> = (0..layout.block_len() / 4)
-                    .map(|_| AtomicU32::new(0))
-                    .collect();
-                let mut memory = SharedWords::new(&words);
-                layout
-                    .initialize(&mut memory, 0)
-                    .expect("the words are the block");
-                let producer = Producer::attach(memory, layout).expect("the same");
-                let consumer = Consumer::attach(memory, layout).expect("the same");
-                pass(row, count, producer, consumer)
+                let indices = [const { AtomicU32::new(0) }; INDEX_BYTES / 4];
+                let data = [const { AtomicU64::new(0) }; DATA_BYTES / 8];
+                let block = Box::new((OnPages(indices), OnPages(data)));
+                let (OnPages(indices), OnPages(data)) = &*block;
+                pass_through_block(row, count, WideWords::new(indices, data))
+            }
+            Self::OursNarrow => {
+                let words = [const { AtomicU32::new(0) }; (INDEX_BYTES + DATA_BYTES) / 4];
+                let block = Box::new(OnPages(words));
+                pass_through_block(row, count, SharedWords::new(&block.0))
             }
             Self::Heapless => {
-                let mut queue = Box::new(heapless::spsc::Queue::<Record, CAPACITY>::new());
-                let (producer, consumer) = queue.split();
+                let queue = heapless::spsc::Queue::<Record, CAPACITY>::new();
+                let mut queue = Box::new(OnPages(queue));
+                let (producer, consumer) = queue.0.split();
                 pass(row, count, producer, consumer)
             }
             Self::Rtrb => {
@@ -188,6 +203,19 @@ impl Subject {
             }
         }
     }
+}
+
+/// Passes records through a ring of ours in `memory`.
+fn pass_through_block<M>(row: Row, count: u64, mut memory: M) -> f64
+where
+    M: BlockRead + BlockWrite<Error: Debug> + Copy + Send,
+{
+    LAYOUT
+        .initialize(&mut memory, 0)
+        .expect("the memory is the block");
+    let producer = Producer::attach(memory, LAYOUT).expect("the same");
+    let consumer = Consumer::attach(memory, LAYOUT).expect("the same");
+    pass(row, count, producer, consumer)
 }
 
 fn record(number: u64) -> Record {
@@ -242,15 +270,19 @@ fn in_one_thread(count: u64, mut producer: impl Push, mut consumer: impl Pop) ->
 
 fn between_threads<P: Push, C: Pop>(
     count: u64,
-    mut producer: P,
+    producer: P,
     mut consumer: C,
     push: impl FnOnce(&mut P, u64) + Send,
     pop: impl FnOnce(&mut C, u64),
 ) -> f64 {
     let ready = Barrier::new(2);
+    let signal = &ready;
     thread::scope(|scope| {
-        scope.spawn(|| {
-            ready.wait();
+        // Each end lives on the stack of the thread that uses it: what one keeps for itself must not
+        // share a cache line with what the other does.
+        scope.spawn(move || {
+            let mut producer = producer;
+            signal.wait();
             push(&mut producer, count);
         });
         ready.wait();

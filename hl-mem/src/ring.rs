@@ -72,7 +72,8 @@
 //! undefined behaviour *here*, not only wrong data. [`SharedWords`] therefore moves records in
 //! relaxed atomic words: single loads and stores, each word whole, and no promise between words
 //! beyond the index's. Both ends in one program must use words of the same size, since the language
-//! gives mixed-size atomic accesses no meaning.
+//! gives mixed-size atomic accesses no meaning. `WideWords` moves records in words of 64 bits, where
+//! the machine has such atomics.
 //!
 //! Compilers and CPUs are ordered by that. Where a device, a non-coherent cache or a bus takes part,
 //! the language's orderings end at the edge, and the implementation of [`BlockIndices`] provides the
@@ -113,6 +114,7 @@ mod memory;
 mod peer;
 mod producer;
 mod wake;
+mod words;
 
 pub use consumer::{Consumer, PopError};
 pub use drops::Pushed;
@@ -120,7 +122,10 @@ pub use frame_consumer::{FrameConsumer, FramePopError};
 pub use frame_layout::FrameLayout;
 pub use frame_producer::{FrameProducer, FramePushError};
 pub use layout::{BlockLayout, HeaderError, LayoutError};
-pub use memory::{BlockFence, BlockIndices, BlockRead, BlockWrite, SharedWords, SharedWordsError};
+pub use memory::{BlockFence, BlockIndices, BlockRead, BlockWrite};
 pub use peer::PeerIndex;
 pub use producer::{Producer, PushError};
 pub use wake::WakeRequest;
+#[cfg(any(loom, target_has_atomic = "64"))]
+pub use words::WideWords;
+pub use words::{SharedWords, SharedWordsError};

@@ -8,7 +8,8 @@ use crate::workspace::Session;
 /// Arguments of `cargo xtask bench`.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// Goes to the benchmark: --quick, --json FILE, --instructions, --rounds N; --help lists them
+    /// Goes to the benchmark: tables, rings, memory or addresses, --quick, --json FILE, --plot FILE,
+    /// --instructions, --rounds N; --help lists them
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }

@@ -62,7 +62,16 @@ impl<M: BlockRead> Consumer<M> {
         if record.len() != self.end.layout.record_len() {
             return Err(PopError::Length { len: record.len() });
         }
-        self.pop_records(record, 1).map(|_| ())
+        if self.end.known_or_look(1)? == 0 {
+            return Err(PopError::Empty);
+        }
+        // No record straddles the ring's end.
+        let offset = self.end.layout.record_offset(self.end.index());
+        self.end
+            .memory
+            .read(offset, record)
+            .map_err(PopError::Memory)?;
+        self.end.advance(1).map_err(PopError::Memory)
     }
 
     /// Pops as many records as there are and `records` has room for, laid end to end, and gives

@@ -1,6 +1,7 @@
 //! What lies where in a block.
 
 use core::fmt;
+use core::num::{NonZeroU32, NonZeroU64};
 
 use super::memory::{BlockRead, BlockWrite};
 
@@ -55,7 +56,8 @@ const MAX_CAPACITY: u32 = 1 << 31;
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct BlockLayout {
     page_size: u64,
-    record_size: u32,
+    /// Not zero by type, so that dividing by it links no panic.
+    record_size: NonZeroU32,
     capacity: u32,
 }
 
@@ -72,9 +74,10 @@ impl BlockLayout {
     /// * [`LayoutError::Capacity`]: not a power of two, or more than 2^31.
     /// * [`LayoutError::BlockTooLong`]: the block's length would be 2^64 bytes or more.
     pub const fn new(page_size: u64, record_size: u32, capacity: u32) -> Result<Self, LayoutError> {
-        if let Err(error) = check_sizes(page_size, record_size) {
-            return Err(error);
-        }
+        let record_size = match check_sizes(page_size, record_size) {
+            Ok(record_size) => record_size,
+            Err(error) => return Err(error),
+        };
         if !capacity.is_power_of_two() || capacity > MAX_CAPACITY {
             return Err(LayoutError::Capacity { capacity });
         }
@@ -105,9 +108,10 @@ impl BlockLayout {
         record_size: u32,
         block_len: u64,
     ) -> Result<Self, LayoutError> {
-        if let Err(error) = check_sizes(page_size, record_size) {
-            return Err(error);
-        }
+        let size = match check_sizes(page_size, record_size) {
+            Ok(size) => size.get() as u64,
+            Err(error) => return Err(error),
+        };
         if !block_len.is_multiple_of(page_size) {
             return Err(LayoutError::PartialPage { block_len });
         }
@@ -117,7 +121,11 @@ impl BlockLayout {
         } else {
             0
         };
-        let Some(records) = (room / record_size as u64).checked_ilog2() else {
+        let records = match room.checked_div(size) {
+            Some(records) => records.checked_ilog2(),
+            None => None,
+        };
+        let Some(records) = records else {
             return Err(LayoutError::BlockTooShort { block_len });
         };
         let capacity = if records < MAX_CAPACITY.ilog2() {
@@ -137,7 +145,7 @@ impl BlockLayout {
     /// The size of a record in bytes, a multiple of 8.
     #[must_use]
     pub const fn record_size(self) -> u32 {
-        self.record_size
+        self.record_size.get()
     }
 
     /// How many records the ring holds, a power of two.
@@ -192,20 +200,22 @@ impl BlockLayout {
     /// How many bytes all records take. The rest of the last data page is unused.
     #[must_use]
     pub const fn data_len(self) -> u64 {
-        self.capacity as u64 * self.record_size as u64
+        self.capacity as u64 * self.record_size() as u64
     }
 
     /// The length of the block in bytes, a multiple of the page size.
     #[must_use]
     pub const fn block_len(self) -> u64 {
-        self.data_offset() + self.data_len().next_multiple_of(self.page_size)
+        // The page size is a power of two, so this rounds up without a division.
+        let within_page = self.page_size - 1;
+        self.data_offset() + ((self.data_len() + within_page) & !within_page)
     }
 
     /// Where the record with this free-running index lies.
     #[must_use]
     pub const fn record_offset(self, index: u32) -> u64 {
         let slot = index & (self.capacity - 1);
-        self.data_offset() + slot as u64 * self.record_size as u64
+        self.data_offset() + slot as u64 * self.record_size() as u64
     }
 
     /// Writes the header and sets both indices to `first_index`, which empties the ring. Nothing is
@@ -243,7 +253,7 @@ impl BlockLayout {
         let header: Header = [
             magic,
             VERSION.to_le_bytes(),
-            self.record_size.to_le_bytes(),
+            self.record_size().to_le_bytes(),
             self.capacity.to_le_bytes(),
         ];
         memory.write(self.header_offset(), header.as_flattened())
@@ -308,16 +318,16 @@ impl BlockLayout {
 
     /// The size of a record, as buffers have it.
     pub(super) const fn record_len(self) -> usize {
-        self.record_size as usize
+        self.record_size() as usize
     }
 
     /// How many records `len` bytes are, at most `u32::MAX`, which is more than any ring holds;
     /// `None` where the last would be incomplete.
     pub(super) fn whole_records(self, len: usize) -> Option<u32> {
         let len = len as u64;
-        let size = u64::from(self.record_size);
-        len.is_multiple_of(size)
-            .then(|| u32::try_from(len / size).unwrap_or(u32::MAX))
+        let size = NonZeroU64::from(self.record_size);
+        let records = len / size;
+        (records * size.get() == len).then(|| u32::try_from(records).unwrap_or(u32::MAX))
     }
 
     /// How many bytes of the `count` records from `index` on lie before the ring's end, and how many
@@ -325,7 +335,7 @@ impl BlockLayout {
     pub(super) fn split(self, index: u32, count: u32) -> (usize, usize) {
         let slot = index & (self.capacity - 1);
         let before_end = count.min(self.capacity - slot);
-        let size = self.record_size as usize;
+        let size = self.record_len();
         (
             before_end as usize * size,
             (count - before_end) as usize * size,
@@ -338,21 +348,23 @@ impl BlockLayout {
         };
         // At most 2^31 * (2^32 - 8), which fits.
         let data_len = self.data_len();
-        let Some(data_pages) = data_len.checked_next_multiple_of(self.page_size) else {
+        let within_page = self.page_size - 1;
+        let Some(data_end) = data_len.checked_add(within_page) else {
             return None;
         };
-        header_pages.checked_add(data_pages)
+        header_pages.checked_add(data_end & !within_page)
     }
 }
 
-const fn check_sizes(page_size: u64, record_size: u32) -> Result<(), LayoutError> {
+/// Checks both sizes and returns that of a record.
+const fn check_sizes(page_size: u64, record_size: u32) -> Result<NonZeroU32, LayoutError> {
     if !page_size.is_power_of_two() || page_size < MIN_PAGE_SIZE {
         return Err(LayoutError::PageSize { page_size });
     }
-    if record_size == 0 || !record_size.is_multiple_of(RECORD_ALIGN) {
-        return Err(LayoutError::RecordSize { record_size });
+    match NonZeroU32::new(record_size) {
+        Some(size) if record_size.is_multiple_of(RECORD_ALIGN) => Ok(size),
+        _ => Err(LayoutError::RecordSize { record_size }),
     }
-    Ok(())
 }
 
 /// Says why there is no such layout.

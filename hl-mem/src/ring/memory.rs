@@ -1,9 +1,5 @@
 //! How an end of the ring reaches the block.
 
-use core::fmt;
-
-use crate::sync::{AtomicU32, Ordering, fence};
-
 /// Reaches the indices of a block, from one side of it.
 ///
 /// An implementation is one side's way to the block: a mapped slice, a device that translates each
@@ -59,7 +55,7 @@ pub trait BlockIndices {
 /// copy of shared memory.
 pub trait BlockRead: BlockIndices {
     /// Copies the bytes from `offset` on into `bytes`; both `offset` and the length are multiples
-    /// of 4.
+    /// of 8.
     ///
     /// No order among the bytes is required, and a concurrent writer may show in part.
     ///
@@ -73,7 +69,7 @@ pub trait BlockRead: BlockIndices {
 ///
 /// The peer may read at the same time; see [`BlockRead`] for what that asks of an implementation.
 pub trait BlockWrite: BlockIndices {
-    /// Copies `bytes` to `offset` and on; both `offset` and the length are multiples of 4.
+    /// Copies `bytes` to `offset` and on; both `offset` and the length are multiples of 8.
     ///
     /// No order among the bytes is required.
     ///
@@ -102,153 +98,3 @@ pub trait BlockFence: BlockIndices {
     /// The implementation's own, where the order cannot be had.
     fn fence(&mut self) -> Result<(), Self::Error>;
 }
-
-/// Reaches a block, or a part of one, as a slice of atomic words.
-///
-/// This is all that a mapping for a CPU on a coherent platform needs, and what firmware needs for a
-/// block in a static array. Copies of the value are further views of the same memory. A view of
-/// pages that are mapped read-only can serve a [`Consumer`](super::Consumer) as long as the consumer
-/// page is writable: reading and storing an index are the only things the consumer does.
-///
-/// Every access is checked against the slice, so that a wrong layout is an error value and not an
-/// access outside.
-#[derive(Clone, Copy)]
-pub struct SharedWords<'a> {
-    start: u64,
-    words: &'a [AtomicU32],
-}
-
-impl<'a> SharedWords<'a> {
-    /// Views `words` as a whole block.
-    #[must_use]
-    pub const fn new(words: &'a [AtomicU32]) -> Self {
-        Self::part(0, words)
-    }
-
-    /// Views `words` as the part of a block from byte `start` on, a multiple of 4.
-    ///
-    /// This is for a block whose pages do not lie side by side.
-    #[must_use]
-    pub const fn part(start: u64, words: &'a [AtomicU32]) -> Self {
-        Self { start, words }
-    }
-
-    fn span(self, offset: u64, len: usize) -> Result<&'a [AtomicU32], SharedWordsError> {
-        const WORD: usize = size_of::<u32>();
-        let outside = SharedWordsError::OutOfBounds { offset, len };
-        let within = offset.checked_sub(self.start).ok_or(outside)?;
-        let within = usize::try_from(within).map_err(|_| outside)?;
-        if !within.is_multiple_of(WORD) || !len.is_multiple_of(WORD) {
-            return Err(SharedWordsError::Misaligned { offset, len });
-        }
-        let first = within / WORD;
-        let end = first.checked_add(len / WORD).ok_or(outside)?;
-        self.words.get(first..end).ok_or(outside)
-    }
-
-    fn index(self, offset: u64) -> Result<&'a AtomicU32, SharedWordsError> {
-        const LEN: usize = size_of::<u32>();
-        self.span(offset, LEN)?
-            .first()
-            .ok_or(SharedWordsError::OutOfBounds { offset, len: LEN })
-    }
-}
-
-impl BlockIndices for SharedWords<'_> {
-    type Error = SharedWordsError;
-
-    fn load_index(&mut self, offset: u64) -> Result<u32, SharedWordsError> {
-        Ok(u32::from_le(self.index(offset)?.load(Ordering::Acquire)))
-    }
-
-    fn store_index(&mut self, offset: u64, index: u32) -> Result<(), SharedWordsError> {
-        self.index(offset)?.store(index.to_le(), Ordering::Release);
-        Ok(())
-    }
-}
-
-impl BlockFence for SharedWords<'_> {
-    fn fence(&mut self) -> Result<(), SharedWordsError> {
-        fence(Ordering::SeqCst);
-        Ok(())
-    }
-}
-
-impl BlockRead for SharedWords<'_> {
-    fn read(&mut self, offset: u64, bytes: &mut [u8]) -> Result<(), SharedWordsError> {
-        let words = self.span(offset, bytes.len())?;
-        let (chunks, _) = bytes.as_chunks_mut();
-        for (chunk, word) in chunks.iter_mut().zip(words) {
-            *chunk = word.load(Ordering::Relaxed).to_ne_bytes();
-        }
-        Ok(())
-    }
-}
-
-impl BlockWrite for SharedWords<'_> {
-    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), SharedWordsError> {
-        let words = self.span(offset, bytes.len())?;
-        let (chunks, _) = bytes.as_chunks();
-        for (chunk, word) in chunks.iter().zip(words) {
-            word.store(u32::from_ne_bytes(*chunk), Ordering::Relaxed);
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for SharedWords<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SharedWords")
-            .field("start", &self.start)
-            .field("words", &self.words.len())
-            .finish()
-    }
-}
-
-#[cfg(feature = "defmt")]
-impl defmt::Format for SharedWords<'_> {
-    fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(
-            f,
-            "SharedWords {{ start: {=u64}, words: {=usize} }}",
-            self.start,
-            self.words.len()
-        );
-    }
-}
-
-/// Says why [`SharedWords`] refused an access.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum SharedWordsError {
-    /// The access is not wholly inside the words.
-    OutOfBounds {
-        /// Its offset in the block, in bytes.
-        offset: u64,
-        /// Its length in bytes.
-        len: usize,
-    },
-    /// The access does not start and end at a word's boundary.
-    Misaligned {
-        /// Its offset in the block, in bytes.
-        offset: u64,
-        /// Its length in bytes.
-        len: usize,
-    },
-}
-
-impl fmt::Display for SharedWordsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OutOfBounds { offset, len } => {
-                write!(f, "{len} bytes at offset {offset:#x} are not in the block")
-            }
-            Self::Misaligned { offset, len } => {
-                write!(f, "{len} bytes at offset {offset:#x} are not whole words")
-            }
-        }
-    }
-}
-
-impl core::error::Error for SharedWordsError {}

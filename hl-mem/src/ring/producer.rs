@@ -61,7 +61,25 @@ impl<M: BlockWrite> Producer<M> {
         if record.len() != self.end.layout.record_len() {
             return Err(PushError::Length { len: record.len() });
         }
-        self.push_records(record, 1).map(|_| ())
+        if self.end.known_or_look(1)? == 0 {
+            return Err(PushError::Full);
+        }
+        // No record straddles the ring's end.
+        let offset = self.end.layout.record_offset(self.end.index());
+        self.end
+            .memory
+            .write(offset, record)
+            .map_err(PushError::Memory)?;
+        self.publish(1)
+    }
+
+    /// Publishes `count` records, which are written.
+    fn publish(&mut self, count: u32) -> Result<(), PushError<M::Error>> {
+        // Before the index: a consumer that sees a record knows of every drop before it.
+        self.drops
+            .settle(&mut self.end)
+            .map_err(PushError::Memory)?;
+        self.end.advance(count).map_err(PushError::Memory)
     }
 
     /// Pushes as many of `records`, laid end to end, as there is room for, and publishes them
@@ -115,11 +133,7 @@ impl<M: BlockWrite> Producer<M> {
                 .write(layout.data_offset(), tail)
                 .map_err(PushError::Memory)?;
         }
-        // Before the index: a consumer that sees a record knows of every drop before it.
-        self.drops
-            .settle(&mut self.end)
-            .map_err(PushError::Memory)?;
-        self.end.advance(count).map_err(PushError::Memory)?;
+        self.publish(count)?;
         Ok(count)
     }
 
