@@ -24,7 +24,7 @@ use mmu_core::{
 use crate::asic::{
     self, AccessError, AsicConfig, AsicKind, DmaEngine, Endpoint, HbmStacks, InitiatorMode,
 };
-use crate::host::{Host, HostConfig, HostCounters, KernelBlock, Process};
+use crate::host::{FrameOrder, Host, HostConfig, HostCounters, KernelBlock, Process};
 use crate::log::EventLog;
 use crate::port::{AsicRegisters, DramTables, HarnessEngines, HarnessHost, HostWord, HostWords};
 
@@ -47,6 +47,8 @@ pub struct MachineConfig {
     /// Users at a time. Today's parts have one (facts 1.2); the number is for machines that are to
     /// have more.
     pub users: usize,
+    /// The order in which pages of host memory are handed out.
+    pub order: FrameOrder,
     /// The device, where not as the ASIC comes.
     pub asic: Option<AsicConfig>,
 }
@@ -60,6 +62,7 @@ impl Default for MachineConfig {
             mappings: 64,
             handles: 16,
             users: 1,
+            order: FrameOrder::Scattered { seed: 1 },
             asic: None,
         }
     }
@@ -437,7 +440,11 @@ pub fn with_machine<A: Model, R>(
     log: EventLog,
     run: impl for<'s, 'm> FnOnce(&Machine<'s, 'm, A>) -> R,
 ) -> io::Result<R> {
-    let host = Host::new(HostConfig::with_frames(config.frames), log.clone())?;
+    let memory = HostConfig {
+        frames: config.frames,
+        order: config.order,
+    };
+    let host = Host::new(memory, log.clone())?;
     let hardware = config.asic.clone().unwrap_or_else(|| AsicConfig {
         hbm_stacks: A::STACKS,
         ..AsicConfig::new(A::KIND)
