@@ -47,6 +47,8 @@ pub struct MachineConfig {
     /// Users at a time. Today's parts have one (facts 1.2); the number is for machines that are to
     /// have more.
     pub users: usize,
+    /// Pieces of device memory at a time.
+    pub packs: usize,
     /// The order in which pages of host memory are handed out.
     pub order: FrameOrder,
     /// The device, where not as the ASIC comes.
@@ -62,6 +64,7 @@ impl Default for MachineConfig {
             mappings: 64,
             handles: 16,
             users: 1,
+            packs: 64,
             order: FrameOrder::Scattered { seed: 1 },
             asic: None,
         }
@@ -463,7 +466,7 @@ pub fn with_machine<A: Model, R>(
     let region =
         DramRegion::new(user_dram.start(), page_bytes, pages).expect("the profile's region");
     let mut dram_pages = vec![PageRecord::EMPTY; pages as usize];
-    let mut packs = vec![PackRecord::EMPTY; 64];
+    let mut packs = vec![PackRecord::EMPTY; config.packs];
     let mut blocks: Vec<BlockSlot<KernelBlock>> =
         (0..config.blocks).map(|_| BlockSlot::new()).collect();
     let engines = HarnessEngines::default();

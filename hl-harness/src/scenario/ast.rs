@@ -26,6 +26,8 @@ pub struct MachineWords {
     pub cache: Option<Cache>,
     /// The order of host pages.
     pub reuse: Option<Reuse>,
+    /// Where it stands.
+    pub span: Span,
 }
 
 /// A step with its place.
@@ -199,6 +201,8 @@ pub enum Quantity {
     Extents(Name),
     /// The number of its address space.
     Asid(Name),
+    /// Where in device memory the first piece behind a handle of a context lies.
+    Offset(Name, Expr),
     /// Bytes mapped by the leaf at a device address; 0 where there is none.
     Leaf(Who, Expr),
     /// Leaves from a device address on, in so many bytes.

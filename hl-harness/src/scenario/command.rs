@@ -53,6 +53,9 @@ pub struct RunOptions {
     pub json: bool,
 }
 
+/// How many like events in a row a trace prints.
+const ROW: usize = 6;
+
 /// What came of a scenario, the worse the later.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Verdict {
@@ -288,8 +291,19 @@ impl Watch for Printer<'_> {
             self.report.print(object);
         } else if self.report.trace {
             let mut text = format!("{:>4} | {}   # {answer}", line.span.line, line.step);
-            for record in *events {
-                text += &format!("\n       {record}");
+            for row in events.chunk_by(|one, other| one.event.kind() == other.event.kind()) {
+                let hidden = match row.len() {
+                    ..=ROW => 0,
+                    len => len - ROW,
+                };
+                for (index, record) in row.iter().enumerate() {
+                    if hidden > 0 && index == ROW - 1 {
+                        text += &format!("\n               ... {hidden} more like this ...");
+                    }
+                    if index < ROW - 1 || index + 1 == row.len() {
+                        text += &format!("\n       {record}");
+                    }
+                }
             }
             self.report.print(text);
         }

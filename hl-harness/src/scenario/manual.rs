@@ -24,7 +24,7 @@ pub const MANUAL: &[StepManual] = &[
     ),
     step(
         "machine",
-        "machine [frames N] [tables N] [blocks N] [mappings N] [handles N] [users N] [cache infinite|finite|none] [reuse immediate|scattered]",
+        "machine [frames N] [tables N] [blocks N] [mappings N] [handles N] [users N] [packs N] [cache infinite|finite|none] [reuse immediate|scattered]",
         "before the first step: how large the machine is",
     ),
     step(

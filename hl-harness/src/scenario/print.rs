@@ -193,6 +193,7 @@ impl Display for Quantity {
             Self::Used(name) => write!(f, "used {name}"),
             Self::Extents(name) => write!(f, "extents {name}"),
             Self::Asid(name) => write!(f, "asid {name}"),
+            Self::Offset(name, handle) => write!(f, "dram-offset {name} {handle}"),
             Self::Leaf(who, at) => write!(f, "leaf {who} {at}"),
             Self::Leaves(who, at, size) => write!(f, "leaves {who} {at} size {size}"),
             Self::Counter(counter) => write!(f, "counter {counter}"),

@@ -50,7 +50,7 @@ choice! {
         /// Gaudi2 with six stacks of memory.
         Gaudi2 "gaudi2",
         /// Gaudi2 with five.
-        Gaudi2Five "gaudi2-5",
+        Gaudi2Five "gaudi2-five",
     }
 }
 
@@ -257,6 +257,8 @@ choice! {
         Handles "handles",
         /// Contexts at a time.
         Users "users",
+        /// Pieces of device memory at a time.
+        Packs "packs",
     }
 }
 

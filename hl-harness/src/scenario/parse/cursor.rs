@@ -53,6 +53,26 @@ const RESERVED: &[&str] = &[
     "write",
 ];
 
+/// Words that begin a result, where it is not a name.
+const RESULTS: &[&str] = &["ok", "fails", "faults", "lost", "left"];
+
+/// Words that ask the machine for a number, so that no variable has them as a name.
+const QUANTITIES: &[&str] = &[
+    "pins",
+    "dirty",
+    "charged",
+    "mappings",
+    "quarantined",
+    "handles",
+    "used",
+    "extents",
+    "leaf",
+    "leaves",
+    "counter",
+    "events",
+    "register",
+];
+
 /// A line, and how far it has been read.
 pub(super) struct Cursor {
     tokens: Vec<Token>,
@@ -241,7 +261,10 @@ impl Cursor {
     fn plain_name(&mut self) -> Result<Name, Invalid> {
         let (text, span) = self.word("a name")?;
         let message = match text.as_str() {
-            word if RESERVED.contains(&word) || Constant::of(word).is_some() => {
+            word if RESERVED.contains(&word)
+                || QUANTITIES.contains(&word)
+                || Constant::of(word).is_some() =>
+            {
                 format!("`{word}` is a word of the language and no name")
             }
             word if word.contains(['-', '.']) => {
@@ -480,8 +503,16 @@ impl Cursor {
             }
             return Ok(Outcome::Left(left));
         }
-        let name = self.define(names, Kind::Variable)?;
-        Ok(Outcome::Binds(name, self.alternatives()?))
+        let name = self.indexed(names)?;
+        let or = self.alternatives()?;
+        if !self.is_at_end() {
+            // Most likely a misspelt word, and no name.
+            let message = format_args!("`{}` is no result that goes on like this", name.text);
+            let invalid = Invalid::new(name.span, message);
+            return Err(invalid.suggest(&name.text, RESULTS.iter().copied()));
+        }
+        names.define(&name, Kind::Variable)?;
+        Ok(Outcome::Binds(name, or))
     }
 
     /// What a refused access is like.

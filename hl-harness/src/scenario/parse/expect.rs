@@ -100,6 +100,11 @@ impl Cursor {
             "used" => of_context(Quantity::Used, self),
             "extents" => of_context(Quantity::Extents, self),
             "asid" => of_context(Quantity::Asid, self),
+            "dram-offset" => {
+                self.skip();
+                let name = self.context(names)?;
+                Ok(Some(Quantity::Offset(name, self.expr(names)?)))
+            }
             "leaf" => {
                 self.skip();
                 let who = self.who(names)?;

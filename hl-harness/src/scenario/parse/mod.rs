@@ -264,7 +264,10 @@ fn asics(line: &mut Cursor) -> Result<Vec<AsicWord>, Invalid> {
 }
 
 fn machine(line: &mut Cursor) -> Result<MachineWords, Invalid> {
-    let mut words = MachineWords::default();
+    let mut words = MachineWords {
+        span: line.whole(),
+        ..MachineWords::default()
+    };
     loop {
         if line.take("cache") {
             words.cache = Some(line.choice::<Cache>("a kind of cache")?);

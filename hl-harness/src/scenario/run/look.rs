@@ -1,5 +1,6 @@
 //! Steps that look, and the numbers of the machine.
 
+use hl_mem::dram::PackHandle;
 use mmu_core::DeviceAddr;
 
 use super::super::ast::{Moment, Name, Quantity, Step};
@@ -33,7 +34,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 comparison,
                 value,
             } => {
-                let found = self.quantity(quantity)?;
+                let found = self.quantity(span, quantity)?;
                 let value = self.eval(value)?;
                 check(span, &quantity.to_string(), found, *comparison, value)
             }
@@ -85,7 +86,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 self.set_variable(name, value)?;
                 Ok(format!("{value:#x}"))
             }
-            Step::LetQuantity { name, quantity } => match self.quantity(quantity)? {
+            Step::LetQuantity { name, quantity } => match self.quantity(span, quantity)? {
                 Ok(value) => {
                     self.set_variable(name, value)?;
                     Ok(format!("{value:#x}"))
@@ -98,7 +99,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
         }
     }
 
-    fn quantity(&mut self, quantity: &Quantity) -> Result<Number, Stop> {
+    fn quantity(&mut self, span: Span, quantity: &Quantity) -> Result<Number, Stop> {
         let number = match quantity {
             Quantity::Pins(name, page) => {
                 let buffer = self.buffer(name)?;
@@ -131,6 +132,14 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
             Quantity::Used(name) => self.file(name)?.context.usage().bytes,
             Quantity::Extents(name) => u64::from(self.file(name)?.context.usage().extents),
             Quantity::Asid(name) => u64::from(self.file(name)?.context.asid().get()),
+            Quantity::Offset(name, handle) => {
+                let owner = self.file(name)?.context.owner();
+                let pack = PackHandle::new(self.eval(handle)?);
+                let machine = self.machine();
+                let run = machine.device.dram_run(&machine.privilege, owner, pack);
+                let run = run.map_err(|error| Invalid::new(handle.span, error))?;
+                run.start().get() - machine.asic.dram_base().get()
+            }
             Quantity::Leaf(who, at) => {
                 let (asid, _) = self.who(who)?;
                 let at = DeviceAddr::new(self.eval(at)?);
@@ -150,7 +159,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                         let known: Vec<&str> =
                             counters.iter().map(|(name, _)| name.as_str()).collect();
                         let message = format_args!("there is no counter `{name}`");
-                        let invalid = Invalid::new(Span::default(), message);
+                        let invalid = Invalid::new(span, message);
                         let near = invalid.suggest(name, known.iter().copied());
                         return Err(match near.help {
                             Some(_) => near,

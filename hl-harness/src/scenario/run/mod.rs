@@ -160,14 +160,7 @@ fn machine_config<A: Model>(words: &MachineWords, seed: u64) -> Result<MachineCo
         };
         if value == 0 || value > limit {
             let message = format_args!("a machine has 1 to {limit} {setting}, not {value}");
-            return Err(Invalid::new(
-                Span {
-                    line: 1,
-                    column: 1,
-                    len: 1,
-                },
-                message,
-            ));
+            return Err(Invalid::new(words.span, message));
         }
         match setting {
             Setting::Frames => config.frames = value as u32,
@@ -176,6 +169,7 @@ fn machine_config<A: Model>(words: &MachineWords, seed: u64) -> Result<MachineCo
             Setting::Mappings => config.mappings = value as usize,
             Setting::Handles => config.handles = value as usize,
             Setting::Users => config.users = value as usize,
+            Setting::Packs => config.packs = value as usize,
         }
     }
     Ok(config)
