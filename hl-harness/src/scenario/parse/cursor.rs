@@ -178,7 +178,7 @@ impl Cursor {
         }
         let invalid = self.expected(&format!("`{word}`"));
         Err(match self.peek_word() {
-            Some(found) => invalid.suggest(&found.to_owned(), [word]),
+            Some(found) => invalid.suggest(found, [word]),
             None => invalid,
         })
     }

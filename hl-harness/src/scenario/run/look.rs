@@ -265,7 +265,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
             let mut like = records.iter().filter(|record| is(event, &record.event));
             let record = match which {
                 Which::First => like.next(),
-                Which::Last => like.last(),
+                Which::Last => like.next_back(),
             };
             let name = format!("{which} {event}");
             let Some(record) = record else {
