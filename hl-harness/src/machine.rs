@@ -1,19 +1,26 @@
 //! A whole machine: the host model, a software ASIC, and `hl-mem` driving both through the port.
 
+use core::cell::Cell;
 use core::fmt;
 use core::marker::PhantomData;
 use std::io;
 use std::sync::Arc;
 
-use hl_mem::block::BlockSlot;
 use hl_mem::budget::Budget;
-use hl_mem::context::{BlockView, Context, ContextStorage, MappingSlot, Object, OpenError};
-use hl_mem::device::{Device, DeviceParts, DeviceUsage, Privilege, Seat, SpaceNodes};
+use hl_mem::buffer::{BufferSlot, ViewPolicy};
+use hl_mem::context::{
+    Context, ContextStorage, MappingSlot, Object, OpenError, TimestampPlace, TimestampStorage,
+};
+use hl_mem::device::{
+    BufferView, Device, DeviceParts, DeviceUsage, Privilege, RegisterBlock, Seat, SpaceNodes,
+};
 use hl_mem::dram::{DramContent, DramPool, DramRegion, DramUsage, PackRecord, PageRecord, Scrub};
 use hl_mem::handle::HandleSlot;
+use hl_mem::lock::{HeldLocks, LockRank};
 use hl_mem::mmu::{Gaudi2DramMmu, Gaudi2HostMmu, GaudiMmu, GoyaMmu, HostPages, MmuControl};
 use hl_mem::port::Port;
 use hl_mem::profile::{Asic, Gaudi, Gaudi2, Goya};
+use hl_mem::timestamps::{CounterSlot, TimestampSlot, WaitSlot};
 use hl_mem::va::Node;
 use mmu_core::format::TABLE_BYTES;
 use mmu_core::{
@@ -38,8 +45,10 @@ pub struct MachineConfig {
     pub frames: u32,
     /// Page tables, in all.
     pub tables: u32,
-    /// Blocks at a time.
-    pub blocks: usize,
+    /// Buffers at a time.
+    pub buffers: usize,
+    /// How many views of a kernel buffer there may be at a time.
+    pub views: ViewPolicy,
     /// Mappings of a context at a time.
     pub mappings: usize,
     /// Handles of a context at a time.
@@ -51,6 +60,12 @@ pub struct MachineConfig {
     pub packs: usize,
     /// The order in which pages of host memory are handed out.
     pub order: FrameOrder,
+    /// Pools of timestamps of a context at a time.
+    pub timestamp_pools: usize,
+    /// Timestamps of a pool, and of those that wait at a time.
+    pub timestamps: usize,
+    /// Counters that timestamps of a context can wait for.
+    pub counters: usize,
     /// The device, where not as the ASIC comes.
     pub asic: Option<AsicConfig>,
 }
@@ -60,16 +75,27 @@ impl Default for MachineConfig {
         Self {
             frames: 1 << 16,
             tables: 1024,
-            blocks: 16,
+            buffers: 16,
+            views: ViewPolicy::Single,
             mappings: 64,
             handles: 16,
             users: 1,
             packs: 64,
             order: FrameOrder::Scattered { seed: 1 },
+            timestamp_pools: 2,
+            timestamps: 1024,
+            counters: 16,
             asic: None,
         }
     }
 }
+
+/// The address by which users of a Gaudi2 ask for registers. Which ones silicon has is not modelled:
+/// these are a page of memory.
+pub const USER_REGISTERS: u64 = 0x1000_0000_0040_0000;
+
+/// Pages of these registers.
+const REGISTER_PAGES: usize = 2;
 
 /// The ASIDs that the machine's MMUs are driven with, the privileged one included.
 const ASIDS: usize = 8;
@@ -252,6 +278,32 @@ impl<'m, A: Model> Port for HarnessPort<'m, A> {
     type Engines = HarnessEngines;
     type Scrubber = DmaScrubber;
     type Nodes = Vec<Node>;
+    type TimestampSlots = Vec<TimestampSlot>;
+
+    fn before_lock(rank: LockRank) {
+        HELD.with(|held| {
+            let mut locks = held.get();
+            let order = locks.take(rank);
+            held.set(locks);
+            // A panic within a panic would hide the first one.
+            if !std::thread::panicking() {
+                order.expect("locks are taken in order");
+            }
+        });
+    }
+
+    fn after_lock(rank: LockRank) {
+        HELD.with(|held| {
+            let mut locks = held.get();
+            locks.release(rank);
+            held.set(locks);
+        });
+    }
+}
+
+thread_local! {
+    /// The locks of `hl-mem` that this thread holds.
+    static HELD: Cell<HeldLocks> = const { Cell::new(HeldLocks::NONE) };
 }
 
 /// Overwrites device memory by a DMA engine.
@@ -276,7 +328,7 @@ pub type MachineDevice<'s, 'm, A> = Device<'s, A, HarnessPort<'m, A>>;
 /// A context as the machine has it.
 pub type MachineContext<'c, 's, 'm, A> = Context<'c, 's, A, HarnessPort<'m, A>>;
 /// A view of a block as the machine has it.
-pub type MachineView<'m, A> = BlockView<HarnessPort<'m, A>>;
+pub type MachineView<'m, A> = BufferView<HarnessPort<'m, A>>;
 
 /// A whole machine, running: over tables that live for `'m` and other storage that lives for `'s`.
 pub struct Machine<'s, 'm, A: Model> {
@@ -336,9 +388,14 @@ impl MachineCounters {
                 "privileged free extents",
                 u64::from(device.privileged_extents),
             ),
-            ("blocks", u64::from(device.blocks.blocks)),
-            ("blocks in quarantine", u64::from(device.blocks.quarantined)),
-            ("block views", u64::from(device.blocks.views)),
+            ("kernel buffers", u64::from(device.buffers.buffers)),
+            (
+                "kernel buffers in quarantine",
+                u64::from(device.buffers.quarantined),
+            ),
+            ("views of kernel buffers", u64::from(device.buffers.views)),
+            ("holds of kernel buffers", u64::from(device.buffers.holds)),
+            ("views of registers", u64::from(device.register_views)),
             ("free user address spaces", u64::from(device.free_asids)),
             ("free device memory pages", u64::from(clean + dirty)),
             ("device memory pages being scrubbed", u64::from(scrubbing)),
@@ -366,6 +423,9 @@ impl<A: Model> Machine<'_, '_, A> {
 pub struct FileStorage<'m, A: Model> {
     mappings: Vec<MappingSlot<HarnessPort<'m, A>>>,
     handles: Vec<HandleSlot<Object>>,
+    pools: Vec<TimestampPlace<HarnessPort<'m, A>>>,
+    waits: Vec<WaitSlot>,
+    counters: Vec<CounterSlot>,
 }
 
 impl<A: Model> fmt::Debug for FileStorage<'_, A> {
@@ -390,6 +450,16 @@ impl<'s, 'm, A: Model> Machine<'s, 'm, A> {
             handles: (0..self.config.handles)
                 .map(|_| HandleSlot::new())
                 .collect(),
+            pools: (0..self.config.timestamp_pools)
+                .map(|_| {
+                    let slots = (0..self.config.timestamps).map(|_| TimestampSlot::new());
+                    TimestampPlace::new(slots.collect())
+                })
+                .collect(),
+            waits: (0..self.config.timestamps)
+                .map(|_| WaitSlot::new())
+                .collect(),
+            counters: vec![CounterSlot::new(); self.config.counters],
         }
     }
 
@@ -408,6 +478,11 @@ impl<'s, 'm, A: Model> Machine<'s, 'm, A> {
             nodes: space_nodes(&self.config),
             mappings: &mut storage.mappings,
             handles: &mut storage.handles,
+            timestamps: TimestampStorage {
+                pools: &mut storage.pools,
+                waits: &mut storage.waits,
+                counters: &mut storage.counters,
+            },
         };
         self.device.open(Arc::clone(process), budget, storage)
     }
@@ -421,7 +496,7 @@ impl<'s, 'm, A: Model> Machine<'s, 'm, A> {
 
 fn space_nodes<'m, A: Model>(config: &MachineConfig) -> SpaceNodes<HarnessPort<'m, A>> {
     // One node for each mapping or block, and a few for windows.
-    let count = config.mappings.max(config.blocks) + 16;
+    let count = config.mappings.max(config.buffers) + 16;
     SpaceNodes {
         small: vec![Node::EMPTY; count],
         large: vec![Node::EMPTY; count],
@@ -467,9 +542,28 @@ pub fn with_machine<A: Model, R>(
         DramRegion::new(user_dram.start(), page_bytes, pages).expect("the profile's region");
     let mut dram_pages = vec![PageRecord::EMPTY; pages as usize];
     let mut packs = vec![PackRecord::EMPTY; config.packs];
-    let mut blocks: Vec<BlockSlot<KernelBlock>> =
-        (0..config.blocks).map(|_| BlockSlot::new()).collect();
+    let mut buffers: Vec<BufferSlot<KernelBlock>> =
+        (0..config.buffers).map(|_| BufferSlot::new()).collect();
     let engines = HarnessEngines::default();
+    let registers = host
+        .kernel_contiguous(REGISTER_PAGES, 1, "registers")
+        .expect("the host has room for registers");
+    let register_blocks = [RegisterBlock {
+        address: USER_REGISTERS,
+        registers: Run::new(
+            host.bus_address(registers.frames()[0]),
+            registers.len() as u64,
+        )
+        .expect("there are some"),
+    }];
+    let register_blocks = match A::KIND {
+        AsicKind::Gaudi2 => &register_blocks[..],
+        // Facts MB-1.
+        _ => &[],
+    };
+    let registers = Arc::new(registers);
+    // Half of what users have, so that there is memory which peers do not reach.
+    let peer_window = Run::new(user_dram.start(), user_dram.len() / 2).expect("there is some");
     Ok(A::with_tables(
         &asic,
         &host,
@@ -479,14 +573,17 @@ pub fn with_machine<A: Model, R>(
             let dram = DramPool::new(region, &mut dram_pages, &mut packs, DramContent::Scrubbed)
                 .expect("there is a record for each page");
             let parts = DeviceParts {
-                host: HarnessHost::new(&host),
+                host: HarnessHost::new(&host, &registers),
                 engines: engines.clone(),
                 tables: memory,
                 dram_tables,
                 privileged: space_nodes(&config),
-                blocks: &mut blocks,
+                buffers: &mut buffers,
+                views: config.views,
                 seats: &mut seats,
+                register_blocks,
                 dram,
+                peer_window: Some(peer_window),
                 scrubber: DmaScrubber {
                     engine: DmaEngine::new(&asic, "scrubber", InitiatorMode::Bypass),
                     dram: asic.dram_base(),

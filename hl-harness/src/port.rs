@@ -9,6 +9,6 @@ mod registers;
 mod tables;
 
 pub use engines::{EngineStuck, HarnessEngines, Running};
-pub use host::{BlockMapping, HarnessHost, PinnedFrames};
+pub use host::{BlockMapping, HarnessHost, KernelWords, PinnedFrames};
 pub use registers::AsicRegisters;
 pub use tables::{DramTables, HostWord, HostWords};

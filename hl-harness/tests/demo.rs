@@ -468,13 +468,13 @@ fn a_stuck_invalidation_fails_the_teardown_and_frees_nothing<A: Model>() {
         let failed = teardown::destroy(machine, &context, &created, view, ring);
         assert!(matches!(failed, Err(Failure::Check(_))), "{failed:?}");
         let usage = machine.device.usage();
-        assert_eq!((usage.blocks.blocks, usage.blocks.quarantined), (1, 1));
+        assert_eq!((usage.buffers.buffers, usage.buffers.quarantined), (1, 1));
         let freed = |event: &Event| matches!(event, Event::PageFree { .. });
         assert_eq!(machine.log.find(mark, freed), None);
         let during = counters::of_machine(machine, &budget);
         let compared = counters::compare(before.clone(), during.clone(), during);
         let differences = counters::differences(&compared).join("; ");
-        assert!(differences.contains("blocks in quarantine: 0 before, 1 after"));
+        assert!(differences.contains("kernel buffers in quarantine: 0 before, 1 after"));
         // Once the hardware answers again, all of it can be had back.
         machine.asic.clear_injections();
         machine.device.settle_quarantine().unwrap();

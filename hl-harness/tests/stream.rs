@@ -337,7 +337,7 @@ fn a_device_that_is_lost_ends_the_stream() {
         assert!(
             context
                 .close()
-                .is_ok_and(|left| left.quarantined_blocks == 1)
+                .is_ok_and(|left| left.quarantined_buffers == 1)
         );
     })
     .unwrap();

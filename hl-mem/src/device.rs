@@ -1,4 +1,4 @@
-//! One device: its address spaces, its blocks, and the order in which memory is given up.
+//! One device: its address spaces, its buffers, and the order in which memory is given up.
 //!
 //! # Order of giving up memory
 //!
@@ -10,29 +10,37 @@
 //!
 //! # Locks
 //!
-//! In this order: a context's handles; the MMU of host memory; the seats of users; the MMU of device
-//! memory; device memory; the privileged space with the blocks, or the space of one context; the
-//! pools of tables. No lock is held while user memory is pinned, while memory is allocated or freed,
-//! or while engines stop; only an MMU's is held while the device invalidates.
+//! In the order of [`LockRank`], the pools of tables last. No lock is held while user memory is
+//! pinned, while memory is allocated or freed, or while engines stop; only an MMU's is held while the
+//! device invalidates, and only the scrubber's while it scrubs.
 
-mod blocks;
+mod buffers;
+mod dram;
 mod error;
+mod events;
+mod views;
+mod windows;
 
-pub(crate) use blocks::ViewBlockError;
-pub use error::{BlockError, BringUpError, DramError, RetireError, Unconfirmed};
+pub use error::{
+    BringUpError, BufferError, DramError, MapBufferError, MapWindowError, RetireError, Unconfirmed,
+};
+pub use views::BufferView;
+pub(crate) use views::ViewBufferError;
+pub(crate) use windows::part_of;
+pub use windows::{PrivilegedWindow, WindowMapping, WindowMemory};
 
 use core::fmt;
 
-use lock_api::{Mutex, RawMutex};
 use mmu_core::format::NoAttributes;
 use mmu_core::{AddrRange, BusAddr, DeviceAddr, Format, PageTable, Run, TableMemory};
 
 use crate::asid::{Asid, UserAsid};
-use crate::block::{BlockId, BlockSlot, BlockUsage, Blocks};
-use crate::dram::{AllocateError, Contiguity, DramPool, DramUsage, PackError, PackHandle, Sharing};
+use crate::buffer::{BufferId, BufferSlot, BufferUsage, Buffers, ViewPolicy};
+use crate::dram::{DramPool, DramUsage};
+use crate::events::{DeviceEvent, EventQueue, EventSlot};
 use crate::host::HostMemory;
+use crate::lock::{LockRank, Locked};
 use crate::mmu::MmuControl;
-use crate::owner::Owner;
 use crate::port::Port;
 use crate::profile::{Asic, LargeHost};
 use crate::space::{Addresses, Batch, Privileged, Space};
@@ -62,7 +70,14 @@ pub struct Privilege(());
 pub struct Seat<A: Asic, P: Port> {
     asid: Option<UserAsid>,
     tables: Option<Tables<A, P>>,
+    /// What the user who has the seat is told.
+    events: Option<SeatEvents>,
 }
+
+/// Events that are kept for one user (see [`Context::next_event`](crate::Context::next_event)).
+pub const EVENTS: usize = 8;
+
+type SeatEvents = EventQueue<DeviceEvent, [EventSlot<DeviceEvent>; EVENTS]>;
 
 /// The page tables of one ASID.
 pub(crate) struct Tables<A: Asic, P: Port> {
@@ -78,6 +93,7 @@ impl<A: Asic, P: Port> Seat<A, P> {
         Self {
             asid: None,
             tables: None,
+            events: None,
         }
     }
 
@@ -111,9 +127,11 @@ impl<A: Asic, P: Port> fmt::Debug for Seat<A, P> {
     }
 }
 
-/// All seats, and how often the device was reset.
+/// All seats, how often they were taken, and how often the device was reset.
 struct Seats<'d, A: Asic, P: Port> {
     list: &'d mut [Seat<A, P>],
+    /// Tells the handles of one context from those of another.
+    taken: u32,
     resets: u32,
 }
 
@@ -121,6 +139,8 @@ struct Seats<'d, A: Asic, P: Port> {
 #[derive(Debug)]
 pub(crate) struct SeatTicket {
     pub(crate) asid: UserAsid,
+    /// The number of the context among all that had a seat.
+    pub(crate) number: u32,
     resets: u32,
 }
 
@@ -136,11 +156,21 @@ pub struct SpaceNodes<P: Port> {
     pub dram: P::Nodes,
 }
 
+/// Registers of the device that users may map.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct RegisterBlock {
+    /// What user space names them by: their address as the device has it.
+    pub address: u64,
+    /// Where the host finds them, in whole pages.
+    pub registers: Run,
+}
+
 /// What a device is made of.
 pub struct DeviceParts<'d, A: Asic, P: Port> {
     /// Pages of host memory.
     pub host: P::Host,
-    /// The engines that write into blocks.
+    /// The engines that write into buffers.
     pub engines: P::Engines,
     /// Where the page tables live.
     pub tables: P::Tables,
@@ -149,13 +179,20 @@ pub struct DeviceParts<'d, A: Asic, P: Port> {
     pub dram_tables: Option<P::DramTables>,
     /// Nodes for the addresses of the privileged space.
     pub privileged: SpaceNodes<P>,
-    /// As many blocks as there may be at a time.
-    pub blocks: &'d mut [BlockSlot<KernelPages<P>>],
+    /// As many kernel buffers as there may be at a time.
+    pub buffers: &'d mut [BufferSlot<KernelPages<P>>],
+    /// How many views of a kernel buffer there may be at a time.
+    pub views: ViewPolicy,
     /// One place for each user that there may be at a time, who get the ASIDs from 1 on. The C
     /// driver has one (facts 1.2); the hardware's ASIDs have 10 bits.
     pub seats: &'d mut [Seat<A, P>],
+    /// Registers that users may have mapped, each whole (facts MB-1); Gaudi2 has some.
+    pub register_blocks: &'d [RegisterBlock],
     /// The device's own memory.
     pub dram: DramPool<'d>,
+    /// The part of it that other devices on the host's bus reach, by its physical addresses; `None`
+    /// where there is no such window. How large it is depends on the board.
+    pub peer_window: Option<Run>,
     /// Overwrites the device's own memory before another owner gets it.
     pub scrubber: P::Scrubber,
 }
@@ -164,8 +201,8 @@ impl<A: Asic, P: Port> fmt::Debug for DeviceParts<'_, A, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "DeviceParts({} blocks, {} seats)",
-            self.blocks.len(),
+            "DeviceParts({} buffers, {} seats)",
+            self.buffers.len(),
             self.seats.len()
         )
     }
@@ -179,18 +216,29 @@ pub struct DeviceUsage {
     pub privileged_bytes: u64,
     /// Pieces that the privileged space's free addresses are in.
     pub privileged_extents: u32,
-    /// Blocks and views.
-    pub blocks: BlockUsage,
+    /// Kernel buffers and their views.
+    pub buffers: BufferUsage,
+    /// Views of registers.
+    pub register_views: u32,
     /// The device's own memory.
     pub dram: DramUsage,
     /// Address spaces of users that no context has.
     pub free_asids: u32,
 }
 
-/// The privileged address space and what is mapped there.
-pub(crate) struct PrivilegedSpace<'d, A: Asic, P: Port> {
-    space: SpaceOf<Privileged, A, P>,
-    blocks: Blocks<'d, KernelPages<P>>,
+/// What users see of the driver and of the device.
+pub(crate) struct Shown<'d, P: Port> {
+    buffers: Buffers<'d, KernelPages<P>>,
+    register_views: u32,
+    /// A bit for each [`PrivilegedWindow`] in which something is mapped.
+    windows: u8,
+}
+
+/// The MMU that translates accesses to host memory.
+pub(crate) struct HostMmu<A: Asic, P: Port> {
+    pub(crate) driver: P::Mmu,
+    /// The table that ASIDs without an address space are given.
+    parking: TableOf<A, P>,
 }
 
 /// The MMU that translates accesses to device memory, where that is another one.
@@ -205,16 +253,15 @@ pub(crate) struct DramMmu<A: Asic, P: Port> {
 pub struct Device<'d, A: Asic, P: Port> {
     pub(crate) host: P::Host,
     engines: P::Engines,
-    pub(crate) mmu: Mutex<P::Lock, P::Mmu>,
-    pub(crate) dram_mmu: Option<Mutex<P::Lock, DramMmu<A, P>>>,
-    privileged: Mutex<P::Lock, PrivilegedSpace<'d, A, P>>,
-    seats: Mutex<P::Lock, Seats<'d, A, P>>,
-    pub(crate) dram: Mutex<P::Lock, DramPool<'d>>,
-    scrubber: Mutex<P::Lock, P::Scrubber>,
-    /// Files opened so far, which tells the handles of one from those of another.
-    pub(crate) opened: Mutex<P::Lock, u32>,
-    /// The table that ASIDs without an address space are given.
-    parking: Mutex<P::Lock, TableOf<A, P>>,
+    pub(crate) mmu: Locked<P, HostMmu<A, P>>,
+    pub(crate) dram_mmu: Option<Locked<P, DramMmu<A, P>>>,
+    shown: Locked<P, Shown<'d, P>>,
+    privileged: Locked<P, SpaceOf<Privileged, A, P>>,
+    seats: Locked<P, Seats<'d, A, P>>,
+    pub(crate) register_blocks: &'d [RegisterBlock],
+    pub(crate) peer_window: Option<Run>,
+    pub(crate) dram: Locked<P, DramPool<'d>>,
+    scrubber: Locked<P, P::Scrubber>,
 }
 
 impl<A: Asic, P: Port> fmt::Debug for Device<'_, A, P> {
@@ -260,7 +307,11 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
                 None => None,
             };
             let (asid, tables) = (Some(asid), Some(Tables { host, dram }));
-            *seat = Seat { asid, tables };
+            *seat = Seat {
+                asid,
+                tables,
+                events: None,
+            };
         }
         let parking: TableOf<A, P> = new_table(parts.tables)?;
         let mut mmu = mmu(parking.root());
@@ -277,31 +328,47 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
                     let _ = mmu.disable();
                     return Err(error);
                 }
-                Some(Mutex::new(DramMmu {
+                let dram_mmu = DramMmu {
                     driver,
                     parking,
                     privileged,
-                }))
+                };
+                Some(Locked::new(LockRank::DramMmu, dram_mmu))
             }
             _ => None,
         };
         let device = Self {
             host: parts.host,
             engines: parts.engines,
-            mmu: Mutex::new(mmu),
+            mmu: Locked::new(
+                LockRank::HostMmu,
+                HostMmu {
+                    driver: mmu,
+                    parking,
+                },
+            ),
             dram_mmu,
-            privileged: Mutex::new(PrivilegedSpace {
-                space,
-                blocks: Blocks::new(parts.blocks),
-            }),
-            seats: Mutex::new(Seats {
-                list: parts.seats,
-                resets: 0,
-            }),
-            dram: Mutex::new(parts.dram),
-            scrubber: Mutex::new(parts.scrubber),
-            opened: Mutex::new(0),
-            parking: Mutex::new(parking),
+            shown: Locked::new(
+                LockRank::Buffers,
+                Shown {
+                    buffers: Buffers::new(parts.buffers, parts.views),
+                    register_views: 0,
+                    windows: 0,
+                },
+            ),
+            privileged: Locked::new(LockRank::Space, space),
+            seats: Locked::new(
+                LockRank::Seats,
+                Seats {
+                    list: parts.seats,
+                    taken: 0,
+                    resets: 0,
+                },
+            ),
+            register_blocks: parts.register_blocks,
+            peer_window: parts.peer_window,
+            dram: Locked::new(LockRank::Dram, parts.dram),
+            scrubber: Locked::new(LockRank::Scrubber, parts.scrubber),
         };
         Ok((device, Privilege(())))
     }
@@ -318,7 +385,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
 
     /// Gives `look` the MMU's driver, for reading faults.
     pub fn with_mmu<T>(&self, look: impl FnOnce(&mut P::Mmu) -> T) -> T {
-        look(&mut self.mmu.lock())
+        look(&mut self.mmu.lock().driver)
     }
 
     /// What is in use.
@@ -331,12 +398,14 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             .filter(|seat| seat.tables.is_some())
             .count() as u32;
         let dram = self.dram.lock().usage();
+        let shown = self.shown.lock();
         let privileged = self.privileged.lock();
         DeviceUsage {
             dram,
-            privileged_bytes: privileged.space.used(),
-            privileged_extents: privileged.space.free_extents().count() as u32,
-            blocks: privileged.blocks.usage(),
+            privileged_bytes: privileged.used(),
+            privileged_extents: privileged.free_extents().count() as u32,
+            buffers: shown.buffers.usage(),
+            register_views: shown.register_views,
             free_asids,
         }
     }
@@ -347,25 +416,26 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         _privilege: &Privilege,
         look: impl FnOnce(&TableOf<A, P>) -> T,
     ) -> T {
-        look(self.privileged.lock().space.table())
+        look(self.privileged.lock().table())
     }
 
     /// Brings the MMU back after a reset of the device, which may have wiped its memory: writes the
     /// root tables anew, enables the MMU, and confirms that nothing of before is cached.
     ///
     /// Until then every operation that needs the device fails, and what it would have released
-    /// stays in quarantine. Afterwards nothing is mapped: the addresses of contexts and blocks that
-    /// outlived the reset lead nowhere. Close the contexts, destroy the blocks, and open new ones.
+    /// stays in quarantine. Afterwards nothing is mapped: the addresses of contexts and buffers that
+    /// outlived the reset lead nowhere. Close the contexts, destroy the buffers, and open new ones.
     ///
     /// # Errors
     ///
     /// [`BringUpError::DeviceLost`], [`BringUpError::Mmu`]. Try again after another reset.
     pub fn recover(&self) -> Result<(), BringUpError> {
         let mut mmu = self.mmu.lock();
+        let HostMmu { driver, parking } = &mut *mmu;
         let root = {
             let mut privileged = self.privileged.lock();
-            privileged.space.wipe();
-            privileged.space.table().root()
+            privileged.wipe();
+            privileged.table().root()
         };
         let mut seats = self.seats.lock();
         seats.resets = seats.resets.wrapping_add(1);
@@ -380,7 +450,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         }
         let roots = seats.list.iter().filter_map(Seat::root);
         let roots = core::iter::once((Asid::PRIVILEGED, root)).chain(roots);
-        restart(&mut *mmu, &mut self.parking.lock(), roots)?;
+        restart(driver, parking, roots)?;
         if let Some(dram_mmu) = &self.dram_mmu {
             let mut dram_mmu = dram_mmu.lock();
             let DramMmu {
@@ -393,6 +463,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             let root = (Asid::PRIVILEGED, privileged.root());
             restart(driver, parking, core::iter::once(root).chain(roots))?;
         }
+        seats.post(DeviceEvent::DeviceRecovered);
         Ok(())
     }
 
@@ -401,40 +472,30 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     pub fn block_range(
         &self,
         _privilege: &Privilege,
-        block: BlockId,
+        block: BufferId,
     ) -> Option<AddrRange<DeviceAddr>> {
-        self.privileged.lock().blocks.range(block)
-    }
-
-    /// The first run of a piece of device memory of `owner`, for programming engines that use it by
-    /// its physical addresses. A contiguous piece has no other run.
-    ///
-    /// It keeps nothing alive: stop the engines before the piece is freed.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`DramPool::hold`]: `owner` has no such piece.
-    pub fn dram_run(
-        &self,
-        _privilege: &Privilege,
-        owner: Owner,
-        handle: PackHandle,
-    ) -> Result<Run, PackError> {
-        let mut dram = self.dram.lock();
-        let hold = dram.hold(handle, owner)?;
-        let run = dram.runs(&hold).and_then(|mut runs| runs.next());
-        let released = dram.release(hold);
-        debug_assert!(released.is_ok(), "the hold is of this pool");
-        run.ok_or(PackError::Unknown)
+        self.shown.lock().buffers.range(block)
     }
 
     /// Takes the address space of a user that has none; `None` when all are taken.
     pub(crate) fn take_seat(&self) -> Option<(SeatTicket, Tables<A, P>)> {
         let mut seats = self.seats.lock();
-        let resets = seats.resets;
-        seats.list.iter_mut().find_map(|seat| {
+        let Seats {
+            list,
+            taken,
+            resets,
+        } = &mut *seats;
+        list.iter_mut().find_map(|seat| {
             let asid = seat.asid?;
-            Some((SeatTicket { asid, resets }, seat.tables.take()?))
+            let tables = seat.tables.take()?;
+            seat.events = Some(EventQueue::new([EventSlot::new(); EVENTS]));
+            *taken = taken.wrapping_add(1);
+            let ticket = SeatTicket {
+                asid,
+                number: *taken,
+                resets: *resets,
+            };
+            Some((ticket, tables))
         })
     }
 
@@ -446,7 +507,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         if seats.resets != ticket.resets {
             // A reset wiped the root tables and made the MMUs forget them. Where this fails the
             // device is lost again, and recovering from that does the same for all free seats.
-            give_root(&mut *mmu, asid, &mut tables.host);
+            give_root(&mut mmu.driver, asid, &mut tables.host);
             if let (Some(dram_mmu), Some(table)) = (&self.dram_mmu, &mut tables.dram) {
                 give_root(&mut dram_mmu.lock().driver, asid, table);
             }
@@ -454,6 +515,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         let mut list = seats.list.iter_mut();
         if let Some(seat) = list.find(|seat| seat.asid == Some(ticket.asid)) {
             seat.tables = Some(tables);
+            seat.events = None;
         }
     }
 
@@ -461,60 +523,16 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     /// of its space that wait.
     pub(crate) fn settle<K, T>(
         &self,
-        holder: &Mutex<P::Lock, T>,
+        holder: &Locked<P, T>,
         space: impl Fn(&mut T) -> &mut SpaceOf<K, A, P>,
         batch: Batch,
     ) -> Result<(), Unconfirmed> {
         settle(
-            &mut *self.mmu.lock(),
+            &mut self.mmu.lock().driver,
             holder,
             |holder| Some(space(holder)),
             batch,
         )
-    }
-
-    /// Allocates device memory, having pages scrubbed that another owner used before.
-    pub(crate) fn allocate_dram(
-        &self,
-        owner: Owner,
-        bytes: u64,
-        contiguity: Contiguity,
-        sharing: Sharing,
-    ) -> Result<PackHandle, DramError> {
-        loop {
-            let allocated = self.dram.lock().allocate(owner, bytes, contiguity, sharing);
-            let first = match allocated {
-                Ok(handle) => return Ok(handle),
-                Err(AllocateError::Unscrubbed { first }) => first,
-                Err(error) => return Err(DramError::Allocate(error)),
-            };
-            // Another thread may have taken the pages meanwhile; then there is nothing to scrub.
-            let Some(dirty) = self.dram.lock().take_dirty(first) else {
-                continue;
-            };
-            let scrubbed = dirty.scrub(&mut *self.scrubber.lock());
-            let mut dram = self.dram.lock();
-            let returned = match scrubbed {
-                Ok(clean) => dram.return_scrubbed(clean).map_err(drop),
-                Err(failed) => {
-                    // The pages came from this pool, which therefore takes them back.
-                    let _ = dram.return_dirty(failed.dirty);
-                    return Err(DramError::Scrub);
-                }
-            };
-            debug_assert!(returned.is_ok(), "the pages came from this pool");
-        }
-    }
-
-    /// Frees device memory of `owner`.
-    pub(crate) fn free_dram(&self, owner: Owner, handle: PackHandle) -> Result<(), PackError> {
-        self.dram.lock().free(handle, owner)
-    }
-
-    /// Frees all device memory of `owner`. Returns how many pieces there were.
-    pub(crate) fn release_dram(&self, owner: Owner) -> u32 {
-        let released = self.dram.lock().release_owner(owner);
-        released.freed + released.orphaned
     }
 }
 
@@ -621,14 +639,14 @@ fn give_root<F: Format, M: TableMemory, U: MmuControl>(
 
 /// Sees to it that a batch of removals is confirmed by `mmu`, together with all others of its
 /// space that wait. Nothing is to be done where the holder has no such space.
-pub(crate) fn settle<L, T, K, F, M, N, U>(
+pub(crate) fn settle<P, T, K, F, M, N, U>(
     mmu: &mut U,
-    holder: &Mutex<L, T>,
+    holder: &Locked<P, T>,
     space: impl Fn(&mut T) -> Option<&mut Space<K, F, M, N>>,
     batch: Batch,
 ) -> Result<(), Unconfirmed>
 where
-    L: RawMutex,
+    P: Port,
     F: Format<Attributes = NoAttributes>,
     M: TableMemory,
     N: AsRef<[Node]> + AsMut<[Node]>,

@@ -10,6 +10,7 @@ use core::fmt;
 use mmu_core::{AddrRange, BusAddr, Run};
 
 use crate::profile::Profile;
+use crate::timestamps::TimestampMemory;
 
 mmu_core::define_address! {
     /// An address of a user process, as the process itself named it.
@@ -120,6 +121,8 @@ pub enum HostError {
         /// The first address it may not use.
         at: UserAddr,
     },
+    /// This port does not do that.
+    Unsupported,
 }
 
 impl fmt::Display for HostError {
@@ -127,6 +130,7 @@ impl fmt::Display for HostError {
         match self {
             Self::NoMemory => f.write_str("the host has not enough memory"),
             Self::Fault { at } => write!(f, "the process cannot use its memory at {at}"),
+            Self::Unsupported => f.write_str("this port does not do that"),
         }
     }
 }
@@ -139,6 +143,16 @@ impl core::error::Error for HostError {}
 pub struct ViewRights {
     /// So many pages from the first on are writable.
     pub writable_pages: u64,
+}
+
+impl ViewRights {
+    /// Nothing may be written.
+    pub(crate) const READ_ONLY: Self = Self { writable_pages: 0 };
+
+    /// Everything may be written.
+    pub(crate) const WRITABLE: Self = Self {
+        writable_pages: u64::MAX,
+    };
 }
 
 /// What a port does for pages of host memory.
@@ -159,12 +173,16 @@ pub struct ViewRights {
 ///    [`unpin`](Self::unpin), and `pinned_runs` names exactly them, in the order of the user's
 ///    addresses;
 /// 3. both kinds of runs name the same pages each time they are asked for;
-/// 4. a view shows exactly the kernel pages it was made of, with no more than the rights asked
-///    for, until [`remove_view`](Self::remove_view).
+/// 4. a view shows exactly the kernel pages or registers it was made of, with no more than the
+///    rights asked for, until [`remove_view`](Self::remove_view);
+/// 5. pages from [`allocate_contiguous`](Self::allocate_contiguous) are one run;
+/// 6. [`words`](Self::words) stores into the pages it was made of and nowhere else, and it is not
+///    used after [`free`](Self::free).
 ///
-/// Calls may come from several threads at a time. `pin`, `unpin`, `allocate` and `free` are called
-/// with no lock held; `remove_view` with the lock of the device's blocks held, and `view` with that
-/// and the lock of the file's handles.
+/// Calls may come from several threads at a time. `pin`, `unpin`, `allocate`, `allocate_contiguous`
+/// and `free` are called with no lock held; `remove_view` with the lock of the device's kernel
+/// buffers held, `view` with that and the lock of the file's handles, `view_registers` with the
+/// latter; what [`words`](Self::words) gives is used with the lock of the context's timestamps held.
 #[expect(
     unsafe_code,
     reason = "a wrong implementation hands out memory that is in use"
@@ -176,8 +194,11 @@ pub unsafe trait HostMemory {
     type KernelPages;
     /// Pages of a process that stay where they are.
     type PinnedPages;
-    /// Kernel pages as a process sees them.
+    /// Kernel pages or registers as a process sees them.
     type View;
+    /// Kernel pages as the kernel itself writes them;
+    /// [`NoTimestamps`](crate::timestamps::NoTimestamps) where it does not.
+    type Words: TimestampMemory;
 
     /// Bytes in a page, a power of two.
     const PAGE_BYTES: u64;
@@ -188,6 +209,24 @@ pub unsafe trait HostMemory {
     ///
     /// [`HostError::NoMemory`].
     fn allocate(&self, pages: u64) -> Result<Self::KernelPages, HostError>;
+
+    /// Allocates and zeroes `pages` pages for the kernel that lie next to each other on the bus:
+    /// coherent memory.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError::NoMemory`]; [`HostError::Unsupported`] where the port has no such memory.
+    fn allocate_contiguous(&self, pages: u64) -> Result<Self::KernelPages, HostError> {
+        let _ = pages;
+        Err(HostError::Unsupported)
+    }
+
+    /// The kernel's own way to write its pages, which are kept until it is dropped; `None` where the
+    /// port has none.
+    fn words(&self, pages: &Self::KernelPages) -> Option<Self::Words> {
+        let _ = pages;
+        None
+    }
 
     /// Takes kernel pages back. Nothing reaches them any more.
     fn free(&self, pages: Self::KernelPages);
@@ -235,6 +274,21 @@ pub unsafe trait HostMemory {
         pages: &Self::KernelPages,
         rights: ViewRights,
     ) -> Result<Self::View, HostError>;
+
+    /// Shows registers of the device to a process, uncached.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError::NoMemory`] as with [`view`](Self::view); [`HostError::Unsupported`] where the
+    /// port does not show registers.
+    fn view_registers(
+        &self,
+        process: &Self::Process,
+        registers: Run,
+    ) -> Result<Self::View, HostError> {
+        let _ = (process, registers);
+        Err(HostError::Unsupported)
+    }
 
     /// Ends a view.
     fn remove_view(&self, view: Self::View);

@@ -3,8 +3,8 @@
 #![deny(unsafe_code)]
 
 pub mod asid;
-pub mod block;
 pub mod budget;
+pub mod buffer;
 pub mod context;
 pub mod device;
 pub mod dram;
@@ -12,6 +12,7 @@ pub mod events;
 pub mod handle;
 pub mod host;
 mod identity;
+pub mod lock;
 pub mod mmu;
 mod owner;
 pub mod port;

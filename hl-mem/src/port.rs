@@ -5,7 +5,9 @@ use mmu_core::{AddrRange, DeviceAddr, TableMemory};
 
 use crate::dram::Scrub;
 use crate::host::HostMemory;
+use crate::lock::LockRank;
 use crate::mmu::MmuControl;
+use crate::timestamps::TimestampSlot;
 use crate::va::Node;
 
 /// The engines of a device that write into blocks: where production is stopped.
@@ -58,4 +60,17 @@ pub trait Port {
     type Scrubber: Scrub;
     /// The nodes of an allocator of device addresses, such as `&'static mut [Node]`.
     type Nodes: AsRef<[Node]> + AsMut<[Node]>;
+    /// What the driver knows of the timestamps of a pool, such as `&'static mut [TimestampSlot]`.
+    type TimestampSlots: AsRef<[TimestampSlot]> + AsMut<[TimestampSlot]>;
+
+    /// Called in debug builds before the current thread takes a lock. A port that knows its threads
+    /// has [`HeldLocks`](crate::lock::HeldLocks) check the order here.
+    fn before_lock(rank: LockRank) {
+        let _ = rank;
+    }
+
+    /// Called in debug builds when the current thread is about to give up a lock.
+    fn after_lock(rank: LockRank) {
+        let _ = rank;
+    }
 }

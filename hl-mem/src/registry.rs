@@ -28,6 +28,8 @@ enum State<T> {
         key: DeviceAddr,
         value: T,
     },
+    /// The driver's own: found by whoever has its [`Kept`], and by no address.
+    Kept(T),
     /// Kept, and found by nobody.
     Parked(T),
 }
@@ -56,6 +58,7 @@ impl<T> fmt::Debug for Slot<T> {
             State::Vacant => f.write_str("vacant"),
             State::Held => f.write_str("held"),
             State::Filled { key, .. } => write!(f, "filled at {key}"),
+            State::Kept(_) => f.write_str("kept"),
             State::Parked(_) => f.write_str("parked"),
         }
     }
@@ -65,6 +68,11 @@ impl<T> fmt::Debug for Slot<T> {
 #[derive(Debug)]
 #[must_use = "the slot stays taken until it is filled, parked or given back"]
 pub(crate) struct Place(u32);
+
+/// The name of a mapping that no address finds: one that the driver made in a user's space.
+#[derive(Debug)]
+#[must_use = "nothing else finds the mapping until its space is closed"]
+pub(crate) struct Kept(u32);
 
 /// The mappings of one address space.
 pub(crate) struct Registry<'s, T> {
@@ -142,11 +150,47 @@ impl<'s, T> Registry<'s, T> {
         }
     }
 
+    /// Keeps a mapping where no address finds it.
+    pub(crate) fn keep(&mut self, place: Place, value: T) -> Kept {
+        if let Some(slot) = self.slots.get_mut(place.0 as usize) {
+            slot.state = State::Kept(value);
+        }
+        Kept(place.0)
+    }
+
+    /// Takes a kept mapping out, for which its slot stays held.
+    pub(crate) fn take_kept(&mut self, kept: Kept) -> Option<(Place, T)> {
+        let slot = self.slots.get_mut(kept.0 as usize)?;
+        match core::mem::replace(&mut slot.state, State::Held) {
+            State::Kept(value) => Some((Place(kept.0), value)),
+            other => {
+                slot.state = other;
+                None
+            }
+        }
+    }
+
     /// Keeps a mapping where nobody finds it.
     pub(crate) fn park(&mut self, place: Place, value: T) {
         if let Some(slot) = self.slots.get_mut(place.0 as usize) {
             slot.state = State::Parked(value);
             self.parked += 1;
+        }
+    }
+
+    /// The mapping at `key`; `None` where there is none.
+    pub(crate) fn get_mut(&mut self, key: DeviceAddr) -> Option<&mut T> {
+        let mut number = self.slots.get(self.bucket(key))?.first;
+        loop {
+            let slot = self.slots.get(number as usize)?;
+            if matches!(&slot.state, State::Filled { key: found, .. } if *found == key) {
+                break;
+            }
+            number = slot.next;
+        }
+        match &mut self.slots.get_mut(number as usize)?.state {
+            State::Filled { value, .. } => Some(value),
+            _ => None,
         }
     }
 
@@ -176,13 +220,16 @@ impl<'s, T> Registry<'s, T> {
         }
     }
 
-    /// Takes any mapping out; `None` when none is filled. `from` is where the search goes on: zero
+    /// Takes any mapping out, filled or kept; `None` when there is none. `from` is where the search goes on: zero
     /// at first.
     pub(crate) fn take_next(&mut self, from: &mut usize) -> Option<(Place, T)> {
         while let Some(slot) = self.slots.get(*from) {
+            let number = *from as u32;
             *from += 1;
-            if let State::Filled { key, .. } = slot.state {
-                return self.take(key);
+            match slot.state {
+                State::Filled { key, .. } => return self.take(key),
+                State::Kept(_) => return self.take_kept(Kept(number)),
+                _ => {}
             }
         }
         None

@@ -25,7 +25,8 @@ pub(crate) enum User {}
 
 /// Device addresses of an address space of kind `K`, and which part of them is mapped.
 struct Extent<K> {
-    block: VaBlock,
+    /// What an allocator handed out; `None` in a window, whose addresses none hands out.
+    block: Option<VaBlock>,
     range: AddrRange<DeviceAddr>,
     zone: Zone,
     kind: PhantomData<K>,
@@ -68,6 +69,10 @@ impl<K, B> Mapped<K, B> {
 
     pub(crate) fn backing(&self) -> &B {
         &self.backing
+    }
+
+    pub(crate) fn backing_mut(&mut self) -> &mut B {
+        &mut self.backing
     }
 }
 
@@ -324,12 +329,38 @@ where
         let Some(range) = range else {
             return Err(failure(SpaceError::Addresses(AllocateError::NoSpace)));
         };
+        self.install(
+            Extent {
+                block: Some(block),
+                range,
+                zone,
+                kind: PhantomData,
+            },
+            runs,
+        )
+    }
+
+    /// Maps a run at the addresses `range`, which are in a window. Otherwise as [`map`](Self::map).
+    pub(crate) fn map_window(
+        &mut self,
+        range: AddrRange<DeviceAddr>,
+        run: Run,
+    ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
         let extent = Extent {
-            block,
+            block: None,
             range,
-            zone,
+            zone: Zone::Small,
             kind: PhantomData,
         };
+        self.install(extent, core::iter::once(run))
+    }
+
+    fn install(
+        &mut self,
+        extent: Extent<K>,
+        runs: impl Iterator<Item = Run> + Clone,
+    ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
+        let range = extent.range;
         let mapped = Mapped {
             extent,
             backing: (),
@@ -431,7 +462,10 @@ where
     }
 
     fn free(&mut self, extent: Extent<K>) {
-        if let Err(foreign) = self.addresses.of(extent.zone).free(extent.block) {
+        let Some(block) = extent.block else {
+            return;
+        };
+        if let Err(foreign) = self.addresses.of(extent.zone).free(block) {
             // The extent's type says that it is of this kind of space. Were it of another one all
             // the same, its addresses would stay out of use, which the counters show.
             drop(foreign);

@@ -86,5 +86,7 @@ pub use error::{
     ForeignRegistration, NoSuchCounter, PoolSizeError, RegisterError, StillPending, StillWaiting,
     TooFewSlots,
 };
-pub use pool::{PoolId, PoolSize, Registration, TimestampMemory, TimestampPool, TimestampSlot};
+pub use pool::{
+    NoTimestamps, PoolId, PoolSize, Registration, TimestampMemory, TimestampPool, TimestampSlot,
+};
 pub use waits::{Counter, CounterSlot, CounterWaits, Registered, Wait, WaitPlace, WaitSlot};

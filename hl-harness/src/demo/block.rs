@@ -1,6 +1,6 @@
 //! Steps 2 and 3: the driver's block, and its user's view of it.
 
-use hl_mem::block::BlockId;
+use hl_mem::buffer::BufferId;
 use hl_mem::handle::RawHandle;
 use hl_mem::ring::BlockLayout;
 use mmu_core::{AddrRange, DeviceAddr};
@@ -19,7 +19,7 @@ pub struct Created {
     /// What the user knows.
     pub handle: RawHandle,
     /// What the driver knows.
-    pub block: BlockId,
+    pub block: BufferId,
     /// Where the device finds it.
     pub range: AddrRange<DeviceAddr>,
     /// What lies where in it.

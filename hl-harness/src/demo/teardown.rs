@@ -186,7 +186,7 @@ pub fn destroy<'m, A: Model>(
         .read(first_record, &mut seen)
         .or_fail("reading the view of a destroyed block")?;
     check(
-        machine.device.usage().blocks.blocks > 0,
+        machine.device.usage().buffers.buffers > 0,
         "the block went before its view",
     )?;
     machine.device.end_view(view);

@@ -170,6 +170,40 @@ impl Process {
         })
     }
 
+    /// Gives `child` the same pages of a range at the same addresses with the same permissions: what a
+    /// fork does to a shared mapping.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::BadRange`] where a page of the range is not mapped; [`MapError::Occupied`] where the
+    /// child has something there. The child is then as it was.
+    pub fn copy_to(
+        &self,
+        child: &Self,
+        address: UserAddress,
+        pages: usize,
+    ) -> Result<(), MapError> {
+        let range = page_range(address, pages).ok_or(MapError::BadRange)?;
+        let copies: Vec<UserPage> = {
+            let space = self.shared.space();
+            let pages = range.clone().map(|page| space.pages.get(&page).copied());
+            pages.collect::<Option<_>>().ok_or(MapError::BadRange)?
+        };
+        let frames: Vec<Frame> = copies.iter().map(|page| page.frame).collect();
+        child.map_frames(
+            Place::At(address),
+            pages,
+            Permission::ReadOnly,
+            |host, _| {
+                host.reference_all(&frames);
+                Ok(frames.clone())
+            },
+        )?;
+        let mut space = child.shared.space();
+        space.pages.extend(range.zip(copies));
+        Ok(())
+    }
+
     fn map_frames(
         &self,
         place: Place,

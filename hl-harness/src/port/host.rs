@@ -1,10 +1,13 @@
 //! Pages of the host model.
 
+use std::io;
 use std::sync::Arc;
 
 use hl_mem::host::{
     DeviceAccess, DmaAddr, DmaRun, HostError, HostMemory, UserAddr, UserPages, ViewRights,
 };
+use hl_mem::timestamps::TimestampMemory;
+use mmu_core::Run;
 
 use crate::host::{
     FRAME_SIZE, Frame, Host, KernelBlock, Permission, PinAccess, PinReason, Process, UserAddress,
@@ -13,13 +16,20 @@ use crate::host::{
 
 /// The host model, as a port sees it.
 #[derive(Clone, Debug)]
-pub struct HarnessHost(Arc<Host>);
+pub struct HarnessHost {
+    host: Arc<Host>,
+    /// What stands for the registers that users may map.
+    registers: Arc<KernelBlock>,
+}
 
 impl HarnessHost {
-    /// The pages of `host`.
+    /// The pages of `host`, with `registers` for users.
     #[must_use]
-    pub fn new(host: &Arc<Host>) -> Self {
-        Self(Arc::clone(host))
+    pub fn new(host: &Arc<Host>, registers: &Arc<KernelBlock>) -> Self {
+        Self {
+            host: Arc::clone(host),
+            registers: Arc::clone(registers),
+        }
     }
 
     fn runs<'a>(&'a self, frames: &'a [Frame]) -> impl Iterator<Item = DmaRun> + Clone + 'a {
@@ -27,7 +37,7 @@ impl HarnessHost {
         frames
             .chunk_by(|a, b| a.number() + 1 == b.number())
             .filter_map(|run| {
-                let start = DmaAddr::new(self.0.bus_address(run[0]).get());
+                let start = DmaAddr::new(self.host.bus_address(run[0]).get());
                 DmaRun::new(start, (run.len() * FRAME_SIZE) as u64)
             })
     }
@@ -62,10 +72,46 @@ impl BlockMapping {
         self.address
     }
 
+    /// Pages that the process has mapped there.
+    #[must_use]
+    pub fn pages(&self) -> usize {
+        self.pages
+    }
+
     /// The process's memory, mapped for real, with the process's rights.
     #[must_use]
     pub fn view(&self) -> &View {
         &self.view
+    }
+
+    /// What a forked child has: the same pages at the same addresses with the same rights.
+    ///
+    /// # Errors
+    ///
+    /// What the child's address space or the system says.
+    pub fn fork(&self, child: &Arc<Process>) -> io::Result<Self> {
+        self.process
+            .copy_to(child, self.address, self.pages)
+            .map_err(io::Error::other)?;
+        let view = child.view(self.address, self.pages)?;
+        Ok(Self {
+            process: Arc::clone(child),
+            address: self.address,
+            pages: self.pages,
+            view,
+        })
+    }
+}
+
+/// The kernel's own mapping of its pages, for 64-bit numbers.
+#[derive(Debug)]
+pub struct KernelWords(View);
+
+impl TimestampMemory for KernelWords {
+    fn store(&mut self, slot: u32, value: u64) {
+        self.0
+            .store_u64(slot as usize * 8, value)
+            .expect("a pool stores within its memory");
     }
 }
 
@@ -82,14 +128,26 @@ unsafe impl HostMemory for HarnessHost {
     type KernelPages = KernelBlock;
     type PinnedPages = PinnedFrames;
     type View = BlockMapping;
+    type Words = KernelWords;
 
     const PAGE_BYTES: u64 = FRAME_SIZE as u64;
 
     fn allocate(&self, pages: u64) -> Result<KernelBlock, HostError> {
         let pages = usize::try_from(pages).map_err(|_| HostError::NoMemory)?;
-        self.0
+        self.host
             .kernel_block(pages, "block")
             .map_err(|_| HostError::NoMemory)
+    }
+
+    fn allocate_contiguous(&self, pages: u64) -> Result<KernelBlock, HostError> {
+        let pages = usize::try_from(pages).map_err(|_| HostError::NoMemory)?;
+        self.host
+            .kernel_contiguous(pages, 1, "coherent buffer")
+            .map_err(|_| HostError::NoMemory)
+    }
+
+    fn words(&self, pages: &KernelBlock) -> Option<KernelWords> {
+        pages.view().ok().map(KernelWords)
     }
 
     fn free(&self, pages: KernelBlock) {
@@ -139,7 +197,7 @@ unsafe impl HostMemory for HarnessHost {
     fn unpin(&self, pages: PinnedFrames, access: DeviceAccess) {
         for frame in pages.0 {
             let dirty = access == DeviceAccess::ReadWrite;
-            self.0
+            self.host
                 .unpin(frame, dirty)
                 .expect("the frame was pinned when it was handed out");
         }
@@ -151,31 +209,50 @@ unsafe impl HostMemory for HarnessHost {
         pages: &KernelBlock,
         rights: ViewRights,
     ) -> Result<BlockMapping, HostError> {
-        let count = pages.frames().len();
-        let address = process
-            .map_block(pages, Permission::ReadOnly)
-            .map_err(|_| HostError::NoMemory)?;
-        let writable = usize::try_from(rights.writable_pages)
-            .unwrap_or(count)
-            .min(count);
-        if writable > 0 {
-            process.protect(address, writable, Permission::ReadWrite);
+        map(process, pages, rights.writable_pages)
+    }
+
+    fn view_registers(
+        &self,
+        process: &Arc<Process>,
+        registers: Run,
+    ) -> Result<BlockMapping, HostError> {
+        let frames = self.registers.frames();
+        if self.host.bus_address(frames[0]) != registers.start() {
+            return Err(HostError::Unsupported);
         }
-        match process.view(address, count) {
-            Ok(view) => Ok(BlockMapping {
-                process: Arc::clone(process),
-                address,
-                pages: count,
-                view,
-            }),
-            Err(_) => {
-                process.unmap(address, count);
-                Err(HostError::NoMemory)
-            }
-        }
+        map(process, &self.registers, u64::MAX)
     }
 
     fn remove_view(&self, view: BlockMapping) {
         view.process.unmap(view.address, view.pages);
+    }
+}
+
+/// Maps a block into a process, of which so many pages from the first on are writable.
+fn map(
+    process: &Arc<Process>,
+    pages: &KernelBlock,
+    writable_pages: u64,
+) -> Result<BlockMapping, HostError> {
+    let count = pages.frames().len();
+    let address = process
+        .map_block(pages, Permission::ReadOnly)
+        .map_err(|_| HostError::NoMemory)?;
+    let writable = usize::try_from(writable_pages).unwrap_or(count).min(count);
+    if writable > 0 {
+        process.protect(address, writable, Permission::ReadWrite);
+    }
+    match process.view(address, count) {
+        Ok(view) => Ok(BlockMapping {
+            process: Arc::clone(process),
+            address,
+            pages: count,
+            view,
+        }),
+        Err(_) => {
+            process.unmap(address, count);
+            Err(HostError::NoMemory)
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::text::Span;
 use super::words::{
     Access, AsicWord, Cache, Comparison, Constant, Failure, LeftWord, Operator, Reason, Reuse,
-    Setting, Unit, Which, Wrong,
+    Setting, Unit, Views, Which, Wrong,
 };
 
 /// A whole scenario file.
@@ -24,6 +24,8 @@ pub struct MachineWords {
     pub settings: Vec<(Setting, u64)>,
     /// The caches of the device.
     pub cache: Option<Cache>,
+    /// How many views of a buffer of the driver's there may be.
+    pub views: Option<Views>,
     /// The order of host pages.
     pub reuse: Option<Reuse>,
     /// Where it stands.

@@ -24,7 +24,7 @@ pub const MANUAL: &[StepManual] = &[
     ),
     step(
         "machine",
-        "machine [frames N] [tables N] [blocks N] [mappings N] [handles N] [users N] [packs N] [cache infinite|finite|none] [reuse immediate|scattered]",
+        "machine [frames N] [tables N] [buffers N] [mappings N] [handles N] [users N] [packs N] [pools N] [timestamps N] [cache infinite|finite|none] [views single|counted] [reuse immediate|scattered]",
         "before the first step: how large the machine is",
     ),
     step(
@@ -34,7 +34,7 @@ pub const MANUAL: &[StepManual] = &[
     ),
     step(
         "close",
-        "close CONTEXT [-> left [mappings N] [handles N] [dram N] [blocks N] | -> fails]",
+        "close CONTEXT [-> left [mappings N] [handles N] [dram N] [buffers N] | -> fails]",
         "closes it, whatever it left behind; a close that fails keeps the context",
     ),
     step(

@@ -45,9 +45,11 @@
 //! ```text
 //! script   = asics? machine? line*
 //! asics    = "asics" ASIC+                       ASIC = goya gaudi gaudi2 gaudi2-five
-//! machine  = "machine" ( SIZE number | "cache" CACHE | "reuse" REUSE )+
-//!            SIZE = frames tables blocks mappings handles users packs
+//! machine  = "machine" ( SIZE number | "cache" CACHE | "views" VIEWS | "reuse" REUSE )+
+//!            SIZE = frames tables buffers mappings handles users packs
+//!                   pools timestamps
 //!            CACHE = infinite finite none        REUSE = immediate scattered
+//!            VIEWS = single counted
 //! line     = block | step
 //! block    = ( "repeat" n | "for" name "in" series | "if" n COMPARE n | "on" ASIC+ ) line* "end"
 //!          | "parallel" thread* "end"
@@ -96,7 +98,7 @@
 //! result   = "->" ( "ok" ( "or" ERRNO )* | name ( "or" ERRNO )*
 //!                 | "fails" ( ERRNO ( "or" ERRNO )* )?
 //!                 | "faults" fault | "lost"
-//!                 | "left" ( ( "mappings" | "handles" | "dram" | "blocks" ) n )* )
+//!                 | "left" ( ( "mappings" | "handles" | "dram" | "buffers" ) n )* )
 //! fault    = ( "read" | "write" )? ( "asid" n )? ( "at" n )? ( "because" REASON )? ( "after" n )?
 //!            REASON = not-present no-root disabled malformed table-fetch decode refused
 //!                     hole read-only outside

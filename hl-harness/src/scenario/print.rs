@@ -448,6 +448,7 @@ impl Display for MachineWords {
             .iter()
             .try_for_each(|(setting, value)| write!(f, " {setting} {value}"))?;
         option(f, "cache", self.cache.as_ref())?;
+        option(f, "views", self.views.as_ref())?;
         option(f, "reuse", self.reuse.as_ref())
     }
 }

@@ -237,8 +237,8 @@ choice! {
         Handles "handles",
         /// Pieces of device memory.
         Dram "dram",
-        /// Blocks in quarantine.
-        Blocks "blocks",
+        /// Buffers of the driver's in quarantine.
+        Buffers "buffers",
     }
 }
 
@@ -249,8 +249,8 @@ choice! {
         Frames "frames",
         /// Page tables.
         Tables "tables",
-        /// Blocks at a time.
-        Blocks "blocks",
+        /// Buffers of the driver's at a time.
+        Buffers "buffers",
         /// Mappings of a context at a time.
         Mappings "mappings",
         /// Handles of a context at a time.
@@ -259,6 +259,10 @@ choice! {
         Users "users",
         /// Pieces of device memory at a time.
         Packs "packs",
+        /// Pools of timestamps of a context at a time.
+        Pools "pools",
+        /// Timestamps of a pool.
+        Timestamps "timestamps",
     }
 }
 
@@ -271,6 +275,16 @@ choice! {
         Finite "finite",
         /// There is none.
         None "none",
+    }
+}
+
+choice! {
+    /// How many views of a buffer of the driver's there may be at a time.
+    Views {
+        /// One.
+        Single "single",
+        /// As many as one likes.
+        Counted "counted",
     }
 }
 

@@ -269,7 +269,7 @@ fn a_destroyed_block_lives_until_its_view_ends<A: Model>() {
         context.destroy_block(handle).unwrap();
         // The device is cut off at once, the user is not.
         assert!(machine.asic.write(engine, data, b"too late").is_err());
-        assert_eq!(machine.device.usage().blocks.blocks, 1);
+        assert_eq!(machine.device.usage().buffers.buffers, 1);
         let mut got = [0; 10];
         view.view().view().read(4096, &mut got).unwrap();
         assert_eq!(&got, b"still here");

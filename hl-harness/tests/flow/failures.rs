@@ -113,7 +113,7 @@ fn a_failed_invalidation_keeps_a_block_until_one_succeeds<A: Model>() {
             Err(DestroyError::Retire(RetireError::Unconfirmed(_)))
         ));
         let usage = machine.device.usage();
-        assert_eq!((usage.blocks.blocks, usage.blocks.quarantined), (1, 1));
+        assert_eq!((usage.buffers.buffers, usage.buffers.quarantined), (1, 1));
         assert_eq!(usage.privileged_bytes, 5 * 4096);
         assert_eq!(
             machine.host.counters().kernel_frames,

@@ -3,6 +3,8 @@
 mod blocks;
 mod dram;
 mod failures;
+mod kinds;
 mod rig;
 mod spaces;
 mod user;
+mod windows;

@@ -81,7 +81,7 @@ const WRONG: &[(&str, &str)] = &[
     ("close c1 -> left mappings 2", "mappings 1"),
     ("close c1 -> left handles 0", "handles 1"),
     ("close c1 -> left dram 2", "dram 1"),
-    ("close c1 -> left blocks 1", "blocks 0"),
+    ("close c1 -> left buffers 1", "buffers 0"),
     ("close c1 -> fails EIO", "left"),
     ("expect order since m first unpin", "no such event"),
     (

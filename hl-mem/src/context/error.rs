@@ -6,11 +6,12 @@ use mmu_core::DeviceAddr;
 
 use crate::budget::OverBudget;
 use crate::device::{RetireError, Unconfirmed};
-use crate::dram::PackError;
+use crate::dram::{ExportError, PackError};
 use crate::handle::HandleError;
 use crate::host::HostError;
 use crate::mmu::MmuError;
 use crate::space::SpaceError;
+use crate::timestamps::{NoSuchCounter, RegisterError};
 use crate::va::LayoutError;
 
 /// Why a file could not be opened. Nothing has changed, but that the storage is used up.
@@ -108,6 +109,11 @@ pub enum UnmapUserError {
         /// The address.
         at: DeviceAddr,
     },
+    /// A peer uses the device memory through this mapping. Nothing has changed.
+    Exported {
+        /// The address.
+        at: DeviceAddr,
+    },
     /// The mapping is removed, but the device does not confirm it: its addresses and pages are in
     /// quarantine.
     Unconfirmed(Unconfirmed),
@@ -117,6 +123,7 @@ impl fmt::Display for UnmapUserError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotMapped { at } => write!(f, "no mapping has the address {at}"),
+            Self::Exported { at } => write!(f, "what is mapped at {at} is exported"),
             Self::Unconfirmed(error) => write!(f, "{error}"),
         }
     }
@@ -124,19 +131,19 @@ impl fmt::Display for UnmapUserError {
 
 impl core::error::Error for UnmapUserError {}
 
-/// Why a block is not shown to the user. Nothing has changed.
+/// Why something is not shown to the user. Nothing has changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum ViewError {
-    /// The handle does not name a block of this file.
+    /// The handle names nothing of this file.
     Handle(HandleError),
-    /// The length is not exactly the block's.
+    /// The length is not exactly that of what it names.
     Length {
-        /// The block's length in bytes.
+        /// What it would have to be, in bytes.
         expected: u64,
     },
-    /// The block is shown already.
+    /// It is shown already.
     Viewed,
     /// The host refuses.
     Host(HostError),
@@ -146,8 +153,8 @@ impl fmt::Display for ViewError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Handle(error) => write!(f, "{error}"),
-            Self::Length { expected } => write!(f, "the block has {expected:#x} bytes"),
-            Self::Viewed => f.write_str("the block is shown already"),
+            Self::Length { expected } => write!(f, "it has {expected:#x} bytes"),
+            Self::Viewed => f.write_str("it is shown already"),
             Self::Host(error) => write!(f, "{error}"),
         }
     }
@@ -155,15 +162,18 @@ impl fmt::Display for ViewError {
 
 impl core::error::Error for ViewError {}
 
-/// Why a block is not destroyed.
+/// Why a kernel buffer is not destroyed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum DestroyError<E> {
-    /// The handle does not name a block of this file. Nothing has changed.
+    /// The handle does not name a buffer of that kind of this file. Nothing has changed.
     Handle(HandleError),
-    /// The handle is gone, but the block is in quarantine.
+    /// The handle is gone, but the block is in quarantine with the device.
     Retire(RetireError<E>),
+    /// The handle is gone, but the mapping in the user's address space is in quarantine, and the
+    /// buffer with it.
+    Unconfirmed(Unconfirmed),
 }
 
 impl<E: fmt::Display> fmt::Display for DestroyError<E> {
@@ -171,8 +181,87 @@ impl<E: fmt::Display> fmt::Display for DestroyError<E> {
         match self {
             Self::Handle(error) => write!(f, "{error}"),
             Self::Retire(error) => write!(f, "{error}"),
+            Self::Unconfirmed(error) => write!(f, "{error}"),
         }
     }
 }
 
 impl<E: fmt::Debug + fmt::Display> core::error::Error for DestroyError<E> {}
+
+/// Why device memory is not exported. Nothing has changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum ExportDramError {
+    /// No device memory of this user is mapped at the address.
+    NotMapped {
+        /// The address.
+        at: DeviceAddr,
+    },
+    /// The part is not one of the memory that is mapped there.
+    Range(ExportError),
+    /// Peers do not reach all of it.
+    OutOfReach,
+    /// It is exported 2^32 - 1 times.
+    TooMany,
+}
+
+impl fmt::Display for ExportDramError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotMapped { at } => write!(f, "no device memory is mapped at {at}"),
+            Self::Range(error) => write!(f, "{error}"),
+            Self::OutOfReach => f.write_str("peers do not reach all of it"),
+            Self::TooMany => f.write_str("it is exported too often"),
+        }
+    }
+}
+
+impl core::error::Error for ExportDramError {}
+
+/// Why there is no handle for registers. Nothing has changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum RegisterBlockError {
+    /// Users may not map registers of that address, or there are none.
+    Unknown,
+    /// The file has as many handles as it may have.
+    TooManyHandles,
+}
+
+impl fmt::Display for RegisterBlockError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "no registers for users have that address",
+            Self::TooManyHandles => "the file has as many handles as it may have",
+        })
+    }
+}
+
+impl core::error::Error for RegisterBlockError {}
+
+/// Why a timestamp is not registered. Nothing has changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum RegisterTimestampError {
+    /// The handle does not name timestamps of this file.
+    Handle(HandleError),
+    /// There is no such counter.
+    Counter(NoSuchCounter),
+    /// The pool or what waits with it refuses.
+    Register(RegisterError),
+}
+
+impl fmt::Display for RegisterTimestampError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Handle(error) => write!(f, "{error}"),
+            Self::Counter(error) => write!(f, "{error}"),
+            Self::Register(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl core::error::Error for RegisterTimestampError {}

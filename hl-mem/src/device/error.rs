@@ -2,9 +2,10 @@
 
 use core::fmt;
 
-use mmu_core::{ConfirmError, DeviceLost};
+use mmu_core::{ConfirmError, DeviceAddr, DeviceLost};
 
 use crate::dram::AllocateError;
+use crate::handle::HandleError;
 use crate::host::HostError;
 use crate::mmu::MmuError;
 use crate::space::SpaceError;
@@ -47,40 +48,113 @@ impl From<DeviceLost> for BringUpError {
 /// Why a removal is not confirmed: what was removed stays in quarantine.
 pub type Unconfirmed = ConfirmError<MmuError>;
 
-/// Why there is no new block. Nothing has changed, except where the device may have seen a part of
-/// the mapping and does not confirm that it is gone: then its memory is in quarantine.
+/// Why there is no new kernel buffer. Nothing has changed, except where the device may have seen a
+/// part of its mapping and does not confirm that it is gone: then its memory is in quarantine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
-pub enum BlockError {
+pub enum BufferError {
     /// The size is zero or too large.
     Size,
-    /// There are as many blocks as there may be.
-    TooManyBlocks,
+    /// There are as many buffers as there may be.
+    TooManyBuffers,
     /// The file has as many handles as it may have.
     TooManyHandles,
+    /// There is no storage for so many timestamps.
+    TooManyTimestamps,
+    /// The ASIC or the port has no such buffers.
+    Unsupported,
     /// The host has not enough memory.
     Host(HostError),
-    /// The block could not be mapped.
+    /// The buffer could not be mapped.
+    Map(MapBufferError),
+}
+
+impl fmt::Display for BufferError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Size => f.write_str("no buffer of that kind has that size"),
+            Self::TooManyBuffers => f.write_str("there are as many buffers as there may be"),
+            Self::TooManyHandles => f.write_str("the file has as many handles as it may have"),
+            Self::TooManyTimestamps => f.write_str("there is no storage for so many timestamps"),
+            Self::Unsupported => f.write_str("there are no buffers of that kind here"),
+            Self::Host(error) => write!(f, "no memory for the buffer: {error}"),
+            Self::Map(error) => write!(f, "no mapping of the buffer: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for BufferError {}
+
+/// Why a kernel buffer is not mapped. Nothing has changed, except as with [`BufferError`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum MapBufferError {
+    /// The handle does not name a buffer of that kind of this file.
+    Handle(HandleError),
+    /// The buffer is mapped there already.
+    Mapped {
+        /// Where.
+        at: DeviceAddr,
+    },
+    /// There are as many mappings as there may be.
+    TooManyMappings,
+    /// The pages could not be mapped.
     Space(SpaceError),
     /// The MMU did not take note of the mapping.
     Mmu(MmuError),
 }
 
-impl fmt::Display for BlockError {
+impl fmt::Display for MapBufferError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Size => f.write_str("no block has that size"),
-            Self::TooManyBlocks => f.write_str("there are as many blocks as there may be"),
-            Self::TooManyHandles => f.write_str("the file has as many handles as it may have"),
-            Self::Host(error) => write!(f, "no memory for the block: {error}"),
-            Self::Space(error) => write!(f, "no mapping of the block: {error}"),
-            Self::Mmu(error) => write!(f, "the MMU did not take note of the block: {error}"),
+            Self::Handle(error) => write!(f, "{error}"),
+            Self::Mapped { at } => write!(f, "the buffer is mapped at {at}"),
+            Self::TooManyMappings => f.write_str("there are as many mappings as there may be"),
+            Self::Space(error) => write!(f, "{error}"),
+            Self::Mmu(error) => write!(f, "the MMU did not take note of it: {error}"),
         }
     }
 }
 
-impl core::error::Error for BlockError {}
+impl core::error::Error for MapBufferError {}
+
+/// Why memory is not mapped in a window. Nothing has changed, except as with [`BufferError`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum MapWindowError {
+    /// The ASIC has no such window.
+    NoWindow,
+    /// The memory is larger than the window, or the device does not reach it.
+    Memory,
+    /// Something is mapped in the window already.
+    Occupied,
+    /// There are as many mappings as there may be.
+    TooManyMappings,
+    /// The memory could not be mapped.
+    Space(SpaceError),
+    /// The MMU did not take note of the mapping.
+    Mmu(MmuError),
+}
+
+impl fmt::Display for MapWindowError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoWindow => f.write_str("the ASIC has no such window"),
+            Self::Memory => {
+                f.write_str("the memory does not fit in the window, or is out of reach")
+            }
+            Self::Occupied => f.write_str("something is mapped in the window already"),
+            Self::TooManyMappings => f.write_str("there are as many mappings as there may be"),
+            Self::Space(error) => write!(f, "{error}"),
+            Self::Mmu(error) => write!(f, "the MMU did not take note of it: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for MapWindowError {}
 
 /// Why there is no device memory. Nothing has changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -61,6 +61,17 @@ pub trait TimestampMemory {
     fn store(&mut self, slot: u32, value: u64);
 }
 
+/// The memory of no pool, for a port that has no timestamps.
+#[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum NoTimestamps {}
+
+impl TimestampMemory for NoTimestamps {
+    fn store(&mut self, _slot: u32, _value: u64) {
+        match *self {}
+    }
+}
+
 /// What the driver knows of one timestamp of a pool.
 #[derive(Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

@@ -3,10 +3,12 @@
 use core::fmt;
 
 use crate::context::{
-    DestroyError, MapDramError, MapUserError, OpenError, UnmapUserError, ViewError,
+    DestroyError, ExportDramError, MapDramError, MapUserError, OpenError, RegisterBlockError,
+    UnmapUserError, ViewError,
 };
-use crate::device::{BlockError, DramError};
+use crate::device::{BufferError, DramError, MapBufferError};
 use crate::dram::{AllocateError as DramAllocateError, PackError};
+use crate::handle::HandleError;
 use crate::host::HostError;
 use crate::space::SpaceError;
 use crate::va::AllocateError;
@@ -72,6 +74,7 @@ impl From<HostError> for Errno {
         match error {
             HostError::NoMemory => Self::ENOMEM,
             HostError::Fault { .. } => Self::EFAULT,
+            HostError::Unsupported => Self::EOPNOTSUPP,
         }
     }
 }
@@ -137,7 +140,8 @@ impl From<MapDramError> for Errno {
 impl From<UnmapUserError> for Errno {
     fn from(error: UnmapUserError) -> Self {
         match error {
-            UnmapUserError::NotMapped { .. } => Self::EINVAL,
+            // Facts 6.6.
+            UnmapUserError::NotMapped { .. } | UnmapUserError::Exported { .. } => Self::EINVAL,
             UnmapUserError::Unconfirmed(_) => Self::EIO,
         }
     }
@@ -152,14 +156,56 @@ impl From<OpenError> for Errno {
     }
 }
 
-impl From<BlockError> for Errno {
-    fn from(error: BlockError) -> Self {
+impl From<BufferError> for Errno {
+    fn from(error: BufferError) -> Self {
         match error {
-            BlockError::Size => Self::EINVAL,
-            BlockError::TooManyBlocks | BlockError::TooManyHandles => Self::ENOMEM,
-            BlockError::Host(error) => error.into(),
-            BlockError::Space(error) => error.into(),
-            BlockError::Mmu(_) => Self::EIO,
+            BufferError::Size => Self::EINVAL,
+            BufferError::TooManyBuffers
+            | BufferError::TooManyHandles
+            | BufferError::TooManyTimestamps => Self::ENOMEM,
+            BufferError::Unsupported => Self::EOPNOTSUPP,
+            BufferError::Host(error) => error.into(),
+            BufferError::Map(error) => error.into(),
+        }
+    }
+}
+
+impl From<MapBufferError> for Errno {
+    fn from(error: MapBufferError) -> Self {
+        match error {
+            MapBufferError::Handle(_) | MapBufferError::Mapped { .. } => Self::EINVAL,
+            MapBufferError::TooManyMappings => Self::ENOMEM,
+            MapBufferError::Space(error) => error.into(),
+            MapBufferError::Mmu(_) => Self::EIO,
+        }
+    }
+}
+
+impl From<HandleError> for Errno {
+    fn from(_: HandleError) -> Self {
+        // As the habanalabs driver answers (facts MP-2, MM-9).
+        Self::EINVAL
+    }
+}
+
+impl From<RegisterBlockError> for Errno {
+    fn from(error: RegisterBlockError) -> Self {
+        match error {
+            // Facts MB-1.
+            RegisterBlockError::Unknown => Self::EINVAL,
+            RegisterBlockError::TooManyHandles => Self::ENOMEM,
+        }
+    }
+}
+
+impl From<ExportDramError> for Errno {
+    fn from(error: ExportDramError) -> Self {
+        match error {
+            // Facts EX-1.
+            ExportDramError::NotMapped { .. }
+            | ExportDramError::Range(_)
+            | ExportDramError::OutOfReach => Self::EINVAL,
+            ExportDramError::TooMany => Self::ENOMEM,
         }
     }
 }
@@ -178,7 +224,7 @@ impl<E> From<DestroyError<E>> for Errno {
     fn from(error: DestroyError<E>) -> Self {
         match error {
             DestroyError::Handle(_) => Self::EINVAL,
-            DestroyError::Retire(_) => Self::EIO,
+            DestroyError::Retire(_) | DestroyError::Unconfirmed(_) => Self::EIO,
         }
     }
 }

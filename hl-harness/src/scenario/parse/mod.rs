@@ -9,7 +9,7 @@ use super::lex;
 use super::manual;
 use super::names::{Kind, Names};
 use super::text::{Invalid, Span};
-use super::words::{AsicWord, Cache, Choice, Reuse, Setting};
+use super::words::{AsicWord, Cache, Choice, Reuse, Setting, Views};
 use cursor::Cursor;
 pub(super) use expect::{CLEAR, event_word};
 
@@ -271,10 +271,12 @@ fn machine(line: &mut Cursor) -> Result<MachineWords, Invalid> {
     loop {
         if line.take("cache") {
             words.cache = Some(line.choice::<Cache>("a kind of cache")?);
+        } else if line.take("views") {
+            words.views = Some(line.choice::<Views>("`single` or `counted`")?);
         } else if line.take("reuse") {
             words.reuse = Some(line.choice::<Reuse>("an order")?);
         } else {
-            let known = Setting::words().chain(["cache", "reuse"]);
+            let known = Setting::words().chain(["cache", "views", "reuse"]);
             let setting = line.choice_of::<Setting>("a size of the machine", known)?;
             let value = line.number()?;
             words.settings.push((setting, value));

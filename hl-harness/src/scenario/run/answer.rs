@@ -108,8 +108,8 @@ impl fmt::Display for Answer {
             Self::Lost => f.write_str("lost"),
             Self::Closed(left) => write!(
                 f,
-                "left mappings {} handles {} dram {} blocks {}",
-                left.mappings, left.handles, left.dram, left.quarantined_blocks
+                "left mappings {} handles {} dram {} buffers {}",
+                left.mappings, left.handles, left.dram, left.quarantined_buffers
             ),
         }
     }
@@ -121,6 +121,6 @@ pub(crate) fn left(left: &LeftBehind, what: LeftWord) -> u64 {
         LeftWord::Mappings => left.mappings,
         LeftWord::Handles => left.handles,
         LeftWord::Dram => left.dram,
-        LeftWord::Blocks => left.quarantined_blocks,
+        LeftWord::Buffers => left.quarantined_buffers,
     })
 }

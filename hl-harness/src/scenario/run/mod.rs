@@ -16,13 +16,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
+use hl_mem::buffer::ViewPolicy;
 use hl_mem::profile::{Gaudi, Gaudi2, Goya};
 
 pub use stop::{Failure, Stop};
 
 use super::ast::{Line, MachineWords, Script, Step};
 use super::text::{Invalid, Span};
-use super::words::{AsicWord, Cache, Reuse, Setting};
+use super::words::{AsicWord, Cache, Reuse, Setting, Views};
 use crate::asic::{AsicConfig, CacheSize, Fault, InitiatorId, InitiatorMode};
 use crate::host::{FrameOrder, Process};
 use crate::log::{EventLog, Record};
@@ -140,6 +141,10 @@ fn machine_config<A: Model>(words: &MachineWords, seed: u64) -> Result<MachineCo
     };
     let mut config = MachineConfig {
         users: 2,
+        views: match words.views {
+            Some(Views::Counted) => ViewPolicy::Counted,
+            Some(Views::Single) | None => ViewPolicy::Single,
+        },
         order: match words.reuse {
             Some(Reuse::Immediate) => FrameOrder::ImmediateReuse,
             Some(Reuse::Scattered) | None => FrameOrder::Scattered { seed },
@@ -165,11 +170,13 @@ fn machine_config<A: Model>(words: &MachineWords, seed: u64) -> Result<MachineCo
         match setting {
             Setting::Frames => config.frames = value as u32,
             Setting::Tables => config.tables = value as u32,
-            Setting::Blocks => config.blocks = value as usize,
+            Setting::Buffers => config.buffers = value as usize,
             Setting::Mappings => config.mappings = value as usize,
             Setting::Handles => config.handles = value as usize,
             Setting::Users => config.users = value as usize,
             Setting::Packs => config.packs = value as usize,
+            Setting::Pools => config.timestamp_pools = value as usize,
+            Setting::Timestamps => config.timestamps = value as usize,
         }
     }
     Ok(config)

@@ -4,6 +4,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use hl_mem::host::{DeviceAccess, DmaAddr, DmaRun, HostError, HostMemory, UserPages, ViewRights};
 use hl_mem::ring::{BlockIndices, BlockRead};
+use hl_mem::timestamps::NoTimestamps;
 use mmu_core::BusAddr;
 
 use crate::memory::{KERNEL_MEMORY, KERNEL_PAGES, PAGE_BYTES, PAGE_WORDS, USER_MEMORY, USER_PAGES};
@@ -71,6 +72,7 @@ unsafe impl HostMemory for StaticHost {
     type KernelPages = PageList;
     type PinnedPages = PageList;
     type View = BlockPages;
+    type Words = NoTimestamps;
 
     const PAGE_BYTES: u64 = PAGE_BYTES as u64;
 

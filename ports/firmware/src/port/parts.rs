@@ -6,6 +6,7 @@ use core::time::Duration;
 use hl_mem::dram::Scrub;
 use hl_mem::mmu::{Gaudi2HostMmu, PollBudget, Registers};
 use hl_mem::port::{Engines, Port, SpinLock};
+use hl_mem::timestamps::TimestampSlot;
 use hl_mem::va::Node;
 use mmu_core::{AddrRange, DeviceAddr, Region, Run, SplitWord, TablePool};
 
@@ -84,4 +85,5 @@ impl Port for FirmwarePort {
     type Engines = EngineControl;
     type Scrubber = NoDram;
     type Nodes = [Node; 16];
+    type TimestampSlots = [TimestampSlot; 0];
 }

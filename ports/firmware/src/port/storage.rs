@@ -1,9 +1,9 @@
 //! Static storage, and bringing a device up in it.
 
-use hl_mem::block::BlockSlot;
 use hl_mem::budget::Budget;
-use hl_mem::context::{BlockView, Context, ContextStorage, MappingSlot, Object, OpenError};
-use hl_mem::device::{BringUpError, Device, DeviceParts, Privilege, Seat, SpaceNodes};
+use hl_mem::buffer::{BufferSlot, ViewPolicy};
+use hl_mem::context::{Context, ContextStorage, MappingSlot, Object, OpenError, TimestampStorage};
+use hl_mem::device::{BringUpError, BufferView, Device, DeviceParts, Privilege, Seat, SpaceNodes};
 use hl_mem::dram::{DramContent, DramPool, DramRegion, PackRecord, PageRecord};
 use hl_mem::handle::HandleSlot;
 use hl_mem::mmu::{Gaudi2HostMmu, HostPages};
@@ -24,7 +24,7 @@ pub type FirmwareDevice = Device<'static, Chip, FirmwarePort>;
 /// The one file that is open.
 pub type FirmwareContext<'c> = Context<'c, 'static, Chip, FirmwarePort>;
 /// A view of a block.
-pub type FirmwareView = BlockView<FirmwarePort>;
+pub type FirmwareView = BufferView<FirmwarePort>;
 
 /// Mappings of a user at a time.
 pub const MAPPINGS: usize = 8;
@@ -38,8 +38,8 @@ const BUDGET: usize = 32;
 static RECORDS: SpinMutex<[TableRecord; TABLES]> =
     SpinMutex::new([const { TableRecord::new() }; TABLES]);
 static POOL: SpinMutex<Option<Tables>> = SpinMutex::new(None);
-static BLOCK_SLOTS: SpinMutex<[BlockSlot<PageList>; BLOCKS]> =
-    SpinMutex::new([const { BlockSlot::new() }; BLOCKS]);
+static BLOCK_SLOTS: SpinMutex<[BufferSlot<PageList>; BLOCKS]> =
+    SpinMutex::new([const { BufferSlot::new() }; BLOCKS]);
 static SEATS: SpinMutex<[Seat<Chip, FirmwarePort>; 1]> = SpinMutex::new([Seat::new()]);
 static PAGE_RECORDS: SpinMutex<[PageRecord; DRAM_PAGES]> =
     SpinMutex::new([PageRecord::EMPTY; DRAM_PAGES]);
@@ -98,6 +98,7 @@ impl Machine {
             nodes: nodes(),
             mappings: storage.mappings,
             handles: storage.handles,
+            timestamps: TimestampStorage::none(),
         };
         self.device.open((), &USER, storage)
     }
@@ -121,8 +122,11 @@ pub fn bring_up() -> Option<Result<(Machine, FileStorage), BringUpError>> {
         tables,
         dram_tables: None,
         privileged: nodes(),
-        blocks: claim(&BLOCK_SLOTS)?,
+        buffers: claim(&BLOCK_SLOTS)?,
+        views: ViewPolicy::Single,
         seats: claim(&SEATS)?,
+        register_blocks: &[],
+        peer_window: None,
         dram: DramPool::new(
             region,
             claim(&PAGE_RECORDS)?,

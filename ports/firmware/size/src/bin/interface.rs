@@ -4,22 +4,26 @@
 #![no_std]
 #![no_main]
 
+use core::num::NonZeroU64;
 use core::time::Duration;
 
 use hl_firmware_size::{any, opaque, slice, used};
-use hl_mem::Owner;
 use hl_mem::budget::Budget;
-use hl_mem::context::{Context, ContextStorage};
+use hl_mem::buffer::ViewPolicy;
+use hl_mem::context::{Context, ContextStorage, DramExport, TimestampStorage};
 use hl_mem::device::{Device, DeviceParts, Privilege, SpaceNodes};
 use hl_mem::dram::{Contiguity, PackHandle, Scrub, Sharing};
+use hl_mem::events::DeviceEvent;
 use hl_mem::handle::RawHandle;
 use hl_mem::host::{DeviceAccess, DmaAddr, DmaRun, HostError, HostMemory, UserPages, ViewRights};
 use hl_mem::mmu::{Gaudi2HostMmu, HostPages, PollBudget, Registers};
 use hl_mem::port::{Engines, Port, SpinLock};
 use hl_mem::profile::{Asic, Gaudi2};
 use hl_mem::ring::{BlockLayout, Consumer, Producer, SharedWords};
-use hl_mem::uapi::dispatch;
+use hl_mem::timestamps::{TimestampMemory, TimestampSlot};
+use hl_mem::uapi::{Errno, Exporter, dispatch_command_buffer, dispatch_with};
 use hl_mem::va::Node;
+use hl_mem::{Owner, Wanted};
 use mmu_core::{AddrRange, DeviceAddr, Region, Run, SplitWord, TablePool};
 
 type Chip = Gaudi2<6>;
@@ -78,11 +82,20 @@ unsafe impl HostMemory for Nothing {
     type KernelPages = u64;
     type PinnedPages = u64;
     type View = u64;
+    type Words = Nothing;
 
     const PAGE_BYTES: u64 = 4096;
 
     fn allocate(&self, pages: u64) -> Result<u64, HostError> {
         maybe(HostError::NoMemory).map(|()| pages)
+    }
+
+    fn allocate_contiguous(&self, pages: u64) -> Result<u64, HostError> {
+        self.allocate(pages)
+    }
+
+    fn words(&self, _: &u64) -> Option<Self> {
+        maybe(()).ok().map(|()| Self)
     }
 
     fn free(&self, pages: u64) {
@@ -115,6 +128,25 @@ unsafe impl HostMemory for Nothing {
     }
 }
 
+impl TimestampMemory for Nothing {
+    fn store(&mut self, slot: u32, value: u64) {
+        used((slot, value));
+    }
+}
+
+impl Exporter for Nothing {
+    fn export(&mut self, export: DramExport, flags: u32) -> Result<i32, (DramExport, Errno)> {
+        used(flags);
+        match maybe(()) {
+            Ok(()) => {
+                used(export);
+                Ok(0)
+            }
+            Err(()) => Err((export, Errno::ENOMEM)),
+        }
+    }
+}
+
 impl Port for Nothing {
     type Lock = SpinLock;
     type Host = Self;
@@ -126,6 +158,7 @@ impl Port for Nothing {
     type Engines = Self;
     type Scrubber = Self;
     type Nodes = &'static mut [Node];
+    type TimestampSlots = &'static mut [TimestampSlot];
 }
 
 fn nodes() -> SpaceNodes<Nothing> {
@@ -136,6 +169,13 @@ fn nodes() -> SpaceNodes<Nothing> {
     }
 }
 
+fn any_policy() -> ViewPolicy {
+    match any() {
+        0 => ViewPolicy::Single,
+        _ => ViewPolicy::Counted,
+    }
+}
+
 fn bring_up(tables: Tables) {
     let parts = DeviceParts {
         host: Nothing,
@@ -143,8 +183,11 @@ fn bring_up(tables: Tables) {
         tables,
         dram_tables: None,
         privileged: nodes(),
-        blocks: slice(),
+        buffers: slice(),
+        views: any_policy(),
         seats: slice(),
+        register_blocks: slice(),
+        peer_window: None,
         // SAFETY: the image is never run.
         dram: unsafe { core::ptr::read(opaque()) },
         scrubber: Nothing,
@@ -160,12 +203,23 @@ fn use_device(device: &'static Device<'static, Chip, Nothing>, privilege: &Privi
     used(device.dram_run(privilege, Owner::new(any() as u32), PackHandle::new(any())));
     device.with_privileged_table(privilege, |table| used(table.query(DeviceAddr::new(any()))));
     used(device.with_mmu(hl_mem::mmu::MmuControl::take_fault));
+    used(device.report_faults(used));
+    used(device.post(DeviceEvent::DeviceLost));
+    // SAFETY: the image is never run.
+    used(device.end_pages(unsafe { core::ptr::read(opaque()) }, any()));
+    used(device.copy_view(opaque(), any(), any()));
+    device.with_export(opaque(), |runs| used(runs.next()));
     // SAFETY: the image is never run.
     device.end_view(unsafe { core::ptr::read(opaque()) });
     let storage = ContextStorage {
         nodes: nodes(),
         mappings: slice(),
         handles: slice(),
+        timestamps: TimestampStorage {
+            pools: slice(),
+            waits: slice(),
+            counters: slice(),
+        },
     };
     used(device.open((), opaque::<Budget>(), storage));
 }
@@ -175,7 +229,8 @@ fn use_context(
     privilege: &Privilege,
 ) {
     used((context.asid(), context.owner(), context.usage()));
-    used(dispatch(context, slice()));
+    used(dispatch_with(context, slice(), &mut Nothing));
+    used(dispatch_command_buffer(context, slice()));
     used((
         context.unmap(DeviceAddr::new(any())),
         context.settle_quarantine(),
@@ -183,6 +238,15 @@ fn use_context(
     used(context.create_block(privilege, any()));
     let handle = RawHandle::new(any());
     used((context.mmap(handle, any()), context.destroy_block(handle)));
+    used(context.map_block(privilege, handle, Wanted::Anywhere));
+    used(context.destroy_timestamps(handle));
+    let now = NonZeroU64::MIN;
+    used(context.register_timestamp(handle, any(), (any(), any()), any(), now));
+    used(context.counter_reached(any(), any(), now));
+    used(context.next_event());
+    used(context.confirm_event(opaque()));
+    // SAFETY: the image is never run.
+    used(context.end_export(unsafe { core::ptr::read(opaque()) }));
     used(context.allocate_dram(any(), Contiguity::Scattered, Sharing::Shared));
     used(context.free_dram(PackHandle::new(any())));
     context.with_table(|table| used(table.query(DeviceAddr::new(any()))));

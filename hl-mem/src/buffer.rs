@@ -1,0 +1,411 @@
+//! Buffers: memory of the driver that the device writes and a user reads.
+//!
+//! A block is allocated by the driver, mapped into the privileged address space, and known to its
+//! user only by a handle. What is mapped there is registered here and nowhere else, so that no
+//! request of a user can name it (facts section 11, step 10).
+
+use core::fmt;
+
+use mmu_core::{AddrRange, DeviceAddr};
+
+use crate::space::{Batch, Detached, Mapped, Privileged};
+
+/// Names a kernel buffer within the driver. Users have a handle instead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct BufferId {
+    slot: u32,
+    generation: u32,
+}
+
+/// A place for one kernel buffer. The embedder provides as many as there may be at a time.
+pub struct BufferSlot<H> {
+    generation: u32,
+    state: State<H>,
+}
+
+/// `H` are the pages of a buffer.
+enum State<H> {
+    Vacant,
+    /// Being made: nobody has its name yet.
+    Held,
+    Used(Buffer<H>),
+}
+
+struct Buffer<H> {
+    bytes: u64,
+    /// A handle names it. Once none does, it goes as soon as it can.
+    named: bool,
+    views: u32,
+    /// Mappings of it outside of the privileged space, and whatever else writes it.
+    holds: u32,
+    memory: Memory<H>,
+}
+
+/// The pages of a buffer, in the hands of whoever the device's access to them depends on.
+enum Memory<H> {
+    Mapped(Mapped<Privileged, H>),
+    /// The mapping could not be made as a whole, or is removed, and the device may still use it.
+    Detached(Detached<Privileged, H>),
+    /// The device cannot reach the pages.
+    Unmapped(H),
+    /// In the hands of the operation that is changing it.
+    Changing,
+}
+
+impl<H> Memory<H> {
+    fn pages(&self) -> Option<&H> {
+        match self {
+            Self::Mapped(mapped) => Some(mapped.backing()),
+            Self::Detached(detached) => Some(detached.backing()),
+            Self::Unmapped(pages) => Some(pages),
+            Self::Changing => None,
+        }
+    }
+}
+
+impl<H> BufferSlot<H> {
+    /// A place without a buffer.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            generation: 0,
+            state: State::Vacant,
+        }
+    }
+}
+
+impl<H> Default for BufferSlot<H> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<H> fmt::Debug for BufferSlot<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.state {
+            State::Vacant => f.write_str("vacant"),
+            State::Held => f.write_str("held"),
+            State::Used(buffer) => write!(f, "{:#x} bytes, {} views", buffer.bytes, buffer.views),
+        }
+    }
+}
+
+/// A slot for a buffer that is being made.
+#[derive(Debug)]
+#[must_use = "the slot stays taken until it is filled or given back"]
+pub(crate) struct NewBuffer(BufferId);
+
+impl NewBuffer {
+    pub(crate) fn id(&self) -> BufferId {
+        self.0
+    }
+}
+
+/// A use of a buffer's pages that keeps them from being given up, by a mapping in a user's address
+/// space or by a writer.
+///
+/// Ends with [`Buffers::release_hold`]. One that is dropped keeps the pages for ever, which the
+/// counters show.
+#[derive(Debug)]
+#[must_use = "the pages stay until the hold is released"]
+pub(crate) struct BufferHold(BufferId);
+
+/// How many kernel buffers there are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct BufferUsage {
+    /// Buffers that exist, whether or not a handle names them.
+    pub buffers: u32,
+    /// Of these, blocks whose privileged mapping is removed but not proved gone.
+    pub quarantined: u32,
+    /// Views of them.
+    pub views: u32,
+    /// Mappings of them in address spaces of users, and other holds.
+    pub holds: u32,
+}
+
+/// Why there is no view.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ViewRefusal {
+    /// The buffer is gone.
+    Gone,
+    /// The length is not exactly the buffer's.
+    Length { bytes: u64 },
+    /// The buffer has a view already, and is to have one only.
+    Viewed,
+}
+
+/// How many views a buffer may have at a time.
+///
+/// Copies of a view, which the system makes when a process forks or unmaps the middle of it, are
+/// counted either way (see [`Device::copy_view`](crate::Device::copy_view)); a port that does not
+/// want any prevents them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum ViewPolicy {
+    /// One: a second `mmap` of the same handle is refused, as the C driver does (facts MP-3).
+    #[default]
+    Single,
+    /// Any number.
+    Counted,
+}
+
+/// All kernel buffers of a device.
+pub(crate) struct Buffers<'d, H> {
+    slots: &'d mut [BufferSlot<H>],
+    views: ViewPolicy,
+}
+
+impl<'d, H> Buffers<'d, H> {
+    /// No buffers; slots beyond 2^32 are not used.
+    pub(crate) fn new(slots: &'d mut [BufferSlot<H>], views: ViewPolicy) -> Self {
+        Self { slots, views }
+    }
+
+    /// Takes a slot for a new buffer; `None` when there is none left.
+    pub(crate) fn hold(&mut self) -> Option<NewBuffer> {
+        let (number, slot) = (0u32..)
+            .zip(self.slots.iter_mut())
+            .find(|(_, slot)| matches!(slot.state, State::Vacant))?;
+        slot.state = State::Held;
+        Some(NewBuffer(BufferId {
+            slot: number,
+            generation: slot.generation,
+        }))
+    }
+
+    /// Gives back the slot of a buffer that did not come to be.
+    pub(crate) fn give_back(&mut self, new: NewBuffer) {
+        self.vacate(new.0);
+    }
+
+    /// Registers a block, which is mapped in the privileged space and which a handle names.
+    pub(crate) fn register_mapped(
+        &mut self,
+        new: &NewBuffer,
+        bytes: u64,
+        mapped: Mapped<Privileged, H>,
+    ) {
+        self.use_slot(new, bytes, true, Memory::Mapped(mapped));
+    }
+
+    /// Registers a buffer that is not mapped there and that a handle names.
+    pub(crate) fn register(&mut self, new: &NewBuffer, bytes: u64, pages: H) {
+        self.use_slot(new, bytes, true, Memory::Unmapped(pages));
+    }
+
+    /// Keeps the pages of a block that did not come to be, until the device is known not to use
+    /// them.
+    pub(crate) fn quarantine(&mut self, new: NewBuffer, detached: Detached<Privileged, H>) {
+        self.use_slot(&new, 0, false, Memory::Detached(detached));
+    }
+
+    fn use_slot(&mut self, new: &NewBuffer, bytes: u64, named: bool, memory: Memory<H>) {
+        if let Some(slot) = self.slots.get_mut(new.0.slot as usize) {
+            slot.state = State::Used(Buffer {
+                bytes,
+                named,
+                views: 0,
+                holds: 0,
+                memory,
+            });
+        }
+    }
+
+    fn buffer(&mut self, id: BufferId) -> Option<&mut Buffer<H>> {
+        let slot = self.slots.get_mut(id.slot as usize)?;
+        match &mut slot.state {
+            State::Used(buffer) if slot.generation == id.generation => Some(buffer),
+            _ => None,
+        }
+    }
+
+    /// Where the device finds a block; `None` where it does not any more.
+    pub(crate) fn range(&mut self, id: BufferId) -> Option<AddrRange<DeviceAddr>> {
+        match &self.buffer(id)?.memory {
+            Memory::Mapped(mapped) => Some(mapped.range()),
+            _ => None,
+        }
+    }
+
+    /// Notes that no handle names the buffer any more.
+    pub(crate) fn unname(&mut self, id: BufferId) {
+        if let Some(buffer) = self.buffer(id) {
+            buffer.named = false;
+        }
+    }
+
+    /// Takes the mapping of a block out, to undo it; `None` where the block is not mapped.
+    pub(crate) fn take_mapped(&mut self, id: BufferId) -> Option<Mapped<Privileged, H>> {
+        let memory = &mut self.buffer(id)?.memory;
+        match core::mem::replace(memory, Memory::Changing) {
+            Memory::Mapped(mapped) => Some(mapped),
+            other => {
+                *memory = other;
+                None
+            }
+        }
+    }
+
+    /// Keeps what was a mapping of the block.
+    pub(crate) fn put_detached(&mut self, id: BufferId, detached: Detached<Privileged, H>) {
+        if let Some(buffer) = self.buffer(id) {
+            buffer.memory = Memory::Detached(detached);
+        }
+    }
+
+    /// Takes what was a mapping of the block out; `None` where there is none.
+    pub(crate) fn take_detached(&mut self, id: BufferId) -> Option<Detached<Privileged, H>> {
+        let memory = &mut self.buffer(id)?.memory;
+        match core::mem::replace(memory, Memory::Changing) {
+            Memory::Detached(detached) => Some(detached),
+            other => {
+                *memory = other;
+                None
+            }
+        }
+    }
+
+    /// Puts back the pages of a block that the device cannot reach any more.
+    pub(crate) fn put_unmapped(&mut self, id: BufferId, pages: H) {
+        if let Some(buffer) = self.buffer(id) {
+            buffer.memory = Memory::Unmapped(pages);
+        }
+    }
+
+    /// Takes the pages of a buffer that nobody uses any more, and ends the buffer.
+    pub(crate) fn take_unused(&mut self, id: BufferId) -> Option<H> {
+        let buffer = self.buffer(id)?;
+        if buffer.named
+            || buffer.views != 0
+            || buffer.holds != 0
+            || !matches!(buffer.memory, Memory::Unmapped(_))
+        {
+            return None;
+        }
+        let memory = core::mem::replace(&mut buffer.memory, Memory::Changing);
+        self.vacate(id);
+        match memory {
+            Memory::Unmapped(pages) => Some(pages),
+            _ => None,
+        }
+    }
+
+    /// Makes a slot vacant under a new generation, so that old names of it do not match.
+    fn vacate(&mut self, id: BufferId) {
+        if let Some(slot) = self.slots.get_mut(id.slot as usize) {
+            slot.generation = slot.generation.wrapping_add(1);
+            slot.state = State::Vacant;
+        }
+    }
+
+    /// The pages to show a user, once it is checked that he may see them. The view is counted by
+    /// [`count_view`](Self::count_view) when it exists.
+    pub(crate) fn viewable(&mut self, id: BufferId, len: u64) -> Result<&H, ViewRefusal> {
+        let policy = self.views;
+        let buffer = self.buffer(id).ok_or(ViewRefusal::Gone)?;
+        if len != buffer.bytes {
+            return Err(ViewRefusal::Length {
+                bytes: buffer.bytes,
+            });
+        }
+        if policy == ViewPolicy::Single && buffer.views != 0 {
+            return Err(ViewRefusal::Viewed);
+        }
+        buffer.memory.pages().ok_or(ViewRefusal::Gone)
+    }
+
+    /// The pages of a buffer; `None` where it is gone.
+    pub(crate) fn pages(&mut self, id: BufferId) -> Option<&H> {
+        self.buffer(id)?.memory.pages()
+    }
+
+    /// Counts a view that now exists.
+    pub(crate) fn count_view(&mut self, id: BufferId) {
+        if let Some(buffer) = self.buffer(id) {
+            buffer.views = buffer.views.saturating_add(1);
+        }
+    }
+
+    /// Uncounts a view that is gone.
+    pub(crate) fn uncount_view(&mut self, id: BufferId) {
+        if let Some(buffer) = self.buffer(id) {
+            buffer.views = buffer.views.saturating_sub(1);
+        }
+    }
+
+    /// Keeps the pages of a buffer from being given up; `None` where the buffer is gone.
+    pub(crate) fn hold_pages(&mut self, id: BufferId) -> Option<BufferHold> {
+        let buffer = self.buffer(id)?;
+        buffer.holds = buffer.holds.checked_add(1)?;
+        Some(BufferHold(id))
+    }
+
+    /// Ends a hold. Returns the buffer it was on, which may be unused now.
+    pub(crate) fn release_hold(&mut self, hold: BufferHold) -> BufferId {
+        if let Some(buffer) = self.buffer(hold.0) {
+            buffer.holds = buffer.holds.saturating_sub(1);
+        }
+        hold.0
+    }
+
+    /// The views of a buffer and the holds on it.
+    pub(crate) fn uses(&mut self, id: BufferId) -> u32 {
+        self.buffer(id)
+            .map_or(0, |buffer| buffer.views.saturating_add(buffer.holds))
+    }
+
+    /// A block, at slot `from` or after it, that no handle names and that is mapped all the same:
+    /// its producer did not stop.
+    pub(crate) fn next_unnamed_mapped(&self, from: &mut usize) -> Option<BufferId> {
+        while let Some(slot) = self.slots.get(*from) {
+            let id = BufferId {
+                slot: *from as u32,
+                generation: slot.generation,
+            };
+            *from += 1;
+            if let State::Used(Buffer {
+                memory: Memory::Mapped(_),
+                named: false,
+                ..
+            }) = &slot.state
+            {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// A block whose removal is not confirmed, at slot `from` or after it, with its batch.
+    pub(crate) fn next_quarantined(&self, from: &mut usize) -> Option<(BufferId, Batch)> {
+        while let Some(slot) = self.slots.get(*from) {
+            let id = BufferId {
+                slot: *from as u32,
+                generation: slot.generation,
+            };
+            *from += 1;
+            if let State::Used(Buffer {
+                memory: Memory::Detached(detached),
+                ..
+            }) = &slot.state
+            {
+                return Some((id, detached.batch()));
+            }
+        }
+        None
+    }
+
+    pub(crate) fn usage(&self) -> BufferUsage {
+        let mut usage = BufferUsage::default();
+        for slot in self.slots.iter() {
+            if let State::Used(buffer) = &slot.state {
+                usage.buffers += 1;
+                usage.views += buffer.views;
+                usage.holds += buffer.holds;
+                usage.quarantined += u32::from(matches!(buffer.memory, Memory::Detached(_)));
+            }
+        }
+        usage
+    }
+}

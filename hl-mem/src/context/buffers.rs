@@ -1,0 +1,387 @@
+//! Kernel buffers of a context, by handle: blocks, command buffers, and what is shown of them.
+
+use mmu_core::DeviceAddr;
+
+use crate::buffer::{BufferId, ViewRefusal};
+use crate::device::{BufferError, BufferView, MapBufferError, Privilege, ViewBufferError};
+use crate::handle::{HandleError, HandleKind, RawHandle};
+use crate::host::{HostMemory, ViewRights, seen_by_device};
+use crate::port::Port;
+use crate::profile::Asic;
+use crate::registry::Kept;
+use crate::space::Wanted;
+
+use super::user::MappingError;
+use super::{
+    Backing, Context, DestroyError, EngineError, Named, Object, RegisterBlockError, Stage,
+    UserMapping, ViewError,
+};
+
+/// The most bytes a block may have: what a device of this family addresses by 32-bit offsets in
+/// its rings. The host's memory is the nearer limit.
+pub const MAX_BLOCK_BYTES: u64 = 1 << 32;
+
+/// The most bytes a command buffer of a user may have (facts CB-1).
+pub const MAX_COMMAND_BUFFER_BYTES: u64 = (2 << 20) - 32;
+
+/// A buffer of the driver's that a handle names.
+#[derive(Debug)]
+pub(super) struct KernelBuffer {
+    pub(super) id: BufferId,
+    bytes: u64,
+    /// Where the driver mapped it in the user's address space.
+    mapped: Option<(Kept, DeviceAddr)>,
+}
+
+/// What a user may know of a command buffer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct CommandBufferInfo {
+    /// Its length in bytes, whole pages.
+    pub bytes: u64,
+    /// Where the user's engines find it, if it is mapped for them.
+    pub mapped_at: Option<DeviceAddr>,
+    /// Views of it, and mappings.
+    pub uses: u32,
+}
+
+impl<A: Asic, P: Port> Context<'_, '_, A, P> {
+    /// Has the driver allocate a zeroed block of `bytes`, rounded up to whole pages, map it in the
+    /// privileged address space, and give this file a handle for it.
+    ///
+    /// # Errors
+    ///
+    /// Each part that can refuse has its variant of [`BufferError`].
+    pub fn create_block(
+        &self,
+        _privilege: &Privilege,
+        bytes: u64,
+    ) -> Result<(RawHandle, BufferId), BufferError> {
+        let bytes = whole_pages::<P>(bytes, MAX_BLOCK_BYTES)?;
+        let make = || self.device.allocate_block(bytes).map(|id| (id, id));
+        self.publish(HandleKind::Block, make, |id| {
+            Named::Block(KernelBuffer {
+                id,
+                bytes,
+                mapped: None,
+            })
+        })
+    }
+
+    /// Makes an object and only then the handle that names it. `make` tells what is named and what
+    /// the caller is to have.
+    pub(super) fn publish<T, U>(
+        &self,
+        kind: HandleKind,
+        make: impl FnOnce() -> Result<(T, U), BufferError>,
+        named: impl FnOnce(T) -> Named,
+    ) -> Result<(RawHandle, U), BufferError> {
+        let reservation = self
+            .handles
+            .lock()
+            .reserve(kind)
+            .map_err(|_| BufferError::TooManyHandles)?;
+        match make() {
+            Ok((object, told)) => {
+                let mut handles = self.handles.lock();
+                match handles.publish(reservation, Object(named(object))) {
+                    Ok(handle) => Ok((handle, told)),
+                    // A reservation of the file's own table is never refused.
+                    Err(_) => Err(BufferError::TooManyHandles),
+                }
+            }
+            Err(error) => {
+                // Neither is giving it back.
+                let _ = self.handles.lock().cancel(reservation);
+                Err(error)
+            }
+        }
+    }
+
+    /// Maps a block of this file into the user's address space as well, on the driver's behalf: the
+    /// user's unmap does not find it. It goes with the block, or when the file is closed.
+    ///
+    /// # Errors
+    ///
+    /// Each part that can refuse has its variant of [`MapBufferError`].
+    pub fn map_block(
+        &self,
+        _privilege: &Privilege,
+        handle: RawHandle,
+        wanted: Wanted,
+    ) -> Result<DeviceAddr, MapBufferError> {
+        let (id, bytes) = self.with_block(handle, |block| match block.mapped {
+            Some((_, at)) => Err(MapBufferError::Mapped { at }),
+            None => Ok((block.id, block.bytes)),
+        })?;
+        let (kept, at) = self.map_buffer(id, bytes, wanted)?;
+        // Nothing was locked meanwhile: the block may be destroyed, or mapped by another thread.
+        let mut kept = Some(kept);
+        let noted = self.with_block(handle, |block| match block.mapped {
+            Some((_, at)) => Err(MapBufferError::Mapped { at }),
+            None => {
+                block.mapped = kept.take().map(|kept| (kept, at));
+                Ok(at)
+            }
+        });
+        if let Some(kept) = kept {
+            // The error that the caller gets came first.
+            let _ = self.unmap_buffer(kept);
+        }
+        noted
+    }
+
+    /// Gives `look` the block that a handle names.
+    fn with_block<T>(
+        &self,
+        handle: RawHandle,
+        look: impl FnOnce(&mut KernelBuffer) -> Result<T, MapBufferError>,
+    ) -> Result<T, MapBufferError> {
+        let mut handles = self.handles.lock();
+        match handles.get_mut(handle, HandleKind::Block) {
+            Ok(Object(Named::Block(block))) => look(block),
+            Ok(_) => Err(MapBufferError::Handle(HandleError::Unknown)),
+            Err(error) => Err(MapBufferError::Handle(error)),
+        }
+    }
+
+    /// Maps a buffer into the user's address space, where only the driver unmaps it.
+    fn map_buffer(
+        &self,
+        id: BufferId,
+        bytes: u64,
+        wanted: Wanted,
+    ) -> Result<(Kept, DeviceAddr), MapBufferError> {
+        let gone = MapBufferError::Handle(HandleError::Stale);
+        let place = self.hold_place().ok_or(MapBufferError::TooManyMappings)?;
+        let Some(hold) = self.device.hold_buffer(id) else {
+            self.give_back(place);
+            return Err(gone);
+        };
+        let host = self.device.host();
+        let mapped = self.device.with_pages(id, |pages| {
+            let runs = host.kernel_runs(pages);
+            let runs = runs.map_while(|run| seen_by_device(run, &A::PROFILE));
+            self.space.lock().space.map(bytes, runs, wanted)
+        });
+        let Some(mapped) = mapped else {
+            // What is held is not gone.
+            self.give_back(place);
+            self.device.release_buffer_hold(hold);
+            return Err(gone);
+        };
+        let (place, mapped) = self
+            .establish(place, mapped, Backing::Buffer(hold))
+            .map_err(|error| match error {
+                MappingError::Space(error) => MapBufferError::Space(error),
+                MappingError::Mmu(error) => MapBufferError::Mmu(error),
+            })?;
+        let at = mapped.range().start();
+        let mapping = UserMapping(Stage::Live(mapped));
+        Ok((self.space.lock().mappings.keep(place, mapping), at))
+    }
+
+    /// Unmaps what [`map_buffer`](Self::map_buffer) mapped. Where the removal is not confirmed, the
+    /// mapping and its hold on the buffer stay in the context's quarantine.
+    fn unmap_buffer(&self, kept: Kept) -> Result<(), crate::device::Unconfirmed> {
+        let taken = {
+            let space = &mut *self.space.lock();
+            let taken = space.mappings.take_kept(kept);
+            taken.map(|(place, mapping)| match mapping.0 {
+                Stage::Live(mapped) => (place, space.unmap(mapped)),
+                Stage::Quarantined(detached) => (place, detached),
+            })
+        };
+        taken.map_or(Ok(()), |(place, detached)| {
+            self.finish_unmap(place, detached)
+        })
+    }
+
+    /// Has the driver allocate a zeroed command buffer of `bytes`, rounded up to whole pages, of
+    /// coherent memory, and give this file a handle for it. With `mapped` it is mapped into the user's
+    /// address space as well, where the user's engines fetch from it; the user's unmap does not find
+    /// it there.
+    ///
+    /// # Errors
+    ///
+    /// * [`BufferError::Size`] for zero bytes or more than [`MAX_COMMAND_BUFFER_BYTES`];
+    /// * each other part that can refuse has its variant.
+    pub fn create_command_buffer(
+        &self,
+        bytes: u64,
+        mapped: bool,
+    ) -> Result<RawHandle, BufferError> {
+        let bytes = whole_pages::<P>(bytes, MAX_COMMAND_BUFFER_BYTES)?;
+        let make = || {
+            let allocate = |host: &P::Host, pages| host.allocate_contiguous(pages);
+            let id = self.device.allocate_buffer(bytes, allocate)?;
+            let mapped = match mapped {
+                false => None,
+                true => match self.map_buffer(id, bytes, Wanted::Anywhere) {
+                    Ok(mapped) => Some(mapped),
+                    Err(error) => {
+                        self.device.unname_buffer(id);
+                        return Err(BufferError::Map(error));
+                    }
+                },
+            };
+            Ok((KernelBuffer { id, bytes, mapped }, ()))
+        };
+        self.publish(HandleKind::CommandBuffer, make, Named::CommandBuffer)
+            .map(|(handle, ())| handle)
+    }
+
+    /// Tells about a command buffer.
+    ///
+    /// # Errors
+    ///
+    /// [`HandleError`] when the handle does not name a command buffer of this file.
+    pub fn command_buffer(&self, handle: RawHandle) -> Result<CommandBufferInfo, HandleError> {
+        let handles = self.handles.lock();
+        match handles.get(handle, HandleKind::CommandBuffer)? {
+            Object(Named::CommandBuffer(buffer)) => Ok(CommandBufferInfo {
+                bytes: buffer.bytes,
+                mapped_at: buffer.mapped.as_ref().map(|(_, at)| *at),
+                uses: self.device.buffer_uses(buffer.id),
+            }),
+            _ => Err(HandleError::Unknown),
+        }
+    }
+
+    /// Destroys a command buffer: the handle goes at once, the user's engines' access when they have
+    /// forgotten it, and the memory when no view is left.
+    ///
+    /// # Errors
+    ///
+    /// * [`DestroyError::Handle`] when the handle does not name a command buffer of this file;
+    /// * [`DestroyError::Unconfirmed`] when its removal is not confirmed: mapping and memory are in
+    ///   quarantine until [`settle_quarantine`](Self::settle_quarantine) or closing succeeds.
+    pub fn destroy_command_buffer(
+        &self,
+        handle: RawHandle,
+    ) -> Result<(), DestroyError<EngineError<P>>> {
+        let removed = self
+            .handles
+            .lock()
+            .remove(handle, HandleKind::CommandBuffer);
+        let Object(Named::CommandBuffer(buffer)) = removed.map_err(DestroyError::Handle)? else {
+            return Err(DestroyError::Handle(HandleError::Unknown));
+        };
+        let unmapped = match buffer.mapped {
+            Some((kept, _)) => self.unmap_buffer(kept),
+            None => Ok(()),
+        };
+        self.device.unname_buffer(buffer.id);
+        unmapped.map_err(DestroyError::Unconfirmed)
+    }
+
+    /// Destroys a block: the handle goes at once, the device's access after its producer has
+    /// stopped, and the memory when no view is left.
+    ///
+    /// # Errors
+    ///
+    /// * [`DestroyError::Handle`] when the handle does not name a block of this file;
+    /// * [`DestroyError::Retire`] when the producer does not stop or the removal is not confirmed:
+    ///   the block is in quarantine until
+    ///   [`Device::settle_quarantine`](crate::Device::settle_quarantine) succeeds;
+    /// * [`DestroyError::Unconfirmed`] when that is so of its mapping in the user's address space:
+    ///   until [`settle_quarantine`](Self::settle_quarantine) succeeds.
+    pub fn destroy_block(&self, handle: RawHandle) -> Result<(), DestroyError<EngineError<P>>> {
+        let removed = self.handles.lock().remove(handle, HandleKind::Block);
+        let Object(Named::Block(block)) = removed.map_err(DestroyError::Handle)? else {
+            return Err(DestroyError::Handle(HandleError::Unknown));
+        };
+        let retired = self.device.retire_block(block.id);
+        let unmapped = match block.mapped {
+            Some((kept, _)) => self.unmap_buffer(kept),
+            None => Ok(()),
+        };
+        retired.map_err(DestroyError::Retire)?;
+        unmapped.map_err(DestroyError::Unconfirmed)
+    }
+
+    /// Gives this file a handle for registers of the device that users may map, and tells their
+    /// length in bytes. Asking again gives the same handle.
+    ///
+    /// # Errors
+    ///
+    /// * [`RegisterBlockError::Unknown`] when no such registers are at `address`;
+    /// * [`RegisterBlockError::TooManyHandles`].
+    pub fn register_block(&self, address: u64) -> Result<(RawHandle, u64), RegisterBlockError> {
+        let mut blocks = self.device.register_blocks.iter().zip(0..);
+        let (block, number) = blocks
+            .find(|(block, _)| block.address == address)
+            .ok_or(RegisterBlockError::Unknown)?;
+        let bytes = block.registers.len();
+        let mut handles = self.handles.lock();
+        let known = handles
+            .iter()
+            .find(|(_, Object(named))| matches!(named, Named::Registers(known) if *known == number))
+            .map(|(handle, _)| handle);
+        if let Some(handle) = known {
+            return Ok((handle, bytes));
+        }
+        let reservation = handles
+            .reserve(HandleKind::RegisterBlock)
+            .map_err(|_| RegisterBlockError::TooManyHandles)?;
+        handles
+            .publish(reservation, Object(Named::Registers(number)))
+            .map(|handle| (handle, bytes))
+            .map_err(|_| RegisterBlockError::TooManyHandles)
+    }
+
+    /// Shows what a handle names to the process, all of it: a block, with the page of the consumer's
+    /// index to write and all others to read; a command buffer to read and write; timestamps to
+    /// read; registers.
+    ///
+    /// # Errors
+    ///
+    /// * [`ViewError::Handle`] when the handle names nothing of this file;
+    /// * [`ViewError::Length`] when `len` is not exactly its length;
+    /// * [`ViewError::Viewed`] when it is shown already, and the port wants one view only;
+    /// * [`ViewError::Host`] when the host refuses.
+    pub fn mmap(&self, handle: RawHandle, len: u64) -> Result<BufferView<P>, ViewError> {
+        let kind = handle.kind().map_err(ViewError::Handle)?;
+        let handles = self.handles.lock();
+        let Object(named) = handles.get(handle, kind).map_err(ViewError::Handle)?;
+        let (buffer, rights) = match named {
+            Named::Block(block) => (block.id, ViewRights { writable_pages: 1 }),
+            Named::CommandBuffer(buffer) => (buffer.id, ViewRights::WRITABLE),
+            Named::Timestamps(place) => {
+                let buffer = self.timestamps.lock().buffer(*place);
+                let gone = ViewError::Handle(HandleError::Stale);
+                (buffer.ok_or(gone)?, ViewRights::READ_ONLY)
+            }
+            Named::Registers(number) => {
+                let gone = ViewError::Handle(HandleError::Unknown);
+                let block = self.device.register_blocks.get(*number).ok_or(gone)?;
+                let expected = block.registers.len();
+                if len != expected {
+                    return Err(ViewError::Length { expected });
+                }
+                let view = self.device.view_registers(&self.process, block);
+                return view.map_err(ViewError::Host);
+            }
+        };
+        let view = self.device.view_buffer(&self.process, buffer, len, rights);
+        view.map_err(|error| match error {
+            // The handles' lock was held since the handle was looked up, so the buffer is there.
+            ViewBufferError::Refused(ViewRefusal::Gone) => ViewError::Handle(HandleError::Stale),
+            ViewBufferError::Refused(ViewRefusal::Length { bytes }) => {
+                ViewError::Length { expected: bytes }
+            }
+            ViewBufferError::Refused(ViewRefusal::Viewed) => ViewError::Viewed,
+            ViewBufferError::Host(error) => ViewError::Host(error),
+        })
+    }
+}
+
+/// The length of a buffer for which a user asked for `bytes`.
+fn whole_pages<P: Port>(bytes: u64, most: u64) -> Result<u64, BufferError> {
+    if bytes == 0 || bytes > most {
+        return Err(BufferError::Size);
+    }
+    bytes
+        .checked_next_multiple_of(P::Host::PAGE_BYTES)
+        .ok_or(BufferError::Size)
+}

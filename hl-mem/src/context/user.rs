@@ -1,0 +1,258 @@
+//! A user's own memory, and what all mappings of a context have in common: how they come to be,
+//! and the order in which they go.
+
+use mmu_core::DeviceAddr;
+
+use crate::budget::Charge;
+use crate::device::{Unconfirmed, settle};
+use crate::host::{DeviceAccess, HostError, HostMemory, UserRange, seen_by_device};
+use crate::mmu::{MmuControl, MmuError};
+use crate::port::Port;
+use crate::profile::Asic;
+use crate::registry::Place;
+use crate::space::{Detached, Mapped, SpaceError, SpaceFailure, User, Wanted};
+
+use super::{Backing, Context, MapUserError, Stage, UnmapUserError, UserMapping, UserMemory};
+
+/// Why a mapping did not come to be.
+pub(super) enum MappingError {
+    Space(SpaceError),
+    Mmu(MmuError),
+}
+
+impl<A: Asic, P: Port> Context<'_, '_, A, P> {
+    /// Pins the user's memory and maps it into the user's address space. Returns the device
+    /// address of its first byte, which is what [`unmap`](Self::unmap) takes.
+    ///
+    /// # Errors
+    ///
+    /// Each part that can refuse has its variant of [`MapUserError`].
+    pub fn map(
+        &self,
+        range: UserRange,
+        access: DeviceAccess,
+        wanted: Wanted,
+    ) -> Result<DeviceAddr, MapUserError> {
+        let page_bytes = P::Host::PAGE_BYTES;
+        let offset = range.offset_in_page(page_bytes);
+        // Parsing the range made sure that its last page ends within 2^64.
+        let pages = range
+            .pages(page_bytes)
+            .ok_or(MapUserError::Host(HostError::NoMemory))?;
+        let place = self.hold_place().ok_or(MapUserError::TooManyMappings)?;
+        // More pages than a number of this processor can count are more than any limit.
+        let count = usize::try_from(pages.count()).unwrap_or(usize::MAX);
+        let charge = match self.budget.charge(count) {
+            Ok(charge) => charge,
+            Err(error) => {
+                self.give_back(place);
+                return Err(MapUserError::Budget(error));
+            }
+        };
+        let pinned = match self.device.host.pin(&self.process, pages, access) {
+            Ok(pinned) => pinned,
+            Err(error) => {
+                self.refund(charge);
+                self.give_back(place);
+                return Err(MapUserError::Host(error));
+            }
+        };
+        let mapped = {
+            let runs = self.device.host.pinned_runs(&pinned);
+            let runs = runs.map_while(|run| seen_by_device(run, &A::PROFILE));
+            let space = &mut self.space.lock().space;
+            space.map(pages.range().len(), runs, wanted)
+        };
+        let memory = UserMemory {
+            pinned,
+            charge,
+            access,
+        };
+        let (place, mapped) = self
+            .establish(place, mapped, Backing::User(memory))
+            .map_err(|error| match error {
+                MappingError::Space(error) => MapUserError::Space(error),
+                MappingError::Mmu(error) => MapUserError::Mmu(error),
+            })?;
+        // The offset stays within the mapping's first page.
+        let start = mapped.range().start();
+        let at = start.checked_add(offset).unwrap_or(start);
+        self.name(place, at, mapped);
+        Ok(at)
+    }
+
+    /// Takes a place for a mapping; `None` when there is none left.
+    pub(super) fn hold_place(&self) -> Option<Place> {
+        self.space.lock().mappings.hold()
+    }
+
+    /// Gives back the place of a mapping that did not come to be.
+    pub(super) fn give_back(&self, place: Place) {
+        self.space.lock().mappings.give_back(place);
+    }
+
+    /// Makes a mapping known by the address that its user is told.
+    pub(super) fn name(&self, place: Place, at: DeviceAddr, mapped: Mapped<User, Backing<P>>) {
+        let mapping = UserMapping(Stage::Live(mapped));
+        self.space.lock().mappings.fill(place, at, mapping);
+    }
+
+    /// Makes a mapping of the entries that were written, which the memory behind it then belongs to,
+    /// once the MMU has taken note of them. Where anything failed, everything is undone: the memory is
+    /// given up, unless the device may have seen entries and does not confirm that it forgot them.
+    pub(super) fn establish(
+        &self,
+        place: Place,
+        mapped: Result<Mapped<User, ()>, SpaceFailure<User>>,
+        backing: Backing<P>,
+    ) -> Result<(Place, Mapped<User, Backing<P>>), MappingError> {
+        let mapped = match mapped {
+            Ok(mapped) => mapped.owning(backing),
+            Err(failure) => {
+                match failure.detached {
+                    None => {
+                        self.give_back(place);
+                        self.give_up_unused(backing);
+                    }
+                    Some(detached) => {
+                        // The mapping's own error is the one that counts.
+                        let _ = self.finish_unmap(place, detached.owning(backing));
+                    }
+                }
+                return Err(MappingError::Space(failure.error));
+            }
+        };
+        let announced = match (mapped.backing(), &self.device.dram_mmu) {
+            (Backing::Dram { .. }, Some(dram_mmu)) => dram_mmu.lock().driver.announce(),
+            _ => self.device.mmu.lock().driver.announce(),
+        };
+        match announced {
+            Ok(()) => Ok((place, mapped)),
+            Err(error) => {
+                let detached = self.space.lock().unmap(mapped);
+                let _ = self.finish_unmap(place, detached);
+                Err(MappingError::Mmu(error))
+            }
+        }
+    }
+
+    /// Unmaps what [`map`](Self::map) or [`map_dram`](Self::map_dram) returned `at` for, and gives up
+    /// what was behind it. What the driver mapped has no address here, whatever it is.
+    ///
+    /// # Errors
+    ///
+    /// * [`UnmapUserError::NotMapped`] when no mapping of this user has that address;
+    /// * [`UnmapUserError::Exported`] while a peer uses the device memory through this mapping;
+    /// * [`UnmapUserError::Unconfirmed`] when the device does not confirm the removal: addresses
+    ///   and pages are in quarantine until [`settle_quarantine`](Self::settle_quarantine) or
+    ///   closing succeeds.
+    pub fn unmap(&self, at: DeviceAddr) -> Result<(), UnmapUserError> {
+        let (place, detached) = {
+            let mut space = self.space.lock();
+            let not_mapped = UnmapUserError::NotMapped { at };
+            match space.mappings.get_mut(at).map(|mapping| &mapping.0) {
+                None => return Err(not_mapped),
+                Some(Stage::Live(mapped)) if is_exported(mapped.backing()) => {
+                    return Err(UnmapUserError::Exported { at });
+                }
+                Some(_) => {}
+            }
+            let (place, mapping) = space.mappings.take(at).ok_or(not_mapped)?;
+            match mapping.0 {
+                Stage::Live(mapped) => (place, space.unmap(mapped)),
+                // Only live mappings are found by their address.
+                Stage::Quarantined(detached) => (place, detached),
+            }
+        };
+        self.finish_unmap(place, detached)
+            .map_err(UnmapUserError::Unconfirmed)
+    }
+
+    /// Tries again to confirm what is in quarantine, and gives up whatever that frees.
+    ///
+    /// # Errors
+    ///
+    /// [`Unconfirmed`]: it stays where it is.
+    pub fn settle_quarantine(&self) -> Result<(), Unconfirmed> {
+        let mut from = 0;
+        loop {
+            let next = self.space.lock().mappings.take_next_parked(&mut from);
+            match next {
+                None => return Ok(()),
+                Some((place, UserMapping(Stage::Quarantined(detached)))) => {
+                    self.finish_unmap(place, detached)?;
+                }
+                // Only removed mappings are parked.
+                Some((place, mapping)) => self.space.lock().mappings.park(place, mapping),
+            }
+        }
+    }
+
+    /// Everything after the removal: invalidation, then addresses, then what was behind them.
+    pub(super) fn finish_unmap(
+        &self,
+        place: Place,
+        detached: Detached<User, Backing<P>>,
+    ) -> Result<(), Unconfirmed> {
+        let batch = detached.batch();
+        let settled = match (detached.backing(), &self.device.dram_mmu) {
+            (Backing::Dram { .. }, Some(dram_mmu)) => {
+                let driver = &mut dram_mmu.lock().driver;
+                settle(driver, &self.space, |space| space.dram.as_mut(), batch)
+            }
+            _ => self
+                .device
+                .settle(&self.space, |space| &mut space.space, batch),
+        };
+        let mut space = self.space.lock();
+        match space.release(detached) {
+            Ok(backing) => {
+                space.mappings.give_back(place);
+                drop(space);
+                self.give_up(backing);
+            }
+            Err(detached) => {
+                let mapping = UserMapping(Stage::Quarantined(detached));
+                space.mappings.park(place, mapping);
+            }
+        }
+        settled
+    }
+
+    /// Gives up memory that the device never had access to, and so has not made dirty.
+    fn give_up_unused(&self, backing: Backing<P>) {
+        self.give_up(match backing {
+            Backing::User(memory) => Backing::User(UserMemory {
+                access: DeviceAccess::Read,
+                ..memory
+            }),
+            backing => backing,
+        });
+    }
+
+    /// Gives up memory that the device cannot reach.
+    fn give_up(&self, backing: Backing<P>) {
+        match backing {
+            Backing::User(memory) => {
+                self.device.host.unpin(memory.pinned, memory.access);
+                self.refund(memory.charge);
+            }
+            Backing::Dram { hold, .. } => self.device.release_dram_hold(hold),
+            Backing::Buffer(hold) => self.device.release_buffer_hold(hold),
+            Backing::Window => {}
+        }
+    }
+
+    fn refund(&self, charge: Charge) {
+        if let Err(foreign) = self.budget.refund(charge) {
+            // A context charges one budget only. Were it otherwise, the charge would stay where it
+            // was made, which the counters show.
+            let _ = foreign;
+        }
+    }
+}
+
+/// Whether a peer uses memory through its mapping.
+fn is_exported<P: Port>(backing: &Backing<P>) -> bool {
+    matches!(backing, Backing::Dram { exports, .. } if *exports != 0)
+}

@@ -1,0 +1,80 @@
+//! What users are told of the device.
+
+use crate::events::{DeviceEvent, NotInFront, Report};
+use crate::mmu::{Fault, MmuControl, MmuError};
+use crate::port::Port;
+use crate::profile::Asic;
+
+use super::{Device, SeatEvents, SeatTicket, Seats};
+
+impl<A: Asic, P: Port> Seats<'_, A, P> {
+    /// Tells every user that has a seat. Whether a reader is to be woken.
+    pub(super) fn post(&mut self, event: DeviceEvent) -> bool {
+        let mut wake = false;
+        let seats = self.list.iter_mut();
+        for events in seats.filter_map(|seat| seat.events.as_mut()) {
+            wake |= events.post(event).wake;
+        }
+        wake
+    }
+}
+
+impl<A: Asic, P: Port> Device<'_, A, P> {
+    /// Tells the users of all contexts what happened to the device. Returns whether one of them had
+    /// read everything before, so that readers that sleep have to be woken.
+    pub fn post(&self, event: DeviceEvent) -> bool {
+        self.seats.lock().post(event)
+    }
+
+    /// Takes the faults that the MMUs have captured, and tells the users of all contexts: no ASID is
+    /// captured with a fault (facts FR-4). Each goes to `log` as well. For the handler of the fault
+    /// interrupt, in a place where the port's lock may be taken.
+    ///
+    /// Returns whether readers that sleep have to be woken.
+    ///
+    /// # Errors
+    ///
+    /// [`MmuError`] when a register cannot be read. Faults taken until then were reported.
+    pub fn report_faults(&self, mut log: impl FnMut(Fault)) -> Result<bool, MmuError> {
+        let mut wake = false;
+        loop {
+            let fault = self.mmu.lock().driver.take_fault()?;
+            let fault = match (fault, &self.dram_mmu) {
+                (None, Some(dram_mmu)) => dram_mmu.lock().driver.take_fault()?,
+                (fault, _) => fault,
+            };
+            let Some(fault) = fault else {
+                return Ok(wake);
+            };
+            wake |= self.post(DeviceEvent::Fault(fault));
+            log(fault);
+        }
+    }
+
+    /// Gives `look` the events of the user that has a seat.
+    fn with_events<T>(
+        &self,
+        ticket: &SeatTicket,
+        look: impl FnOnce(&mut SeatEvents) -> T,
+    ) -> Option<T> {
+        let mut seats = self.seats.lock();
+        let mut list = seats.list.iter_mut();
+        let seat = list.find(|seat| seat.asid == Some(ticket.asid))?;
+        Some(look(seat.events.as_mut()?))
+    }
+
+    /// What the user of a seat is to be told next.
+    pub(crate) fn front_event(&self, ticket: &SeatTicket) -> Option<Report<DeviceEvent>> {
+        self.with_events(ticket, |events| events.front())?
+    }
+
+    /// Removes what the user of a seat was told.
+    pub(crate) fn confirm_event(
+        &self,
+        ticket: &SeatTicket,
+        report: &Report<DeviceEvent>,
+    ) -> Result<(), NotInFront> {
+        self.with_events(ticket, |events| events.confirm(report))
+            .unwrap_or(Err(NotInFront { next: 0 }))
+    }
+}

@@ -1,0 +1,177 @@
+//! Locks, each with its place in the one order in which they are taken.
+//!
+//! A thread takes locks in ascending [`LockRank`] only, so that no two wait for each other. That is
+//! how the code is written; debug builds tell the port of each lock before it is taken, and a port
+//! that knows the current thread can have [`HeldLocks`] check it.
+
+use core::fmt;
+use core::ops::{Deref, DerefMut};
+
+use lock_api::{Mutex, MutexGuard};
+
+use crate::port::Port;
+
+/// The locks of this crate, in the order in which they are taken.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[repr(u8)]
+pub enum LockRank {
+    /// The handles of a context.
+    Handles,
+    /// The timestamp pools of a context.
+    Timestamps,
+    /// The MMU of host memory. Held while it invalidates.
+    HostMmu,
+    /// The seats of users, with their events.
+    Seats,
+    /// The MMU of device memory. Held while it invalidates.
+    DramMmu,
+    /// The scrubber of device memory. Held while it scrubs.
+    Scrubber,
+    /// The pool of device memory.
+    Dram,
+    /// The kernel buffers.
+    Buffers,
+    /// An address space: the privileged one, or that of one context. No two of them are taken at a
+    /// time.
+    Space,
+}
+
+impl fmt::Display for LockRank {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Handles => "the handles of a context",
+            Self::Timestamps => "the timestamp pools of a context",
+            Self::HostMmu => "the MMU of host memory",
+            Self::Seats => "the seats of users",
+            Self::DramMmu => "the MMU of device memory",
+            Self::Scrubber => "the scrubber",
+            Self::Dram => "the pool of device memory",
+            Self::Buffers => "the kernel buffers",
+            Self::Space => "an address space",
+        })
+    }
+}
+
+/// A lock is taken out of order: while another that comes after it, or with it, is held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct OutOfOrder {
+    /// What is to be taken.
+    pub wanted: LockRank,
+}
+
+impl fmt::Display for OutOfOrder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is taken out of order", self.wanted)
+    }
+}
+
+impl core::error::Error for OutOfOrder {}
+
+/// The locks that one thread holds: what a port keeps for each thread, to check the order.
+///
+/// ```
+/// use hl_mem::lock::{HeldLocks, LockRank};
+///
+/// let mut held = HeldLocks::NONE;
+/// held.take(LockRank::HostMmu)?;
+/// held.take(LockRank::Space)?;
+/// assert!(held.take(LockRank::Dram).is_err());
+/// held.release(LockRank::Space);
+/// held.take(LockRank::Dram)?;
+/// # Ok::<(), hl_mem::lock::OutOfOrder>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct HeldLocks(u16);
+
+impl HeldLocks {
+    /// None of them.
+    pub const NONE: Self = Self(0);
+
+    /// Notes a lock that is about to be taken.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfOrder`] while one of the same rank or a later one is held. Nothing is noted then.
+    pub const fn take(&mut self, rank: LockRank) -> Result<(), OutOfOrder> {
+        if self.0 >> rank as u8 != 0 {
+            return Err(OutOfOrder { wanted: rank });
+        }
+        self.0 |= 1 << rank as u8;
+        Ok(())
+    }
+
+    /// Notes that a lock is not held any more.
+    pub const fn release(&mut self, rank: LockRank) {
+        self.0 &= !(1 << rank as u8);
+    }
+
+    /// Whether no lock is held.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// A value under a lock of a port.
+pub(crate) struct Locked<P: Port, T> {
+    rank: LockRank,
+    value: Mutex<P::Lock, T>,
+}
+
+impl<P: Port, T> Locked<P, T> {
+    pub(crate) const fn new(rank: LockRank, value: T) -> Self {
+        Self {
+            rank,
+            value: Mutex::new(value),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> Guard<'_, P, T> {
+        if cfg!(debug_assertions) {
+            P::before_lock(self.rank);
+        }
+        Guard {
+            rank: self.rank,
+            value: self.value.lock(),
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.value.get_mut()
+    }
+
+    pub(crate) fn into_inner(self) -> T {
+        self.value.into_inner()
+    }
+}
+
+/// The right to a value while its lock is held.
+pub(crate) struct Guard<'l, P: Port, T> {
+    rank: LockRank,
+    value: MutexGuard<'l, P::Lock, T>,
+}
+
+impl<P: Port, T> Deref for Guard<'_, P, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<P: Port, T> DerefMut for Guard<'_, P, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.value
+    }
+}
+
+impl<P: Port, T> Drop for Guard<'_, P, T> {
+    fn drop(&mut self) {
+        if cfg!(debug_assertions) {
+            P::after_lock(self.rank);
+        }
+    }
+}
