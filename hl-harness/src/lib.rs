@@ -8,6 +8,7 @@ pub mod inspect;
 pub mod log;
 pub mod machine;
 pub mod port;
+pub mod scenario;
 mod words;
 
 /// The example of the README, compiled and run as a test.

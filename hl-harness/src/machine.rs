@@ -31,7 +31,7 @@ use mmu_core::{
 use crate::asic::{
     self, AccessError, AsicConfig, AsicKind, DmaEngine, Endpoint, HbmStacks, InitiatorMode,
 };
-use crate::host::{Host, HostConfig, HostCounters, KernelBlock, Process};
+use crate::host::{FrameOrder, Host, HostConfig, HostCounters, KernelBlock, Process};
 use crate::log::EventLog;
 use crate::port::{AsicRegisters, DramTables, HarnessEngines, HarnessHost, HostWord, HostWords};
 
@@ -56,6 +56,10 @@ pub struct MachineConfig {
     /// Users at a time. Today's parts have one (facts 1.2); the number is for machines that are to
     /// have more.
     pub users: usize,
+    /// Pieces of device memory at a time.
+    pub packs: usize,
+    /// The order in which pages of host memory are handed out.
+    pub order: FrameOrder,
     /// Pools of timestamps of a context at a time.
     pub timestamp_pools: usize,
     /// Timestamps of a pool, and of those that wait at a time.
@@ -76,6 +80,8 @@ impl Default for MachineConfig {
             mappings: 64,
             handles: 16,
             users: 1,
+            packs: 64,
+            order: FrameOrder::Scattered { seed: 1 },
             timestamp_pools: 2,
             timestamps: 1024,
             counters: 16,
@@ -512,7 +518,11 @@ pub fn with_machine<A: Model, R>(
     log: EventLog,
     run: impl for<'s, 'm> FnOnce(&Machine<'s, 'm, A>) -> R,
 ) -> io::Result<R> {
-    let host = Host::new(HostConfig::with_frames(config.frames), log.clone())?;
+    let memory = HostConfig {
+        frames: config.frames,
+        order: config.order,
+    };
+    let host = Host::new(memory, log.clone())?;
     let hardware = config.asic.clone().unwrap_or_else(|| AsicConfig {
         hbm_stacks: A::STACKS,
         ..AsicConfig::new(A::KIND)
@@ -531,7 +541,7 @@ pub fn with_machine<A: Model, R>(
     let region =
         DramRegion::new(user_dram.start(), page_bytes, pages).expect("the profile's region");
     let mut dram_pages = vec![PageRecord::EMPTY; pages as usize];
-    let mut packs = vec![PackRecord::EMPTY; 64];
+    let mut packs = vec![PackRecord::EMPTY; config.packs];
     let mut buffers: Vec<BufferSlot<KernelBlock>> =
         (0..config.buffers).map(|_| BufferSlot::new()).collect();
     let engines = HarnessEngines::default();

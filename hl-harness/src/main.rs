@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use hl_harness::demo::{self, DemoOptions};
 use hl_harness::inspect;
+use hl_harness::scenario::command::{self, RunOptions};
 
 /// A software accelerator of the habanalabs family, driven by hl-mem.
 #[derive(Debug, Parser)]
@@ -22,11 +23,15 @@ enum Command {
     /// Look at the saved state of a machine.
     #[command(flatten)]
     Look(inspect::LookCommand),
+    /// Run scenario files: steps and expectations, one a line. `hl-harness/scenarios/README.md` lists
+    /// them.
+    Run(RunOptions),
 }
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Demo(options) => demo::main(&options),
         Command::Look(command) => inspect::main(&command),
+        Command::Run(options) => command::main(&options),
     }
 }

@@ -55,6 +55,7 @@ pub(crate) struct Ci {
     pub(crate) tests: FeatureSets,
     pub(crate) loom: Loom,
     pub(crate) demo: Demo,
+    pub(crate) scenarios: Scenarios,
     pub(crate) fuzz: Fuzz,
     pub(crate) coverage: Coverage,
 }
@@ -179,6 +180,15 @@ impl Demo {
             .iter()
             .map(move |argument| argument.replace("{asic}", asic))
     }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Scenarios {
+    pub(crate) package: String,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) files: String,
+    pub(crate) failing_file: String,
 }
 
 /// `ci/targets.toml`.

@@ -8,6 +8,7 @@ mod lints;
 pub(crate) mod loom;
 mod no_std;
 mod rust_version;
+mod scenarios;
 
 use crate::ci::Report;
 use crate::fuzz;
@@ -110,6 +111,13 @@ pub(crate) const STAGES: &[Stage] = &[
         long_only: false,
         needs: &[],
         run: demo::demo,
+    },
+    Stage {
+        name: "scenarios",
+        about: "every scenario file, on each ASIC that it is for",
+        long_only: false,
+        needs: &[],
+        run: scenarios::scenarios,
     },
     Stage {
         name: "fuzz",

@@ -1,6 +1,7 @@
 //! The walk: from a device address to a place in memory, by reading table bytes.
 
 use core::fmt;
+use std::collections::BTreeMap;
 
 use mmu_core::{BusAddr, DeviceAddr};
 
@@ -9,6 +10,9 @@ use super::fault::{FaultReason, MmuInstance};
 use super::format::{ADDRESS, Format, LAST, PRESENT, Scrambling};
 use super::mmu::{Control, Mmu};
 use super::{Asic, Target};
+
+/// Bytes of a table.
+const TABLE_BYTES: u64 = 4096;
 
 /// One step of a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,6 +278,38 @@ impl Asic {
         } else {
             Err(FaultReason::TableFetch { hop, address })
         }
+    }
+
+    /// The words of every table that a walk in address space `asid` can reach, by the MMU and the
+    /// address of the table, as memory is *now*. Of the HMMUs, those of the first enabled one.
+    #[must_use]
+    pub fn tables(&self, asid: u16) -> BTreeMap<(MmuInstance, BusAddr), Vec<u64>> {
+        let first = self.config.hmmu_enabled.trailing_zeros().min(15) as u8;
+        let like = |instance: MmuInstance| match instance {
+            MmuInstance::Single | MmuInstance::Pmmu => true,
+            MmuInstance::Hmmu(number) => number == first,
+        };
+        let mut tables = BTreeMap::new();
+        for mmu in self.mmus.iter().filter(|mmu| like(mmu.instance)) {
+            let control = mmu.control(asid);
+            let mut left: Vec<(u8, u64)> = control.root.map(|root| (0, root)).into_iter().collect();
+            while let Some((hop, table)) = left.pop() {
+                let key = (mmu.instance, BusAddr::new(table));
+                if tables.contains_key(&key) {
+                    continue;
+                }
+                let lines = (0..TABLE_BYTES / 64).map(|line| table.wrapping_add(64 * line));
+                let lines = lines.map(|line| self.fetch(mmu.instance, hop, line));
+                let words: Vec<u64> = lines.map_while(Result::ok).flatten().collect();
+                for word in &words {
+                    if let Ok(Decoded::Table(next)) = decode(control.format, hop, *word) {
+                        left.push((hop + 1, next));
+                    }
+                }
+                tables.insert(key, words);
+            }
+        }
+        tables
     }
 
     /// Shows the walk of `address` in address space `asid`, hop by hop, as memory is *now*: without

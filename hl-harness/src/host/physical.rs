@@ -36,6 +36,12 @@ impl Host {
         self.frames().state(frame).pins
     }
 
+    /// Whether a page was marked dirty since it was handed out.
+    #[must_use]
+    pub fn is_dirty(&self, frame: Frame) -> bool {
+        self.frames().state(frame).dirty
+    }
+
     /// Who has a page.
     #[must_use]
     pub fn owner(&self, frame: Frame) -> FrameOwner {

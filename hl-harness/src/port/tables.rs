@@ -30,7 +30,14 @@ impl DramTables {
         })
     }
 
+    /// Where an address lies in the window, which is moved back where it is elsewhere: a reset of
+    /// the device moves it.
     fn offset(&self, address: BusAddr) -> u64 {
+        if self.asic.bar_base() != self.window {
+            self.asic
+                .bar_move(self.window)
+                .expect("the window was here when the device came up");
+        }
         // Addresses below the window become offsets that no window reaches.
         address.get().wrapping_sub(self.window.get())
     }
@@ -62,7 +69,7 @@ impl TableBus for DramTables {
     fn flush(&self) -> Result<(), DeviceLost> {
         // Any read pushes the writes before it; all ones is what a dead device reads as, and is
         // no entry (facts DR-6, DR-11).
-        match self.asic.bar_read_u64(0) {
+        match self.asic.bar_read_u64(self.offset(self.window)) {
             Ok(u64::MAX) if self.asic.is_lost() => Err(DeviceLost),
             _ => Ok(()),
         }

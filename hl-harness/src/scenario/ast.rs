@@ -1,0 +1,589 @@
+//! A scenario as it is understood: steps, and what they are made of.
+
+use super::text::Span;
+use super::words::{
+    Access, AsicWord, Cache, Comparison, Constant, Failure, LeftWord, Operator, Reason, Reuse,
+    Setting, Unit, Views, Which, Wrong,
+};
+
+/// A whole scenario file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Script {
+    /// The ASICs that it is for; all of them where it names none.
+    pub asics: Vec<AsicWord>,
+    /// What the machine is like, where not as usual.
+    pub machine: MachineWords,
+    /// What is done.
+    pub steps: Vec<Line>,
+}
+
+/// What the machine is like.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MachineWords {
+    /// Sizes, in the order written.
+    pub settings: Vec<(Setting, u64)>,
+    /// The caches of the device.
+    pub cache: Option<Cache>,
+    /// How many views of a buffer of the driver's there may be.
+    pub views: Option<Views>,
+    /// The order of host pages.
+    pub reuse: Option<Reuse>,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// A step with its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Where it stands.
+    pub span: Span,
+    /// What it says.
+    pub step: Step,
+}
+
+/// A name, or one of several that share it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// The name.
+    pub text: String,
+    /// Which one.
+    pub index: Option<Box<Expr>>,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// A number to be computed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expr {
+    /// How.
+    pub kind: ExprKind,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// How a number is computed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExprKind {
+    /// It is written down.
+    Number {
+        /// The number.
+        value: u64,
+        /// It was written in hexadecimal digits.
+        hex: bool,
+        /// What it counts.
+        unit: Option<Unit>,
+    },
+    /// The value of a variable, or the address of a buffer, a block or a view.
+    Name(Name),
+    /// A number that every scenario knows.
+    Constant(Constant),
+    /// Of two others.
+    Binary(Box<Expr>, Operator, Box<Expr>),
+    /// At random: at least the first, less than the second.
+    Random(Box<Expr>, Box<Expr>),
+}
+
+/// What is expected to come of a step.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Outcome {
+    /// It succeeds.
+    #[default]
+    Succeeds,
+    /// It succeeds, or fails in one of these ways.
+    Either(Vec<String>),
+    /// It succeeds with a number, which gets a name, or it fails in one of these ways.
+    Binds(Name, Vec<String>),
+    /// It fails, in one of these ways where any is named.
+    Fails(Vec<String>),
+    /// An access is refused.
+    Faults(FaultWords),
+    /// The device is not there.
+    Lost,
+    /// A closed file left so much behind.
+    Left(Vec<(LeftWord, Expr)>),
+}
+
+/// What is expected of a refused access.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FaultWords {
+    /// What it did.
+    pub access: Option<Access>,
+    /// In whose address space.
+    pub asid: Option<Expr>,
+    /// Where.
+    pub at: Option<Expr>,
+    /// Why.
+    pub reason: Option<Reason>,
+    /// How many bytes moved before.
+    pub after: Option<Expr>,
+}
+
+/// Bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// Those of a pattern, from an offset in it on.
+    Pattern(Expr, Option<Expr>),
+    /// The same byte again and again.
+    Byte(Expr),
+}
+
+/// A part of a buffer or a view, as a process reaches it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Of which one.
+    pub name: Name,
+    /// From here on; from its start, where nothing else is said.
+    pub at: Option<Expr>,
+    /// So many bytes; up to its end, where nothing else is said.
+    pub size: Option<Expr>,
+}
+
+/// Whose address space the device works in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// That of a context.
+    Context(Name),
+    /// That with this number.
+    Asid(Expr),
+    /// The privileged one.
+    Privileged,
+    /// None: addresses are physical.
+    Bypass,
+}
+
+/// What is to be mapped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// A whole buffer.
+    Buffer(Name),
+    /// Addresses of the process.
+    Range(Expr, Expr),
+    /// Device memory by its handle.
+    Dram(Expr),
+}
+
+/// One end of a copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// A device address.
+    Virtual(Expr),
+    /// An offset into device memory, past the MMU.
+    Device(Expr),
+}
+
+/// What the device does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transfer {
+    /// It reads, and finds this.
+    Read(Expr, Expr, Option<Data>),
+    /// It writes.
+    Write(Expr, Expr, Data),
+    /// It copies so many bytes.
+    Copy(End, End, Expr),
+}
+
+/// A number that the machine is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Quantity {
+    /// The most pins on a page of a buffer, or the pins on one page of it.
+    Pins(Name, Option<Expr>),
+    /// How many pages of a buffer are dirty, or whether this one is.
+    Dirty(Name, Option<Expr>),
+    /// Pages charged to the budget of a context.
+    Charged(Name),
+    /// Mappings of a context, those in quarantine included.
+    Mappings(Name),
+    /// Those in quarantine.
+    Quarantined(Name),
+    /// Its handles.
+    Handles(Name),
+    /// Bytes of device addresses in use.
+    Used(Name),
+    /// Pieces of free device addresses.
+    Extents(Name),
+    /// The number of its address space.
+    Asid(Name),
+    /// Where in device memory the first piece behind a handle of a context lies.
+    Offset(Name, Expr),
+    /// Bytes mapped by the leaf at a device address; 0 where there is none.
+    Leaf(Who, Expr),
+    /// Leaves from a device address on, in so many bytes.
+    Leaves(Who, Expr, Expr),
+    /// A counter of the machine.
+    Counter(String),
+    /// Events of a kind so far, or since a mark.
+    Events(String, Option<Name>),
+    /// A register of the device.
+    Register(Expr),
+    /// Faults that nobody has looked at.
+    Faults,
+}
+
+/// An event in an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Which one of its kind.
+    pub which: Which,
+    /// The kind.
+    pub event: String,
+}
+
+/// What a list of numbers is walked through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Series {
+    /// From the first up to the one before the second, in steps.
+    Range(Expr, Expr, Option<Expr>),
+    /// These.
+    List(Vec<Expr>),
+}
+
+/// Threads that do the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThreadWords {
+    /// How many.
+    pub count: Expr,
+    /// The variable that tells them apart, from 0 on.
+    pub number: Option<Name>,
+    /// What each does.
+    pub body: Vec<Line>,
+    /// Where they begin.
+    pub span: Span,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A process opens the device.
+    Open {
+        /// The context's name.
+        context: Name,
+        /// Pages that may be pinned.
+        budget: Option<Expr>,
+        /// Whose process it is, where not one of its own.
+        process: Option<Name>,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// It closes it.
+    Close {
+        /// The context.
+        context: Name,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// A process gets memory.
+    Buffer {
+        /// Whose.
+        context: Name,
+        /// Its name.
+        name: Name,
+        /// Bytes, rounded up to pages.
+        size: Expr,
+        /// In one piece of memory that is aligned to so many bytes, as are its addresses.
+        contiguous: Option<Expr>,
+        /// The process may not write it.
+        read_only: bool,
+    },
+    /// A process gives memory back, or a view.
+    Munmap {
+        /// Which, and which part of it.
+        place: Place,
+    },
+    /// Other pages appear at the addresses of a buffer.
+    Replace {
+        /// The buffer.
+        name: Name,
+    },
+    /// A buffer becomes read-only, or writable.
+    Protect {
+        /// The buffer.
+        name: Name,
+        /// The first.
+        read_only: bool,
+    },
+    /// Every page that is not pinned moves.
+    Reclaim,
+    /// The memory of a process goes.
+    Exit {
+        /// Whose.
+        context: Name,
+    },
+    /// A process writes.
+    Write {
+        /// Where.
+        place: Place,
+        /// What.
+        data: Data,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// A process reads.
+    Read {
+        /// Where.
+        place: Place,
+        /// What it finds.
+        data: Option<Data>,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// MAP.
+    Map {
+        /// Who.
+        context: Name,
+        /// What.
+        memory: Memory,
+        /// Where it should be.
+        hint: Option<Expr>,
+        /// There or nowhere.
+        force: bool,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// UNMAP.
+    Unmap {
+        /// Who.
+        context: Name,
+        /// What MAP returned.
+        at: Expr,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// ALLOC.
+    Alloc {
+        /// Who.
+        context: Name,
+        /// Bytes.
+        size: Expr,
+        /// In one piece.
+        contiguous: bool,
+        /// For other contexts too.
+        shared: bool,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// FREE.
+    Free {
+        /// Who.
+        context: Name,
+        /// What ALLOC returned.
+        handle: Expr,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// A request as bare numbers.
+    Ioctl {
+        /// Who.
+        context: Name,
+        /// The operation.
+        op: Expr,
+        /// Its flags.
+        flags: Expr,
+        /// Its three numbers.
+        arguments: Box<[Expr; 3]>,
+        /// How many bytes of the request are passed in, where not all.
+        bytes: Option<Expr>,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// The driver makes a block for a file.
+    Block {
+        /// Whose.
+        context: Name,
+        /// Its name.
+        name: Name,
+        /// Bytes.
+        size: Expr,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// A block's handle is given up.
+    Destroy {
+        /// Who.
+        context: Name,
+        /// The handle.
+        handle: Expr,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// A block is shown to its process.
+    Mmap {
+        /// Who.
+        context: Name,
+        /// The handle.
+        handle: Expr,
+        /// The name of the view.
+        view: Name,
+        /// Bytes.
+        size: Expr,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// The device works.
+    Dma {
+        /// In whose address space.
+        who: Who,
+        /// What it does.
+        transfer: Transfer,
+        /// Through which MMU for device memory.
+        hmmu: Option<Expr>,
+        /// What it is called.
+        name: Option<Name>,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// The next copy of that name stops when its addresses are translated.
+    Pause {
+        /// The copy.
+        dma: Name,
+    },
+    /// It goes on.
+    Resume {
+        /// The copy.
+        dma: Name,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// A register of the device is written.
+    Register {
+        /// Its offset.
+        offset: Expr,
+        /// The value.
+        value: Expr,
+    },
+    /// Something is going to fail.
+    Fail {
+        /// What.
+        what: Failure,
+        /// On which occasion, the next being 1.
+        nth: Expr,
+        /// How, and after how many looks.
+        how: Option<(Wrong, Option<Expr>)>,
+        /// How often in a row.
+        times: Option<Expr>,
+    },
+    /// Nothing is going to fail any more.
+    FailNothing,
+    /// The device falls off the bus.
+    Lose,
+    /// The device is reset.
+    Reset {
+        /// Its memory is undefined afterwards.
+        undefined: bool,
+    },
+    /// The driver brings it back.
+    Recover {
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// What is in quarantine is tried again.
+    Settle {
+        /// Whose; the device's blocks, where nobody is named.
+        context: Option<Name>,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// Everything countable gets a name.
+    Snapshot {
+        /// The name.
+        name: Name,
+    },
+    /// Everything countable is as it was.
+    ExpectSame {
+        /// When.
+        name: Name,
+        /// But for these counters.
+        except: Vec<String>,
+    },
+    /// A number of the machine is this.
+    ExpectQuantity {
+        /// Which number.
+        quantity: Quantity,
+        /// How it compares.
+        comparison: Comparison,
+        /// With what.
+        value: Expr,
+    },
+    /// Two numbers compare.
+    Expect {
+        /// One.
+        one: Expr,
+        /// How.
+        comparison: Comparison,
+        /// The other.
+        other: Expr,
+    },
+    /// Things happened in this order.
+    ExpectOrder {
+        /// Only what happened since.
+        since: Option<Name>,
+        /// What happened.
+        moments: Vec<Moment>,
+    },
+    /// The oldest fault that nobody has looked at is this one.
+    ExpectFault {
+        /// What it is.
+        fault: FaultWords,
+    },
+    /// Nobody cares for the faults so far.
+    ForgetFaults,
+    /// The device is known to touch pages that it should not.
+    AllowStray,
+    /// From here on events are kept; this moment gets a name.
+    Mark {
+        /// The name.
+        name: Name,
+    },
+    /// A variable gets a value.
+    Let {
+        /// The variable.
+        name: Name,
+        /// The value.
+        value: Expr,
+    },
+    /// A variable gets a number of the machine.
+    LetQuantity {
+        /// The variable.
+        name: Name,
+        /// Which number.
+        quantity: Quantity,
+    },
+    /// Steps, several times.
+    Repeat {
+        /// How often.
+        times: Expr,
+        /// The steps.
+        body: Vec<Line>,
+    },
+    /// Steps, for each number of a series.
+    For {
+        /// The variable.
+        name: Name,
+        /// The series.
+        series: Series,
+        /// The steps.
+        body: Vec<Line>,
+    },
+    /// Steps on some ASICs only.
+    On {
+        /// Which.
+        asics: Vec<AsicWord>,
+        /// The steps.
+        body: Vec<Line>,
+    },
+    /// Steps where two numbers compare.
+    If {
+        /// One.
+        one: Expr,
+        /// How.
+        comparison: Comparison,
+        /// The other.
+        other: Expr,
+        /// The steps.
+        body: Vec<Line>,
+    },
+    /// Threads, all at once.
+    Parallel {
+        /// What each of them does.
+        threads: Vec<ThreadWords>,
+    },
+}

@@ -1,0 +1,311 @@
+//! `hl-harness run`: scenario files, one after the other.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::builder::PossibleValue;
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::ast::Script;
+use super::run::{Executed, Options, Passed, Stop, Watch, run};
+use super::text::Invalid;
+use super::words::{AsicWord, Choice};
+
+impl ValueEnum for AsicWord {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Goya, Self::Gaudi, Self::Gaudi2, Self::Gaudi2Five]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let word = Self::ALL.iter().find(|(asic, _)| asic == self);
+        word.map(|(_, word)| PossibleValue::new(*word))
+    }
+}
+
+/// Options of `hl-harness run`.
+#[derive(Clone, Debug, Args)]
+#[command(
+    after_help = "Exit status: 0 when every scenario passed, 1 when an expectation did not hold, \
+                  2 when a file is not a scenario or cannot be carried out."
+)]
+pub struct RunOptions {
+    /// Scenario files, and folders that are searched for files whose name ends in `.hl`.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    /// The ASIC to run on, whatever the files say; may be repeated.
+    #[arg(long, value_enum, value_name = "ASIC")]
+    pub asic: Vec<AsicWord>,
+
+    /// What everything random is decided by: the order of host pages, and `random` in the files.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+
+    /// Print each step, what came of it, and the events that it caused.
+    #[arg(long)]
+    pub trace: bool,
+
+    /// Print one JSON object for each step and each scenario; with `--trace`, with events.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How many like events in a row a trace prints.
+const ROW: usize = 6;
+
+/// What came of a scenario, the worse the later.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Verdict {
+    Passed,
+    Failed,
+    Invalid,
+}
+
+/// Runs the scenarios and prints what comes of them.
+#[must_use]
+pub fn main(options: &RunOptions) -> ExitCode {
+    let mut report = Report {
+        out: Box::new(io::stdout()),
+        json: options.json,
+        trace: options.trace,
+    };
+    let mut verdicts = Vec::new();
+    for name in &options.files {
+        match files(name) {
+            Ok(found) if found.is_empty() => {
+                report.broken(name, "there is no scenario in this folder");
+                verdicts.push(Verdict::Invalid);
+            }
+            Ok(found) => {
+                for file in found {
+                    verdicts.extend(one(&file, options, &mut report));
+                }
+            }
+            Err(error) => {
+                report.broken(name, &error.to_string());
+                verdicts.push(Verdict::Invalid);
+            }
+        }
+    }
+    let passed = verdicts
+        .iter()
+        .filter(|verdict| **verdict == Verdict::Passed);
+    let passed = passed.count();
+    report.summary(passed, verdicts.len() - passed);
+    match verdicts.into_iter().max() {
+        None | Some(Verdict::Passed) => ExitCode::SUCCESS,
+        Some(Verdict::Failed) => ExitCode::from(1),
+        Some(Verdict::Invalid) => ExitCode::from(2),
+    }
+}
+
+/// A file, or the scenario files in a folder, in the order of their names.
+fn files(name: &Path) -> io::Result<Vec<PathBuf>> {
+    if !fs::metadata(name)?.is_dir() {
+        return Ok(vec![name.to_owned()]);
+    }
+    let mut found = Vec::new();
+    for entry in fs::read_dir(name)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(files(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "hl") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Runs one file on each of its ASICs.
+fn one(path: &Path, options: &RunOptions, report: &mut Report) -> Vec<Verdict> {
+    let source = match fs::read_to_string(path) {
+        Ok(source) => source,
+        Err(error) => {
+            report.broken(path, &error.to_string());
+            return vec![Verdict::Invalid];
+        }
+    };
+    let script: Script = match source.parse() {
+        Ok(script) => script,
+        Err(invalid) => {
+            report.invalid(path, &source, &invalid);
+            return vec![Verdict::Invalid];
+        }
+    };
+    let asics = match (options.asic.as_slice(), script.asics.as_slice()) {
+        ([], []) => &[AsicWord::Goya, AsicWord::Gaudi, AsicWord::Gaudi2],
+        ([], own) => own,
+        (chosen, _) => chosen,
+    };
+    let run_options = Options {
+        seed: options.seed,
+        events: options.trace,
+    };
+    let mut verdicts = Vec::new();
+    for asic in asics {
+        report.begin(path, *asic);
+        let mut watch = Printer {
+            report,
+            path,
+            asic: *asic,
+        };
+        let outcome = run(&script, *asic, run_options, &mut watch);
+        verdicts.push(match &outcome {
+            Ok(_) => Verdict::Passed,
+            Err(Stop::Failed(_)) => Verdict::Failed,
+            Err(Stop::Invalid(_)) => Verdict::Invalid,
+        });
+        report.outcome(path, *asic, &source, &outcome);
+    }
+    verdicts
+}
+
+/// Where results go. A reader that went away is no reason to stop: the exit status tells.
+struct Report {
+    out: Box<dyn Write>,
+    json: bool,
+    trace: bool,
+}
+
+impl Report {
+    fn print(&mut self, text: impl core::fmt::Display) {
+        let _ = writeln!(self.out, "{text}");
+    }
+
+    fn begin(&mut self, path: &Path, asic: AsicWord) {
+        if self.trace && !self.json {
+            self.print(format_args!("{} on {asic}", path.display()));
+        }
+    }
+
+    fn broken(&mut self, path: &Path, message: &str) {
+        match self.json {
+            true => self.print(json!({
+                "file": path, "outcome": "invalid", "message": message,
+            })),
+            false => self.print(format_args!("{}: {message}", path.display())),
+        }
+    }
+
+    fn invalid(&mut self, path: &Path, source: &str, invalid: &Invalid) {
+        match self.json {
+            true => self.print(json!({
+                "file": path,
+                "outcome": "invalid",
+                "line": invalid.span.line,
+                "column": invalid.span.column,
+                "message": invalid.message,
+                "help": invalid.help,
+            })),
+            false => {
+                let name = path.display().to_string();
+                self.print(invalid.render(&name, source).trim_end());
+            }
+        }
+    }
+
+    fn outcome(
+        &mut self,
+        path: &Path,
+        asic: AsicWord,
+        source: &str,
+        outcome: &Result<Passed, Stop>,
+    ) {
+        match outcome {
+            Ok(Passed { steps }) if self.json => self.print(json!({
+                "file": path, "asic": asic.to_string(), "outcome": "passed", "steps": steps,
+            })),
+            Ok(Passed { steps }) => {
+                self.print(format_args!(
+                    "pass  {} on {asic}, {steps} steps",
+                    path.display()
+                ));
+            }
+            Err(Stop::Failed(failure)) if self.json => self.print(json!({
+                "file": path,
+                "asic": asic.to_string(),
+                "outcome": "failed",
+                "line": failure.span.line,
+                "column": failure.span.column,
+                "expected": failure.expected,
+                "found": failure.found,
+                "notes": failure.notes,
+            })),
+            Err(Stop::Failed(failure)) => {
+                let name = path.display().to_string();
+                self.print(failure.render(&name, asic, source).trim_end());
+            }
+            Err(Stop::Invalid(invalid)) => self.invalid(path, source, invalid),
+        }
+    }
+
+    fn summary(&mut self, passed: usize, failed: usize) {
+        match self.json {
+            true => self.print(json!({ "passed": passed, "failed": failed })),
+            false => self.print(format_args!("\n{passed} passed, {failed} failed")),
+        }
+    }
+}
+
+/// Prints each step as it is carried out.
+struct Printer<'r> {
+    report: &'r mut Report,
+    path: &'r Path,
+    asic: AsicWord,
+}
+
+impl Watch for Printer<'_> {
+    fn step(&mut self, executed: &Executed<'_>) {
+        let Executed {
+            line,
+            loops,
+            answer,
+            events,
+        } = executed;
+        if self.report.json {
+            let loops: serde_json::Map<_, _> = loops
+                .iter()
+                .map(|(name, value)| (name.clone(), json!(value)))
+                .collect();
+            let mut object = json!({
+                "file": self.path,
+                "asic": self.asic.to_string(),
+                "line": line.span.line,
+                "step": line.step.to_string(),
+                "answer": answer,
+            });
+            if !loops.is_empty() {
+                object["loops"] = loops.into();
+            }
+            if self.report.trace {
+                let events: Vec<_> = events
+                    .iter()
+                    .map(|record| record.event.to_string())
+                    .collect();
+                object["events"] = events.into();
+            }
+            self.report.print(object);
+        } else if self.report.trace {
+            let mut text = format!("{:>4} | {}   # {answer}", line.span.line, line.step);
+            for row in events.chunk_by(|one, other| one.event.kind() == other.event.kind()) {
+                let hidden = match row.len() {
+                    ..=ROW => 0,
+                    len => len - ROW,
+                };
+                for (index, record) in row.iter().enumerate() {
+                    if hidden > 0 && index == ROW - 1 {
+                        text += &format!("\n               ... {hidden} more like this ...");
+                    }
+                    if index < ROW - 1 || index + 1 == row.len() {
+                        text += &format!("\n       {record}");
+                    }
+                }
+            }
+            self.report.print(text);
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Every step, in one table: what the parser names in its errors, and what the README lists.
+
+/// How a step is written and what it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepManual {
+    /// Its first word.
+    pub word: &'static str,
+    /// How it is written.
+    pub syntax: &'static str,
+    /// What it does.
+    pub says: &'static str,
+}
+
+const fn step(word: &'static str, syntax: &'static str, says: &'static str) -> StepManual {
+    StepManual { word, syntax, says }
+}
+
+/// Every step there is, by subject.
+pub const MANUAL: &[StepManual] = &[
+    step(
+        "asics",
+        "asics ASIC...",
+        "first line: the ASICs the file is for; all where it is missing",
+    ),
+    step(
+        "machine",
+        "machine [frames N] [tables N] [buffers N] [mappings N] [handles N] [users N] [packs N] [pools N] [timestamps N] [cache infinite|finite|none] [views single|counted] [reuse immediate|scattered]",
+        "before the first step: how large the machine is",
+    ),
+    step(
+        "open",
+        "open CONTEXT [budget PAGES] [process of CONTEXT] [-> RESULT]",
+        "a process opens the device; as a new process, or as that of another context",
+    ),
+    step(
+        "close",
+        "close CONTEXT [-> left [mappings N] [handles N] [dram N] [buffers N] | -> fails]",
+        "closes it, whatever it left behind; a close that fails keeps the context",
+    ),
+    step(
+        "exit",
+        "exit CONTEXT",
+        "all memory of the process goes, as when it ends",
+    ),
+    step(
+        "buffer",
+        "buffer CONTEXT NAME BYTES [contiguous ALIGNMENT] [read-only]",
+        "zeroed memory of the process, in whole pages; scattered, unless contiguous",
+    ),
+    step(
+        "munmap",
+        "munmap BUFFER|VIEW [at OFFSET] [size BYTES]",
+        "the process gives the memory back, or a part of a buffer",
+    ),
+    step(
+        "replace",
+        "replace BUFFER",
+        "fresh pages appear at the buffer's addresses",
+    ),
+    step(
+        "protect",
+        "protect BUFFER read-only|writable",
+        "changes what the process may do",
+    ),
+    step(
+        "reclaim",
+        "reclaim",
+        "the host moves every page that is not pinned",
+    ),
+    step(
+        "write",
+        "write BUFFER|VIEW [at OFFSET] [size BYTES] DATA [-> RESULT]",
+        "the process writes",
+    ),
+    step(
+        "read",
+        "read BUFFER|VIEW [at OFFSET] [size BYTES] [expect DATA] [-> RESULT]",
+        "the process reads, and finds the data",
+    ),
+    step(
+        "map",
+        "map CONTEXT BUFFER | ADDRESS size BYTES | dram HANDLE [hint ADDRESS] [force] [-> RESULT]",
+        "MAP: memory of the process, or device memory",
+    ),
+    step(
+        "unmap",
+        "unmap CONTEXT ADDRESS [-> RESULT]",
+        "UNMAP: what MAP returned",
+    ),
+    step(
+        "alloc",
+        "alloc CONTEXT BYTES [contiguous] [shared] [-> RESULT]",
+        "ALLOC: device memory; the result is its handle",
+    ),
+    step(
+        "free",
+        "free CONTEXT HANDLE [-> RESULT]",
+        "FREE: device memory",
+    ),
+    step(
+        "ioctl",
+        "ioctl CONTEXT op N flags N args N N N [bytes N] [-> RESULT]",
+        "any request, in bare numbers; bytes: pass in only so many",
+    ),
+    step(
+        "block",
+        "block CONTEXT NAME BYTES [-> RESULT]",
+        "the driver makes a block in the privileged space; the result is its handle, the name its device address",
+    ),
+    step(
+        "destroy",
+        "destroy CONTEXT HANDLE [-> RESULT]",
+        "gives up a block's handle",
+    ),
+    step(
+        "mmap",
+        "mmap CONTEXT HANDLE as VIEW BYTES [-> RESULT]",
+        "shows a block to the process",
+    ),
+    step(
+        "dma",
+        "dma read WHO ADDRESS BYTES [expect DATA] | dma write WHO ADDRESS BYTES DATA | dma copy WHO END END BYTES   [hmmu N] [as DMA] [-> RESULT]",
+        "the device accesses memory",
+    ),
+    step(
+        "pause",
+        "pause dma DMA after translate",
+        "the next copy of that name stops once its addresses are translated",
+    ),
+    step(
+        "resume",
+        "resume dma DMA [-> RESULT]",
+        "it moves its bytes, to where the translation led then",
+    ),
+    step(
+        "register",
+        "register OFFSET VALUE",
+        "writes a register of the device",
+    ),
+    step(
+        "fail",
+        "fail alloc|pin NTH | fail invalidate|root NTH timeout|slow LOOKS [times N] | fail nothing",
+        "makes the NTH next occasion fail, 1 being the next",
+    ),
+    step("lose", "lose", "the device falls off the bus"),
+    step(
+        "reset",
+        "reset [undefined]",
+        "resets the device; its memory is kept, or undefined",
+    ),
+    step(
+        "recover",
+        "recover [-> RESULT]",
+        "the driver brings the device back after a reset",
+    ),
+    step(
+        "settle",
+        "settle [CONTEXT] [-> RESULT]",
+        "tries again what is in quarantine, of a context or of the device",
+    ),
+    step(
+        "expect",
+        "expect QUANTITY [COMPARISON] N | expect N COMPARISON N | expect same as SNAPSHOT [except COUNTER, ...] | expect order [since MARK] first|last EVENT, ... | expect fault FAULT",
+        "fails the scenario where it is not so",
+    ),
+    step(
+        "snapshot",
+        "snapshot NAME",
+        "remembers everything countable, and the bytes of all page tables",
+    ),
+    step(
+        "mark",
+        "mark NAME",
+        "remembers this moment of the event log",
+    ),
+    step(
+        "forget",
+        "forget faults",
+        "faults so far are nobody's concern",
+    ),
+    step(
+        "allow",
+        "allow stray accesses",
+        "the device is known to touch pages that it should not; otherwise that fails the scenario at its end",
+    ),
+    step("let", "let NAME = N | let NAME = QUANTITY", "a variable"),
+    step(
+        "repeat",
+        "repeat N ... end",
+        "the steps up to `end`, N times",
+    ),
+    step(
+        "for",
+        "for NAME in N..N [step N] ... end | for NAME in N, N, ... ... end",
+        "the steps up to `end`, for each number",
+    ),
+    step(
+        "if",
+        "if N COMPARISON N ... end",
+        "the steps up to `end`, where it is so",
+    ),
+    step(
+        "on",
+        "on ASIC... ... end",
+        "the steps up to `end`, on these ASICs only",
+    ),
+    step(
+        "parallel",
+        "parallel / thread N [as NAME] ... end / end",
+        "threads that run at the same time, until the last has ended",
+    ),
+];
+
+/// The page of a step.
+pub(crate) fn page(word: &str) -> Option<&'static StepManual> {
+    MANUAL.iter().find(|step| step.word == word)
+}

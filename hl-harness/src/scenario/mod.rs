@@ -1,0 +1,155 @@
+//! Scenario files: what happens to memory, one step a line, and what is expected of it.
+//!
+//! A scenario drives a whole machine: processes and their memory, the driver through the bytes of its
+//! requests, the software ASIC, and failures on the n-th occasion. It says what must come of each step,
+//! and ends with a check that nobody writes down: whatever is still open is closed, the machine must be
+//! as it was at first, and no rule may have been broken (no access of the device to a page that is free
+//! or that nobody pinned, no register protocol violated).
+//!
+//! ```
+//! use hl_harness::scenario::{Options, Script, run, words::AsicWord};
+//!
+//! let script: Script = "\
+//!     machine frames 4096 mappings 64
+//!     open c1
+//!     buffer c1 b 8 pages
+//!     write b pattern 7
+//!     map c1 b -> va                                  # MAP; its result is called va
+//!     dma read c1 va 8 pages expect pattern 7
+//!     expect pins b 1
+//!     mark m
+//!     unmap c1 va
+//!     expect order since m last clear, first invalidate, last invalidated, first unpin
+//!     dma read c1 va 8 -> faults read at va because not-present
+//!     unmap c1 va -> fails EINVAL
+//! ".parse()?;
+//! let passed = run(&script, AsicWord::Gaudi2, Options::default(), &mut ()).expect("it holds");
+//! assert_eq!(passed.steps, 11);
+//! # Ok::<(), hl_harness::scenario::Invalid>(())
+//! ```
+//!
+//! `hl-harness run FILE...` runs files and folders of them; `hl-harness/scenarios` has the acceptance
+//! scenarios and the hazards of the C driver, and its README every step in a table ([`MANUAL`]).
+//!
+//! # Lines
+//!
+//! A step is a line; `#` begins a comment; indentation means nothing. Words are letters, digits and
+//! `_`; a `-` or `.` between letters belongs to the word (`read-only`, `host.start`), so that a minus
+//! between names needs spaces. Numbers are decimal or hexadecimal, of 64 bits, with `_` wherever one
+//! likes.
+//!
+//! # Grammar
+//!
+//! Whatever stands in quotes is written as it is; `?` is at most once, `*` any number of times.
+//!
+//! ```text
+//! script   = asics? machine? line*
+//! asics    = "asics" ASIC+                       ASIC = goya gaudi gaudi2 gaudi2-five
+//! machine  = "machine" ( SIZE number | "cache" CACHE | "views" VIEWS | "reuse" REUSE )+
+//!            SIZE = frames tables buffers mappings handles users packs
+//!                   pools timestamps
+//!            CACHE = infinite finite none        REUSE = immediate scattered
+//!            VIEWS = single counted
+//! line     = block | step
+//! block    = ( "repeat" n | "for" name "in" series | "if" n COMPARE n | "on" ASIC+ ) line* "end"
+//!          | "parallel" thread* "end"
+//! thread   = "thread" n ( "as" name )? line* "end"
+//! series   = n ".." n ( "step" n )? | n ( "," n )*
+//!
+//! step     = "open" name ( "budget" n )? ( "process" "of" name )? result?
+//!          | "close" name result?
+//!          | "exit" name
+//!          | "buffer" name name n ( "contiguous" n )? "read-only"?
+//!          | "munmap" place
+//!          | "replace" name
+//!          | "protect" name ( "read-only" | "writable" )
+//!          | "reclaim"
+//!          | "write" place data result?
+//!          | "read" place ( "expect" data )? result?
+//!          | "map" name ( name | n "size" n | "dram" n ) ( "hint" n )? "force"? result?
+//!          | "unmap" name n result?
+//!          | "alloc" name n "contiguous"? "shared"? result?
+//!          | "free" name n result?
+//!          | "ioctl" name "op" n "flags" n "args" n n n ( "bytes" n )? result?
+//!          | "block" name name n result?
+//!          | "destroy" name n result?
+//!          | "mmap" name n "as" name n result?
+//!          | "dma" ( "read" who n n ( "expect" data )? | "write" who n n data
+//!                  | "copy" who end end n ) ( "hmmu" n )? ( "as" name )? result?
+//!          | "pause" "dma" name "after" "translate"
+//!          | "resume" "dma" name result?
+//!          | "register" n n
+//!          | "fail" ( ( "alloc" | "pin" ) n
+//!                   | ( "invalidate" | "root" ) n ( "timeout" | "slow" n ) ( "times" n )?
+//!                   | "nothing" )
+//!          | "lose" | "reset" "undefined"? | "recover" result? | "settle" name? result?
+//!          | "snapshot" name | "mark" name | "forget" "faults" | "allow" "stray" "accesses"
+//!          | "let" name "=" ( n | quantity )
+//!          | "expect" ( quantity COMPARE? n | n COMPARE n
+//!                     | "same" "as" name ( "except" COUNTER ( "," COUNTER )* )?
+//!                     | "order" ( "since" name )? moment ( "," moment )*
+//!                     | "fault" fault )
+//!
+//! place    = name ( "at" n )? ( "size" n )?
+//! data     = "pattern" n ( "from" n )? | "byte" n
+//! who      = name | "asid" n | "privileged" | "bypass"
+//! end      = n | "device" n
+//! moment   = ( "first" | "last" ) EVENT          EVENT = clear, or a kind of the event log
+//! result   = "->" ( "ok" ( "or" ERRNO )* | name ( "or" ERRNO )*
+//!                 | "fails" ( ERRNO ( "or" ERRNO )* )?
+//!                 | "faults" fault | "lost"
+//!                 | "left" ( ( "mappings" | "handles" | "dram" | "buffers" ) n )* )
+//! fault    = ( "read" | "write" )? ( "asid" n )? ( "at" n )? ( "because" REASON )? ( "after" n )?
+//!            REASON = not-present no-root disabled malformed table-fetch decode refused
+//!                     hole read-only outside
+//! quantity = ( "pins" | "dirty" ) name ( "page" n )?
+//!          | ( "charged" | "mappings" | "quarantined" | "handles" | "used" | "extents" | "asid" ) name
+//!          | "dram-offset" name n
+//!          | "leaf" who n | "leaves" who n "size" n
+//!          | "counter" COUNTER | "events" EVENT ( "since" name )? | "register" n | "faults"
+//!
+//! n        = term ( ( "+" | "-" ) term )*        checked: leaving 64 bits is an error
+//! term     = factor ( ( "*" | "/" | "%" ) factor )*
+//! factor   = number UNIT? | name | CONSTANT | "(" n ")" | "random" "(" n "," n ")"
+//! name     = word ( "[" n "]" )?
+//!            UNIT = KiB MiB GiB pages
+//!            CONSTANT = page max host.start host.end large.start large.end dram.start dram.end
+//!                       dram.page dram.pages host.offset
+//!            COMPARE = "=" "!=" "<" "<=" ">" ">="
+//! ```
+//!
+//! # Names
+//!
+//! Contexts, buffers, blocks, views, copies, snapshots, marks and variables share one set of names; a
+//! name is given to one kind of thing. With an index it names one of many: `va[i]`. Where a number is
+//! wanted, a buffer or a view is its user address and a block its device address. What a thread names
+//! is its own.
+//!
+//! # Errors
+//!
+//! Syntax and names are checked before anything runs: [`Invalid`], with line, column and what might
+//! have been meant. An expectation that does not hold is a [`Failure`], with what was expected, what
+//! was found and the variables of the loops around. What cannot be carried out, such as a memory larger
+//! than the host's or a variable without a value, is [`Invalid`] too, when it is reached.
+//!
+//! # Chance
+//!
+//! The order of host pages and `random` follow from the seed alone; threads run as the machine lets
+//! them.
+
+pub mod ast;
+pub mod command;
+mod data;
+mod lex;
+mod manual;
+mod names;
+mod parse;
+mod print;
+mod run;
+mod text;
+pub mod words;
+
+pub use ast::Script;
+pub use manual::{MANUAL, StepManual};
+pub use run::{Executed, Failure, Options, Passed, Stop, Watch, run};
+pub use text::{Invalid, Span};

@@ -1,0 +1,539 @@
+//! One line, token by token.
+
+use super::super::ast::FaultWords;
+use super::super::ast::{Data, Expr, ExprKind, Name, Outcome, Place, Who};
+use super::super::lex::{Kind as TokenKind, Token};
+use super::super::names::{Kind, Names};
+use super::super::text::{Invalid, Span};
+use super::super::words::{Choice, Comparison, Constant, ERRNOS, LeftWord, Operator, Unit};
+
+/// Words that mean something wherever they stand, so that nothing else has them as a name.
+const RESERVED: &[&str] = &[
+    "after",
+    "args",
+    "as",
+    "asid",
+    "at",
+    "because",
+    "byte",
+    "bypass",
+    "bytes",
+    "contiguous",
+    "device",
+    "dram",
+    "end",
+    "except",
+    "expect",
+    "fails",
+    "faults",
+    "flags",
+    "force",
+    "from",
+    "hint",
+    "hmmu",
+    "in",
+    "left",
+    "lost",
+    "ok",
+    "op",
+    "or",
+    "page",
+    "pattern",
+    "privileged",
+    "process",
+    "random",
+    "read",
+    "same",
+    "shared",
+    "since",
+    "size",
+    "step",
+    "thread",
+    "times",
+    "write",
+];
+
+/// Words that begin a result, where it is not a name.
+const RESULTS: &[&str] = &["ok", "fails", "faults", "lost", "left"];
+
+/// Words that ask the machine for a number, so that no variable has them as a name.
+const QUANTITIES: &[&str] = &[
+    "pins",
+    "dirty",
+    "charged",
+    "mappings",
+    "quarantined",
+    "handles",
+    "used",
+    "extents",
+    "leaf",
+    "leaves",
+    "counter",
+    "events",
+    "register",
+];
+
+/// A line, and how far it has been read.
+pub(super) struct Cursor {
+    tokens: Vec<Token>,
+    next: usize,
+    /// How many brackets are open.
+    nested: u32,
+}
+
+/// How deep brackets may lie in each other.
+const MAX_NESTED: u32 = 64;
+
+impl Cursor {
+    /// A line that has a token at least.
+    pub(super) fn new(tokens: Vec<Token>) -> Self {
+        Self {
+            tokens,
+            next: 0,
+            nested: 0,
+        }
+    }
+
+    /// The whole line.
+    pub(super) fn whole(&self) -> Span {
+        match (self.tokens.first(), self.tokens.last()) {
+            (Some(first), Some(last)) => first.span.to(last.span),
+            _ => Span::default(),
+        }
+    }
+
+    /// Where the next token is, or the line ends.
+    pub(super) fn place(&self) -> Span {
+        match (self.tokens.get(self.next), self.tokens.last()) {
+            (Some(token), _) => token.span,
+            (None, Some(last)) => Span {
+                column: last.span.column + last.span.len,
+                len: 1,
+                ..last.span
+            },
+            (None, None) => Span::default(),
+        }
+    }
+
+    pub(super) fn is_at_end(&self) -> bool {
+        self.next == self.tokens.len()
+    }
+
+    /// Something else was expected here.
+    pub(super) fn expected(&self, what: &str) -> Invalid {
+        let message = match self.tokens.get(self.next) {
+            Some(token) => format!("expected {what}, found {}", token.kind),
+            None => format!("expected {what}, but the line ends"),
+        };
+        Invalid::new(self.place(), message)
+    }
+
+    fn peek(&self) -> Option<&TokenKind> {
+        self.tokens.get(self.next).map(|token| &token.kind)
+    }
+
+    /// Goes on to the next token.
+    pub(super) fn skip(&mut self) {
+        self.next += 1;
+    }
+
+    /// The next token, where it is a word.
+    pub(super) fn peek_word(&self) -> Option<&str> {
+        match self.peek() {
+            Some(TokenKind::Word(word)) => Some(word),
+            _ => None,
+        }
+    }
+
+    /// Ends the line.
+    pub(super) fn end(&self) -> Result<(), Invalid> {
+        if self.is_at_end() {
+            return Ok(());
+        }
+        Err(self.expected("the end of the line"))
+    }
+
+    pub(super) fn word(&mut self, what: &str) -> Result<(String, Span), Invalid> {
+        let place = self.place();
+        match self.peek_word() {
+            Some(word) => {
+                let word = word.to_owned();
+                self.next += 1;
+                Ok((word, place))
+            }
+            None => Err(self.expected(what)),
+        }
+    }
+
+    /// Takes a certain word, if it is next.
+    pub(super) fn take(&mut self, word: &str) -> bool {
+        let found = self.peek_word() == Some(word);
+        self.next += usize::from(found);
+        found
+    }
+
+    pub(super) fn keyword(&mut self, word: &str) -> Result<(), Invalid> {
+        if self.take(word) {
+            return Ok(());
+        }
+        let invalid = self.expected(&format!("`{word}`"));
+        Err(match self.peek_word() {
+            Some(found) => invalid.suggest(found, [word]),
+            None => invalid,
+        })
+    }
+
+    /// Takes a certain sign, if it is next.
+    pub(super) fn take_sign(&mut self, sign: &str) -> bool {
+        let found = matches!(self.peek(), Some(TokenKind::Sign(next)) if *next == sign);
+        self.next += usize::from(found);
+        found
+    }
+
+    fn sign(&mut self, sign: &str) -> Result<(), Invalid> {
+        if self.take_sign(sign) {
+            return Ok(());
+        }
+        Err(self.expected(&format!("`{sign}`")))
+    }
+
+    /// One of a few words.
+    pub(super) fn choice<T: Choice>(&mut self, what: &str) -> Result<T, Invalid> {
+        self.choice_of(what, T::words())
+    }
+
+    /// One of a few words, where others would have been right too.
+    pub(super) fn choice_of<T: Choice>(
+        &mut self,
+        what: &str,
+        known: impl Iterator<Item = &'static str>,
+    ) -> Result<T, Invalid> {
+        if let Some(choice) = self.peek_word().and_then(T::of) {
+            self.next += 1;
+            return Ok(choice);
+        }
+        let known: Vec<&str> = known.collect();
+        let invalid = self.expected(what);
+        Err(match self.peek_word() {
+            Some(found) => {
+                let found = found.to_owned();
+                let near = invalid.suggest(&found, known.iter().copied());
+                match near.help {
+                    Some(_) => near,
+                    None => near.help(format_args!("there is {}", known.join(", "))),
+                }
+            }
+            None => invalid.help(format_args!("there is {}", known.join(", "))),
+        })
+    }
+
+    pub(super) fn comparison(&mut self) -> Result<Comparison, Invalid> {
+        self.take_comparison()
+            .ok_or_else(|| self.expected("a comparison, such as `=`"))
+    }
+
+    pub(super) fn take_comparison(&mut self) -> Option<Comparison> {
+        match self.peek() {
+            Some(TokenKind::Sign(sign)) => {
+                let comparison = Comparison::of(sign)?;
+                self.next += 1;
+                Some(comparison)
+            }
+            _ => None,
+        }
+    }
+
+    /// A number that is written down.
+    pub(super) fn number(&mut self) -> Result<u64, Invalid> {
+        match self.peek() {
+            Some(TokenKind::Number { value, .. }) => {
+                let value = *value;
+                self.next += 1;
+                Ok(value)
+            }
+            _ => Err(self.expected("a number")),
+        }
+    }
+
+    // --- names ---
+
+    /// A name that is given or used here, without its index.
+    fn plain_name(&mut self) -> Result<Name, Invalid> {
+        let (text, span) = self.word("a name")?;
+        let message = match text.as_str() {
+            word if RESERVED.contains(&word)
+                || QUANTITIES.contains(&word)
+                || Constant::of(word).is_some() =>
+            {
+                format!("`{word}` is a word of the language and no name")
+            }
+            word if word.contains(['-', '.']) => {
+                format!("`{word}` is no name: names have letters, digits and `_`")
+            }
+            _ => {
+                let index = None;
+                return Ok(Name { text, index, span });
+            }
+        };
+        let invalid = Invalid::new(span, message);
+        Err(if text.contains('-') {
+            invalid.help("a minus sign between names needs spaces around it")
+        } else {
+            invalid
+        })
+    }
+
+    /// A name that is given here, or one of several.
+    pub(super) fn name(&mut self) -> Result<Name, Invalid> {
+        self.plain_name()
+    }
+
+    /// A name with an index, if any.
+    pub(super) fn indexed(&mut self, names: &Names) -> Result<Name, Invalid> {
+        let mut name = self.plain_name()?;
+        if self.take_sign("[") {
+            name.index = Some(Box::new(self.expr(names)?));
+            self.sign("]")?;
+        }
+        Ok(name)
+    }
+
+    /// A name that is given here to something of `kind`.
+    pub(super) fn define(&mut self, names: &mut Names, kind: Kind) -> Result<Name, Invalid> {
+        let name = self.indexed(names)?;
+        names.define(&name, kind)?;
+        Ok(name)
+    }
+
+    /// A name that something of one of these kinds has.
+    pub(super) fn used(&mut self, names: &Names, kinds: &[Kind]) -> Result<Name, Invalid> {
+        let name = self.indexed(names)?;
+        names.check(&name, kinds)?;
+        Ok(name)
+    }
+
+    pub(super) fn context(&mut self, names: &Names) -> Result<Name, Invalid> {
+        self.used(names, &[Kind::Context])
+    }
+
+    // --- numbers ---
+
+    pub(super) fn expr(&mut self, names: &Names) -> Result<Expr, Invalid> {
+        self.binary(names, 1)
+    }
+
+    /// A number behind a word, if the word is next.
+    pub(super) fn option(&mut self, word: &str, names: &Names) -> Result<Option<Expr>, Invalid> {
+        if self.take(word) {
+            return self.expr(names).map(Some);
+        }
+        Ok(None)
+    }
+
+    fn binary(&mut self, names: &Names, binds: u8) -> Result<Expr, Invalid> {
+        let mut one = self.primary(names)?;
+        loop {
+            let operator = match self.peek() {
+                Some(TokenKind::Sign(sign)) => Operator::of(sign),
+                _ => None,
+            };
+            let Some(operator) = operator.filter(|operator| operator.binds() >= binds) else {
+                return Ok(one);
+            };
+            self.next += 1;
+            let other = self.binary(names, operator.binds() + 1)?;
+            let span = one.span.to(other.span);
+            let kind = ExprKind::Binary(Box::new(one), operator, Box::new(other));
+            one = Expr { kind, span };
+        }
+    }
+
+    /// A number without an operation around it.
+    pub(super) fn primary(&mut self, names: &Names) -> Result<Expr, Invalid> {
+        let start = self.place();
+        let kind = match self.peek() {
+            Some(TokenKind::Number { value, hex }) => {
+                let (value, hex) = (*value, *hex);
+                self.next += 1;
+                let unit = self.peek_word().and_then(Unit::of);
+                self.next += usize::from(unit.is_some());
+                ExprKind::Number { value, hex, unit }
+            }
+            Some(TokenKind::Sign("(")) => {
+                self.next += 1;
+                self.enter(start)?;
+                let inside = self.expr(names)?;
+                self.sign(")")?;
+                self.nested -= 1;
+                inside.kind
+            }
+            Some(TokenKind::Word(word)) if word == "random" => {
+                self.next += 1;
+                self.enter(start)?;
+                self.sign("(")?;
+                let low = self.expr(names)?;
+                self.sign(",")?;
+                let high = self.expr(names)?;
+                self.sign(")")?;
+                self.nested -= 1;
+                ExprKind::Random(Box::new(low), Box::new(high))
+            }
+            Some(TokenKind::Word(word)) => match Constant::of(word) {
+                Some(constant) => {
+                    self.next += 1;
+                    ExprKind::Constant(constant)
+                }
+                None => {
+                    self.enter(start)?;
+                    let name = self.indexed(names)?;
+                    self.nested -= 1;
+                    names.check(&name, Kind::NUMBERS)?;
+                    ExprKind::Name(name)
+                }
+            },
+            _ => return Err(self.expected("a number")),
+        };
+        let end = match self
+            .next
+            .checked_sub(1)
+            .and_then(|last| self.tokens.get(last))
+        {
+            Some(last) => last.span,
+            None => start,
+        };
+        Ok(Expr {
+            kind,
+            span: start.to(end),
+        })
+    }
+
+    fn enter(&mut self, at: Span) -> Result<(), Invalid> {
+        self.nested += 1;
+        if self.nested > MAX_NESTED {
+            return Err(Invalid::new(at, "brackets lie too deep in each other"));
+        }
+        Ok(())
+    }
+
+    // --- parts of several steps ---
+
+    /// Whose address space.
+    pub(super) fn who(&mut self, names: &Names) -> Result<Who, Invalid> {
+        if self.take("privileged") {
+            Ok(Who::Privileged)
+        } else if self.take("bypass") {
+            Ok(Who::Bypass)
+        } else if self.take("asid") {
+            self.primary(names).map(Who::Asid)
+        } else {
+            self.context(names).map(Who::Context)
+        }
+    }
+
+    pub(super) fn place_of(&mut self, names: &Names) -> Result<Place, Invalid> {
+        Ok(Place {
+            name: self.used(names, &[Kind::Buffer, Kind::View])?,
+            at: self.option("at", names)?,
+            size: self.option("size", names)?,
+        })
+    }
+
+    pub(super) fn data(&mut self, names: &Names) -> Result<Data, Invalid> {
+        if self.take("pattern") {
+            let number = self.expr(names)?;
+            let from = self.option("from", names)?;
+            Ok(Data::Pattern(number, from))
+        } else if self.take("byte") {
+            self.expr(names).map(Data::Byte)
+        } else {
+            Err(self.expected("data: `pattern N` or `byte N`"))
+        }
+    }
+
+    fn errno(&mut self) -> Result<String, Invalid> {
+        let invalid = self.expected("an error number by its name, such as `EINVAL`");
+        match self.peek_word() {
+            Some(word) if ERRNOS.contains(&word) => Ok(self.word("an errno")?.0),
+            Some(word) => {
+                let word = word.to_owned();
+                Err(invalid.suggest(&word, ERRNOS.iter().copied()))
+            }
+            None => Err(invalid),
+        }
+    }
+
+    fn alternatives(&mut self) -> Result<Vec<String>, Invalid> {
+        let mut errnos = Vec::new();
+        while self.take("or") {
+            errnos.push(self.errno()?);
+        }
+        Ok(errnos)
+    }
+
+    /// What is expected to come of a step.
+    pub(super) fn outcome(&mut self, names: &mut Names) -> Result<Outcome, Invalid> {
+        if !self.take_sign("->") {
+            return Ok(Outcome::Succeeds);
+        }
+        if self.take("ok") {
+            return match self.alternatives()? {
+                or if or.is_empty() => Ok(Outcome::Succeeds),
+                or => Ok(Outcome::Either(or)),
+            };
+        }
+        if self.take("fails") {
+            let mut errnos = Vec::new();
+            if !self.is_at_end() {
+                errnos.push(self.errno()?);
+                errnos.extend(self.alternatives()?);
+            }
+            return Ok(Outcome::Fails(errnos));
+        }
+        if self.take("faults") {
+            return self.fault(names).map(Outcome::Faults);
+        }
+        if self.take("lost") {
+            return Ok(Outcome::Lost);
+        }
+        if self.take("left") {
+            let mut left = Vec::new();
+            while !self.is_at_end() {
+                let what = self.choice::<LeftWord>("what is left")?;
+                left.push((what, self.expr(names)?));
+            }
+            return Ok(Outcome::Left(left));
+        }
+        let name = self.indexed(names)?;
+        let or = self.alternatives()?;
+        if !self.is_at_end() {
+            // Most likely a misspelt word, and no name.
+            let message = format_args!("`{}` is no result that goes on like this", name.text);
+            let invalid = Invalid::new(name.span, message);
+            return Err(invalid.suggest(&name.text, RESULTS.iter().copied()));
+        }
+        names.define(&name, Kind::Variable)?;
+        Ok(Outcome::Binds(name, or))
+    }
+
+    /// What a refused access is like.
+    pub(super) fn fault(&mut self, names: &Names) -> Result<FaultWords, Invalid> {
+        let access = match self.peek_word() {
+            Some("read" | "write") => Some(self.choice("an access")?),
+            _ => None,
+        };
+        let asid = self.option("asid", names)?;
+        let at = self.option("at", names)?;
+        let reason = match self.take("because") {
+            true => Some(self.choice("a reason")?),
+            false => None,
+        };
+        let after = self.option("after", names)?;
+        Ok(FaultWords {
+            access,
+            asid,
+            at,
+            reason,
+            after,
+        })
+    }
+}

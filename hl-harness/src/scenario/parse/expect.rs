@@ -1,0 +1,178 @@
+//! What is expected, and numbers of the machine.
+
+use super::super::ast::{Moment, Name, Quantity, Step};
+use super::super::names::{Kind, Names};
+use super::super::text::Invalid;
+use super::super::words::{Comparison, Which};
+use super::cursor::Cursor;
+use crate::log::EventKind;
+
+/// What happens when an entry of a page table is stored as zero.
+pub(crate) const CLEAR: &str = "clear";
+
+/// A kind of event, as a scenario calls it.
+pub(crate) fn event_word(kind: EventKind) -> String {
+    kind.to_string().replace(' ', "-")
+}
+
+impl Cursor {
+    /// The rest of `expect`.
+    pub(super) fn expect(&mut self, names: &mut Names) -> Result<Step, Invalid> {
+        if self.take("same") {
+            self.keyword("as")?;
+            let name = self.used(names, &[Kind::Snapshot])?;
+            let mut except = Vec::new();
+            if self.take("except") {
+                except.push(self.word("a counter")?.0);
+                while self.take_sign(",") {
+                    except.push(self.word("a counter")?.0);
+                }
+            }
+            return Ok(Step::ExpectSame { name, except });
+        }
+        if self.take("order") {
+            return self.order(names);
+        }
+        if self.take("fault") {
+            let fault = self.fault(names)?;
+            return Ok(Step::ExpectFault { fault });
+        }
+        if let Some(quantity) = self.quantity(names)? {
+            return Ok(Step::ExpectQuantity {
+                quantity,
+                comparison: self.take_comparison().unwrap_or(Comparison::Equal),
+                value: self.expr(names)?,
+            });
+        }
+        Ok(Step::Expect {
+            one: self.expr(names)?,
+            comparison: self.comparison()?,
+            other: self.expr(names)?,
+        })
+    }
+
+    /// The rest of `let`.
+    pub(super) fn assign(&mut self, names: &mut Names) -> Result<Step, Invalid> {
+        let name = self.indexed(names)?;
+        if !self.take_sign("=") {
+            return Err(self.expected("`=`"));
+        }
+        let step = match self.quantity(names)? {
+            Some(quantity) => Step::LetQuantity {
+                name: name.clone(),
+                quantity,
+            },
+            None => Step::Let {
+                name: name.clone(),
+                value: self.expr(names)?,
+            },
+        };
+        names.define(&name, Kind::Variable)?;
+        Ok(step)
+    }
+
+    /// A number of the machine, if the next word is one.
+    fn quantity(&mut self, names: &Names) -> Result<Option<Quantity>, Invalid> {
+        let Some(word) = self.peek_word().map(str::to_owned) else {
+            return Ok(None);
+        };
+        let of_context = |make: fn(Name) -> Quantity, line: &mut Self| {
+            line.skip();
+            line.context(names).map(make).map(Some)
+        };
+        match word.as_str() {
+            "pins" | "dirty" => {
+                self.skip();
+                let name = self.used(names, &[Kind::Buffer])?;
+                let page = match self.take("page") {
+                    true => Some(self.primary(names)?),
+                    false => None,
+                };
+                Ok(Some(match word.as_str() {
+                    "pins" => Quantity::Pins(name, page),
+                    _ => Quantity::Dirty(name, page),
+                }))
+            }
+            "charged" => of_context(Quantity::Charged, self),
+            "mappings" => of_context(Quantity::Mappings, self),
+            "quarantined" => of_context(Quantity::Quarantined, self),
+            "handles" => of_context(Quantity::Handles, self),
+            "used" => of_context(Quantity::Used, self),
+            "extents" => of_context(Quantity::Extents, self),
+            "asid" => of_context(Quantity::Asid, self),
+            "dram-offset" => {
+                self.skip();
+                let name = self.context(names)?;
+                Ok(Some(Quantity::Offset(name, self.expr(names)?)))
+            }
+            "leaf" => {
+                self.skip();
+                let who = self.who(names)?;
+                Ok(Some(Quantity::Leaf(who, self.expr(names)?)))
+            }
+            "leaves" => {
+                self.skip();
+                let who = self.who(names)?;
+                let at = self.expr(names)?;
+                self.keyword("size")?;
+                Ok(Some(Quantity::Leaves(who, at, self.expr(names)?)))
+            }
+            "counter" => {
+                self.skip();
+                let (counter, _) = self.word("a counter")?;
+                Ok(Some(Quantity::Counter(counter)))
+            }
+            "events" => {
+                self.skip();
+                let event = self.event()?;
+                let since = match self.take("since") {
+                    true => Some(self.used(names, &[Kind::Mark])?),
+                    false => None,
+                };
+                Ok(Some(Quantity::Events(event, since)))
+            }
+            "register" => {
+                self.skip();
+                Ok(Some(Quantity::Register(self.expr(names)?)))
+            }
+            "faults" => {
+                self.skip();
+                Ok(Some(Quantity::Faults))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn event(&mut self) -> Result<String, Invalid> {
+        let (word, at) = self.word("an event")?;
+        let known: Vec<String> = EventKind::ALL
+            .iter()
+            .map(|kind| event_word(*kind))
+            .collect();
+        if word == CLEAR || known.contains(&word) {
+            return Ok(word);
+        }
+        let words = known.iter().map(String::as_str).chain([CLEAR]);
+        let invalid = Invalid::new(at, format_args!("there is no event `{word}`"));
+        Err(match super::super::text::nearest(&word, words) {
+            Some(near) => invalid.help(format_args!("did you mean `{near}`?")),
+            None => invalid.help(format_args!("there is {}, {CLEAR}", known.join(", "))),
+        })
+    }
+
+    fn order(&mut self, names: &Names) -> Result<Step, Invalid> {
+        let since = match self.take("since") {
+            true => Some(self.used(names, &[Kind::Mark])?),
+            false => None,
+        };
+        let mut moments = Vec::new();
+        loop {
+            let which = self.choice::<Which>("`first` or `last`, and an event")?;
+            let event = self.event()?;
+            moments.push(Moment { which, event });
+            if !self.take_sign(",") {
+                return Ok(Step::ExpectOrder { since, moments });
+            }
+        }
+    }
+}

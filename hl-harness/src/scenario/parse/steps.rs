@@ -1,0 +1,302 @@
+//! The steps that are one line.
+
+use super::super::ast::ExprKind;
+use super::super::ast::{End, Memory, Step, Transfer};
+use super::super::manual::MANUAL;
+use super::super::names::{Kind, Names};
+use super::super::text::{Invalid, Span};
+use super::super::words::{Failure, Wrong};
+use super::cursor::Cursor;
+
+impl Cursor {
+    /// The step whose first word, `word` at `at`, has been read.
+    pub(super) fn step(
+        &mut self,
+        word: &str,
+        at: Span,
+        names: &mut Names,
+    ) -> Result<Step, Invalid> {
+        match word {
+            "open" => self.open(names),
+            "close" => Ok(Step::Close {
+                context: self.context(names)?,
+                outcome: self.outcome(names)?,
+            }),
+            "exit" => Ok(Step::Exit {
+                context: self.context(names)?,
+            }),
+            "buffer" => Ok(Step::Buffer {
+                context: self.context(names)?,
+                name: self.define(names, Kind::Buffer)?,
+                size: self.expr(names)?,
+                contiguous: self.option("contiguous", names)?,
+                read_only: self.take("read-only"),
+            }),
+            "munmap" => Ok(Step::Munmap {
+                place: self.place_of(names)?,
+            }),
+            "replace" => Ok(Step::Replace {
+                name: self.used(names, &[Kind::Buffer])?,
+            }),
+            "protect" => Ok(Step::Protect {
+                name: self.used(names, &[Kind::Buffer])?,
+                read_only: match (self.take("read-only"), self.take("writable")) {
+                    (true, false) => true,
+                    (false, true) => false,
+                    _ => return Err(self.expected("`read-only` or `writable`")),
+                },
+            }),
+            "reclaim" => Ok(Step::Reclaim),
+            "write" => Ok(Step::Write {
+                place: self.place_of(names)?,
+                data: self.data(names)?,
+                outcome: self.outcome(names)?,
+            }),
+            "read" => Ok(Step::Read {
+                place: self.place_of(names)?,
+                data: match self.take("expect") {
+                    true => Some(self.data(names)?),
+                    false => None,
+                },
+                outcome: self.outcome(names)?,
+            }),
+            "map" => self.map(names),
+            "unmap" => Ok(Step::Unmap {
+                context: self.context(names)?,
+                at: self.expr(names)?,
+                outcome: self.outcome(names)?,
+            }),
+            "alloc" => Ok(Step::Alloc {
+                context: self.context(names)?,
+                size: self.expr(names)?,
+                contiguous: self.take("contiguous"),
+                shared: self.take("shared"),
+                outcome: self.outcome(names)?,
+            }),
+            "free" => Ok(Step::Free {
+                context: self.context(names)?,
+                handle: self.expr(names)?,
+                outcome: self.outcome(names)?,
+            }),
+            "ioctl" => self.ioctl(names),
+            "block" => Ok(Step::Block {
+                context: self.context(names)?,
+                name: self.define(names, Kind::Block)?,
+                size: self.expr(names)?,
+                outcome: self.outcome(names)?,
+            }),
+            "destroy" => Ok(Step::Destroy {
+                context: self.context(names)?,
+                handle: self.expr(names)?,
+                outcome: self.outcome(names)?,
+            }),
+            "mmap" => self.mmap(names),
+            "dma" => self.dma(names),
+            "pause" => {
+                self.keyword("dma")?;
+                let dma = self.define(names, Kind::Dma)?;
+                self.keyword("after")?;
+                self.keyword("translate")?;
+                Ok(Step::Pause { dma })
+            }
+            "resume" => {
+                self.keyword("dma")?;
+                Ok(Step::Resume {
+                    dma: self.used(names, &[Kind::Dma])?,
+                    outcome: self.outcome(names)?,
+                })
+            }
+            "register" => Ok(Step::Register {
+                offset: self.expr(names)?,
+                value: self.expr(names)?,
+            }),
+            "fail" => self.fail(names),
+            "lose" => Ok(Step::Lose),
+            "reset" => Ok(Step::Reset {
+                undefined: self.take("undefined"),
+            }),
+            "recover" => Ok(Step::Recover {
+                outcome: self.outcome(names)?,
+            }),
+            "settle" => Ok(Step::Settle {
+                context: match self.peek_word() {
+                    Some(_) => Some(self.context(names)?),
+                    None => None,
+                },
+                outcome: self.outcome(names)?,
+            }),
+            "snapshot" => Ok(Step::Snapshot {
+                name: self.define(names, Kind::Snapshot)?,
+            }),
+            "mark" => Ok(Step::Mark {
+                name: self.define(names, Kind::Mark)?,
+            }),
+            "forget" => self.keyword("faults").map(|()| Step::ForgetFaults),
+            "allow" => {
+                self.keyword("stray")?;
+                self.keyword("accesses")?;
+                Ok(Step::AllowStray)
+            }
+            "expect" => self.expect(names),
+            "let" => self.assign(names),
+            _ => Err(unknown(word, at)),
+        }
+    }
+
+    fn open(&mut self, names: &mut Names) -> Result<Step, Invalid> {
+        let context = self.indexed(names)?;
+        let budget = self.option("budget", names)?;
+        let process = match self.take("process") {
+            true => {
+                self.keyword("of")?;
+                Some(self.context(names)?)
+            }
+            false => None,
+        };
+        names.define(&context, Kind::Context)?;
+        Ok(Step::Open {
+            context,
+            budget,
+            process,
+            outcome: self.outcome(names)?,
+        })
+    }
+
+    fn map(&mut self, names: &mut Names) -> Result<Step, Invalid> {
+        let context = self.context(names)?;
+        let memory = if self.take("dram") {
+            Memory::Dram(self.expr(names)?)
+        } else {
+            let start = self.expr(names)?;
+            match (self.option("size", names)?, &start.kind) {
+                (Some(size), _) => Memory::Range(start, size),
+                (None, ExprKind::Name(name)) if names.check(name, &[Kind::Buffer]).is_ok() => {
+                    Memory::Buffer(name.clone())
+                }
+                (None, _) => {
+                    return Err(self.expected("`size BYTES`, since this is not a whole buffer"));
+                }
+            }
+        };
+        Ok(Step::Map {
+            context,
+            memory,
+            hint: self.option("hint", names)?,
+            force: self.take("force"),
+            outcome: self.outcome(names)?,
+        })
+    }
+
+    fn ioctl(&mut self, names: &mut Names) -> Result<Step, Invalid> {
+        let context = self.context(names)?;
+        self.keyword("op")?;
+        let op = self.expr(names)?;
+        self.keyword("flags")?;
+        let flags = self.expr(names)?;
+        self.keyword("args")?;
+        let arguments = Box::new([self.expr(names)?, self.expr(names)?, self.expr(names)?]);
+        Ok(Step::Ioctl {
+            context,
+            op,
+            flags,
+            arguments,
+            bytes: self.option("bytes", names)?,
+            outcome: self.outcome(names)?,
+        })
+    }
+
+    fn mmap(&mut self, names: &mut Names) -> Result<Step, Invalid> {
+        let context = self.context(names)?;
+        let handle = self.expr(names)?;
+        self.keyword("as")?;
+        Ok(Step::Mmap {
+            context,
+            handle,
+            view: self.define(names, Kind::View)?,
+            size: self.expr(names)?,
+            outcome: self.outcome(names)?,
+        })
+    }
+
+    fn dma(&mut self, names: &mut Names) -> Result<Step, Invalid> {
+        let (what, at) = self.word("`read`, `write` or `copy`")?;
+        if !["read", "write", "copy"].contains(&what.as_str()) {
+            let invalid = Invalid::new(at, format_args!("the device has no `dma {what}`"));
+            return Err(invalid.suggest(&what, ["read", "write", "copy"]));
+        }
+        let who = self.who(names)?;
+        let transfer = match what.as_str() {
+            "read" => Transfer::Read(
+                self.expr(names)?,
+                self.expr(names)?,
+                match self.take("expect") {
+                    true => Some(self.data(names)?),
+                    false => None,
+                },
+            ),
+            "write" => Transfer::Write(self.expr(names)?, self.expr(names)?, self.data(names)?),
+            _ => Transfer::Copy(
+                self.copy_end(names)?,
+                self.copy_end(names)?,
+                self.expr(names)?,
+            ),
+        };
+        let hmmu = self.option("hmmu", names)?;
+        let at = self.place();
+        let name = match self.take("as") {
+            true => Some(self.define(names, Kind::Dma)?),
+            false => None,
+        };
+        if name.is_some() && !matches!(transfer, Transfer::Copy(..)) {
+            return Err(Invalid::new(
+                at,
+                "only a copy has a name, since only a copy can be paused",
+            ));
+        }
+        Ok(Step::Dma {
+            who,
+            transfer,
+            hmmu,
+            name,
+            outcome: self.outcome(names)?,
+        })
+    }
+
+    fn copy_end(&mut self, names: &Names) -> Result<End, Invalid> {
+        if self.take("device") {
+            return self.expr(names).map(End::Device);
+        }
+        self.expr(names).map(End::Virtual)
+    }
+
+    fn fail(&mut self, names: &Names) -> Result<Step, Invalid> {
+        if self.take("nothing") {
+            return Ok(Step::FailNothing);
+        }
+        let what = self.choice::<Failure>("what is to fail, or `nothing`")?;
+        let nth = self.expr(names)?;
+        let how = match what.is_hardware() {
+            false => None,
+            true => match self.choice::<Wrong>("how it fails")? {
+                Wrong::Timeout => Some((Wrong::Timeout, None)),
+                Wrong::Slow => Some((Wrong::Slow, Some(self.expr(names)?))),
+            },
+        };
+        let times = match what.is_hardware() {
+            true => self.option("times", names)?,
+            false => None,
+        };
+        Ok(Step::Fail {
+            what,
+            nth,
+            how,
+            times,
+        })
+    }
+}
+
+/// There is no such step.
+fn unknown(word: &str, at: Span) -> Invalid {
+    Invalid::new(at, format_args!("there is no step `{word}`"))
+        .suggest(word, MANUAL.iter().map(|step| step.word))
+}

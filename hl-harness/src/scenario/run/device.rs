@@ -1,0 +1,214 @@
+//! Steps of the device: accesses, registers, misbehaviour.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mmu_core::DeviceAddr;
+
+use super::super::ast::{End, Expr, Name, Outcome, Step, Transfer, Who};
+use super::super::text::{Invalid, Span};
+use super::super::words::{Failure as Fails, Wrong};
+use super::answer::Answer;
+use super::env::{Copy, key_text};
+use super::host::{PIECE, wrong_byte};
+use super::stop::Stop;
+use super::{Runner, Words};
+use crate::asic::{Completion, DmaEngine, DramContent, Endpoint, InitiatorId, Operation};
+use crate::host::HostFailure;
+use crate::machine::Model;
+
+impl<A: Model> Runner<'_, '_, '_, '_, A> {
+    pub(super) fn device_step(&mut self, span: Span, step: &Step) -> Words {
+        let machine = self.machine();
+        match step {
+            Step::Dma {
+                who,
+                transfer,
+                hmmu,
+                name,
+                outcome,
+            } => {
+                let initiator = self.initiator(who, hmmu.as_ref())?;
+                self.dma(span, initiator, transfer, name.as_ref(), outcome)
+            }
+            Step::Pause { dma } => {
+                let key = self.key(dma)?;
+                self.env.copies.insert(key, Copy::Armed);
+                Ok("armed".to_owned())
+            }
+            Step::Resume { dma, outcome } => {
+                let key = self.key(dma)?;
+                let transfer = match self.env.copies.remove(&key) {
+                    Some(Copy::Translated(transfer)) => transfer
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .take(),
+                    _ => None,
+                };
+                let transfer = transfer.ok_or_else(|| {
+                    let message = format_args!("no copy `{}` is paused", key_text(&key));
+                    Invalid::new(dma.span, message)
+                })?;
+                let answer = Answer::of_access(transfer.finish(), 0);
+                self.judge(span, outcome, answer)
+            }
+            Step::Register { offset, value } => {
+                let offset = self.eval_small(offset, u64::from(u32::MAX))? as u32;
+                let value = self.eval_small(value, u64::from(u32::MAX))? as u32;
+                machine.asic.write_register(offset, value);
+                Ok("written".to_owned())
+            }
+            Step::Fail {
+                what,
+                nth,
+                how,
+                times,
+            } => {
+                let nth = self.eval(nth)?;
+                let times = self.eval_option(times.as_ref())?.unwrap_or(1);
+                let completion = match how {
+                    Some((Wrong::Slow, Some(looks))) => {
+                        let looks = self.eval_small(looks, u64::from(u32::MAX))?;
+                        Completion::AfterReads(looks as u32)
+                    }
+                    _ => Completion::Never,
+                };
+                match what {
+                    Fails::Alloc => machine.host.fail(HostFailure::FrameAllocation, Some(nth)),
+                    Fails::Pin => machine.host.fail(HostFailure::Pin, Some(nth)),
+                    Fails::Invalidate => {
+                        let operation = Operation::Invalidation;
+                        machine.asic.inject(operation, nth, times, completion);
+                    }
+                    Fails::Root => {
+                        let operation = Operation::RootLatch;
+                        machine.asic.inject(operation, nth, times, completion);
+                    }
+                }
+                Ok("armed".to_owned())
+            }
+            Step::FailNothing => {
+                self.fail_nothing();
+                Ok("disarmed".to_owned())
+            }
+            Step::Lose => {
+                machine.asic.lose();
+                Ok("lost".to_owned())
+            }
+            Step::Reset { undefined } => {
+                machine.asic.reset(match undefined {
+                    true => DramContent::Undefined,
+                    false => DramContent::Kept,
+                });
+                Ok("reset".to_owned())
+            }
+            _ => unreachable!("the step is one of the device"),
+        }
+    }
+
+    pub(super) fn fail_nothing(&self) {
+        let machine = self.machine();
+        machine.asic.clear_injections();
+        machine.host.fail(HostFailure::FrameAllocation, None);
+        machine.host.fail(HostFailure::Pin, None);
+    }
+
+    /// The initiator that works for `who`; a new one where there is none yet.
+    fn initiator(&mut self, who: &Who, hmmu: Option<&Expr>) -> Result<InitiatorId, Stop> {
+        let (_, mode) = self.who(who)?;
+        let asic = &self.machine().asic;
+        let hmmu = match hmmu {
+            Some(hmmu) => self.eval_small(hmmu, 15)? as u8,
+            None => asic.config().hmmu_enabled.trailing_zeros().min(15) as u8,
+        };
+        let world = self.world;
+        let mut made = world
+            .initiators
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let known = made.iter().find(|(key, _)| *key == (mode, hmmu));
+        let initiator = match known {
+            Some((_, initiator)) => *initiator,
+            None => {
+                let initiator = asic.add_initiator_at("scenario", mode, hmmu);
+                made.push(((mode, hmmu), initiator));
+                initiator
+            }
+        };
+        // A reset of the device has made it forget.
+        asic.set_initiator_mode(initiator, mode);
+        Ok(initiator)
+    }
+
+    fn dma(
+        &mut self,
+        span: Span,
+        initiator: InitiatorId,
+        transfer: &Transfer,
+        name: Option<&Name>,
+        outcome: &Outcome,
+    ) -> Words {
+        let asic = Arc::clone(&self.machine().asic);
+        let at = |start: u64, done: u64| DeviceAddr::new(start.wrapping_add(done));
+        let mut answer = Answer::Done;
+        match transfer {
+            Transfer::Read(start, size, data) => {
+                let (start, size) = (self.eval(start)?, self.eval(size)?);
+                let bytes = data.as_ref().map(|data| self.bytes(data)).transpose()?;
+                let mut piece = vec![0; size.min(PIECE) as usize];
+                let mut done = 0;
+                while done < size && answer == Answer::Done {
+                    let piece = &mut piece[..PIECE.min(size - done) as usize];
+                    let read = asic.read(initiator, at(start, done), piece);
+                    let arrived = match &read {
+                        Ok(()) => piece.len(),
+                        Err(error) => error.bytes_done as usize,
+                    };
+                    answer = Answer::of_access(read, done);
+                    let wrong =
+                        bytes.map(|bytes| (bytes, bytes.difference(done, &piece[..arrived])));
+                    if let Some((bytes, Some(wrong))) = wrong {
+                        return Err(wrong_byte(span, wrong, bytes).into());
+                    }
+                    done += piece.len() as u64;
+                }
+            }
+            Transfer::Write(start, size, data) => {
+                let (start, size) = (self.eval(start)?, self.eval(size)?);
+                let bytes = self.bytes(data)?;
+                let mut piece = vec![0; size.min(PIECE) as usize];
+                let mut done = 0;
+                while done < size && answer == Answer::Done {
+                    let piece = &mut piece[..PIECE.min(size - done) as usize];
+                    bytes.fill(done, piece);
+                    answer = Answer::of_access(asic.write(initiator, at(start, done), piece), done);
+                    done += piece.len() as u64;
+                }
+            }
+            Transfer::Copy(from, to, size) => {
+                let (from, to) = (self.copy_end(from)?, self.copy_end(to)?);
+                let size = self.eval(size)?;
+                let engine = DmaEngine::with_initiator(&asic, initiator);
+                let key = name.map(|name| self.key(name)).transpose()?;
+                let armed = key.filter(|key| matches!(self.env.copies.get(key), Some(Copy::Armed)));
+                match armed {
+                    None => answer = Answer::of_access(engine.copy(from, to, size), 0),
+                    Some(key) => match engine.begin(from, to, size) {
+                        Ok(transfer) => {
+                            let transfer = Arc::new(Mutex::new(Some(transfer)));
+                            self.env.copies.insert(key, Copy::Translated(transfer));
+                        }
+                        Err(error) => answer = Answer::of_access(Err(error), 0),
+                    },
+                }
+            }
+        }
+        self.judge(span, outcome, answer)
+    }
+
+    fn copy_end(&mut self, end: &End) -> Result<Endpoint, Stop> {
+        Ok(match end {
+            End::Virtual(address) => Endpoint::Virtual(DeviceAddr::new(self.eval(address)?)),
+            End::Device(offset) => Endpoint::DeviceMemory(self.eval(offset)?),
+        })
+    }
+}

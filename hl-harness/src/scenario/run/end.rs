@@ -1,0 +1,104 @@
+//! The end of every scenario: whatever is open is closed, and nothing may be left.
+
+use std::sync::Arc;
+
+use super::super::text::Span;
+use super::Runner;
+use super::env::{File, key_text};
+use super::stop::{Failure, Stop};
+use crate::asic::DramContent;
+use crate::machine::{MachineCounters, Model};
+
+impl<A: Model> Runner<'_, '_, '_, '_, A> {
+    /// Closes what is open, as an operating system does when processes end, and compares with the
+    /// machine as it was at first.
+    pub(super) fn end(&mut self, last: Span, start: &MachineCounters) -> Result<(), Stop> {
+        let machine = self.machine();
+        self.fail_nothing();
+        self.env.copies.clear();
+        for view in core::mem::take(&mut self.env.views).into_values() {
+            if let Some(view) = Arc::into_inner(view) {
+                machine.device.end_view(view);
+            }
+        }
+        if machine.asic.is_lost() {
+            self.bring_back(last)?;
+        }
+        for (key, file) in core::mem::take(&mut self.env.files) {
+            let Some(File { context, .. }) = Arc::into_inner(file) else {
+                continue;
+            };
+            let closed = match context.close() {
+                Ok(_) => Ok(()),
+                // A device that was reset and not brought back confirms nothing.
+                Err((context, _)) => {
+                    self.bring_back(last)?;
+                    context.close().map(drop).map_err(|(_, error)| error)
+                }
+            };
+            if let Err(error) = closed {
+                let found = format_args!("closing {}: {error}", key_text(&key));
+                return Err(Failure::new(last, "the end: every file can be closed", found).into());
+            }
+        }
+        if let Err(error) = machine.device.settle_quarantine() {
+            let expected = "the end: nothing stays in quarantine";
+            return Err(Failure::new(last, expected, error).into());
+        }
+        for process in &self.processes {
+            process.exit();
+        }
+        self.env.buffers.clear();
+        self.clean(last, start)
+    }
+
+    fn bring_back(&self, last: Span) -> Result<(), Stop> {
+        let machine = self.machine();
+        machine.asic.reset(DramContent::Kept);
+        machine.device.recover().map_err(|error| {
+            let expected = "the end: the device comes back after a reset";
+            Failure::new(last, expected, error).into()
+        })
+    }
+
+    /// Nothing is left, and no rule was broken meanwhile.
+    fn clean(&self, last: Span, start: &MachineCounters) -> Result<(), Stop> {
+        let machine = self.machine();
+        let before = start.named();
+        let now = machine.counters().named();
+        let pairs = before.into_iter().zip(now);
+        let mut notes: Vec<String> = pairs
+            .filter(|((_, old), (_, new))| old != new)
+            .map(|((name, old), (_, new))| format!("{name}: {old} at first, {new} now"))
+            .collect();
+        let statistics = machine.host.statistics();
+        let broken = [
+            ("device accesses to free pages", statistics.free_accesses),
+            (
+                "device accesses to pages that nobody pinned",
+                statistics.unpinned_accesses,
+            ),
+            ("free pages written to", statistics.poison_damaged),
+            (
+                "free pages that lost their poison",
+                machine.host.damaged_free_frames().len() as u64,
+            ),
+        ];
+        let broken = broken
+            .into_iter()
+            .filter(|(_, count)| !self.stray && *count > 0);
+        notes.extend(broken.map(|(what, count)| format!("{what}: {count}")));
+        let violations = machine.asic.counters().protocol_violations;
+        if violations > 0 {
+            notes.push(format!("register protocols broken: {violations}"));
+        }
+        if notes.is_empty() {
+            return Ok(());
+        }
+        let expected = "the end: the machine as at first, and no rule broken";
+        let found = format_args!("{} differences", notes.len());
+        let mut failure = Failure::new(last, expected, found);
+        failure.notes = notes;
+        Err(failure.into())
+    }
+}

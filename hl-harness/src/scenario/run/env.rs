@@ -1,0 +1,109 @@
+//! What a running scenario has given names to.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use hl_mem::budget::Budget;
+use typed_arena::Arena;
+
+use crate::asic::TranslatedTransfer;
+use crate::host::{Process, UserAddress};
+use crate::machine::{FileStorage, MachineContext, MachineView, Model};
+
+/// A name and its index.
+pub(crate) type Key = (String, Option<u64>);
+
+/// An open file.
+pub(crate) struct File<'c, 's, 'm, A: Model> {
+    pub(crate) context: MachineContext<'c, 's, 'm, A>,
+    pub(crate) process: Arc<Process>,
+    pub(crate) budget: &'c Budget,
+}
+
+/// Memory of a process.
+#[derive(Clone, Debug)]
+pub(crate) struct Buffer {
+    pub(crate) process: Arc<Process>,
+    pub(crate) start: UserAddress,
+    pub(crate) bytes: u64,
+}
+
+/// A block of the driver.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Block {
+    /// Its device address.
+    pub(crate) start: u64,
+}
+
+/// A copy that was given a name.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Copy {
+    /// The next one stops when it is translated.
+    #[default]
+    Armed,
+    /// It has stopped there.
+    Translated(Arc<Mutex<Option<TranslatedTransfer>>>),
+}
+
+/// Storage that lives as long as the machine runs.
+pub(crate) struct Arenas<'m, A: Model> {
+    pub(crate) files: Arena<FileStorage<'m, A>>,
+    pub(crate) budgets: Arena<Budget>,
+}
+
+impl<A: Model> Arenas<'_, A> {
+    pub(crate) fn new() -> Self {
+        Self {
+            files: Arena::new(),
+            budgets: Arena::new(),
+        }
+    }
+}
+
+/// The names, by kind. A thread has a copy of its own.
+pub(crate) struct Env<'c, 's, 'm, A: Model> {
+    pub(crate) variables: BTreeMap<Key, u64>,
+    pub(crate) files: BTreeMap<Key, Arc<File<'c, 's, 'm, A>>>,
+    pub(crate) buffers: BTreeMap<Key, Buffer>,
+    pub(crate) blocks: BTreeMap<Key, Block>,
+    pub(crate) views: BTreeMap<Key, Arc<MachineView<'m, A>>>,
+    pub(crate) copies: BTreeMap<Key, Copy>,
+    pub(crate) marks: BTreeMap<Key, u64>,
+}
+
+impl<A: Model> Env<'_, '_, '_, A> {
+    pub(crate) fn new() -> Self {
+        Self {
+            variables: BTreeMap::new(),
+            files: BTreeMap::new(),
+            buffers: BTreeMap::new(),
+            blocks: BTreeMap::new(),
+            views: BTreeMap::new(),
+            copies: BTreeMap::new(),
+            marks: BTreeMap::new(),
+        }
+    }
+}
+
+// Not derived, since that would want the ASIC to be `Clone` for what only counts references.
+impl<A: Model> Clone for Env<'_, '_, '_, A> {
+    fn clone(&self) -> Self {
+        Self {
+            variables: self.variables.clone(),
+            files: self.files.clone(),
+            buffers: self.buffers.clone(),
+            blocks: self.blocks.clone(),
+            views: self.views.clone(),
+            copies: self.copies.clone(),
+            marks: self.marks.clone(),
+        }
+    }
+}
+
+/// How a key is written.
+pub(crate) fn key_text((name, index): &Key) -> String {
+    match index {
+        Some(index) => format!("{name}[{index}]"),
+        None => name.clone(),
+    }
+}

@@ -1,0 +1,258 @@
+//! Steps of processes and of the host.
+
+use super::super::ast::{Place, Step};
+use super::super::text::{Invalid, Span};
+use super::super::words::{Access, Reason};
+use super::answer::{Answer, Refused};
+use super::env::Buffer;
+use super::stop::{Failure, Stop};
+use super::{Runner, Words};
+use crate::host::{FRAME_SIZE, Permission, UserAddress, UserFault, ViewError};
+use crate::machine::{MachineView, Model};
+use std::sync::Arc;
+
+const PAGE: u64 = FRAME_SIZE as u64;
+
+/// Bytes that are moved at a time.
+pub(super) const PIECE: u64 = 1 << 16;
+
+/// The most memory that a buffer may have.
+const MAX_BUFFER: u64 = 1 << 34;
+
+/// Memory as a process reaches it.
+enum Reached<'m, A: Model> {
+    Buffer(Buffer),
+    View(Arc<MachineView<'m, A>>),
+}
+
+impl<A: Model> Reached<'_, A> {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Buffer(buffer) => buffer.bytes,
+            Self::View(view) => view.view().view().len() as u64,
+        }
+    }
+
+    fn read(&self, at: u64, buffer: &mut [u8]) -> Result<(), Refused> {
+        let result = match self {
+            Self::Buffer(memory) => {
+                let address = memory.start.offset(at);
+                memory.process.read(address, buffer).map_err(user_fault)
+            }
+            Self::View(view) => {
+                let read = view.view().view().read(at as usize, buffer);
+                read.map_err(view_fault)
+            }
+        };
+        result.map_err(|(at, reason)| refused(Access::Read, at, reason))
+    }
+
+    fn write(&self, at: u64, bytes: &[u8]) -> Result<(), Refused> {
+        let result = match self {
+            Self::Buffer(memory) => {
+                let address = memory.start.offset(at);
+                memory.process.write(address, bytes).map_err(user_fault)
+            }
+            Self::View(view) => {
+                let written = view.view().view().write(at as usize, bytes);
+                written.map_err(view_fault)
+            }
+        };
+        result.map_err(|(at, reason)| refused(Access::Write, at, reason))
+    }
+}
+
+fn user_fault(fault: UserFault) -> (u64, Option<Reason>) {
+    match fault {
+        UserFault::Hole { address } => (address.get(), Some(Reason::Hole)),
+        UserFault::ReadOnly { address } => (address.get(), Some(Reason::ReadOnly)),
+        UserFault::Misaligned { address } => (address.get(), None),
+    }
+}
+
+fn view_fault(error: ViewError) -> (u64, Option<Reason>) {
+    match error {
+        ViewError::Outside { offset } => (offset as u64, Some(Reason::Outside)),
+        ViewError::ReadOnly { offset } => (offset as u64, Some(Reason::ReadOnly)),
+    }
+}
+
+fn refused(access: Access, at: u64, reason: Option<Reason>) -> Refused {
+    Refused {
+        access,
+        asid: None,
+        at,
+        reason,
+        after: None,
+    }
+}
+
+impl<'m, A: Model> Runner<'_, '_, '_, 'm, A> {
+    pub(super) fn host_step(&mut self, span: Span, step: &Step) -> Words {
+        match step {
+            Step::Exit { context } => {
+                self.file(context)?.process.exit();
+                Ok("exited".to_owned())
+            }
+            Step::Buffer {
+                context,
+                name,
+                size,
+                contiguous,
+                read_only,
+            } => {
+                let process = Arc::clone(&self.file(context)?.process);
+                let bytes = self.eval_small(size, MAX_BUFFER)?;
+                let pages = bytes.div_ceil(FRAME_SIZE);
+                let permission = permission(*read_only);
+                let mapped = match contiguous {
+                    None => process.map(pages, permission),
+                    Some(align) => {
+                        let align = self.eval_small(align, MAX_BUFFER)? / FRAME_SIZE;
+                        process.map_contiguous(pages, align, permission)
+                    }
+                };
+                let start = mapped.map_err(|error| {
+                    let message = format_args!("the host has no such memory: {error}");
+                    Invalid::new(size.span, message)
+                })?;
+                let key = self.key(name)?;
+                let bytes = pages as u64 * PAGE;
+                let buffer = Buffer {
+                    process,
+                    start,
+                    bytes,
+                };
+                self.env.buffers.insert(key, buffer);
+                Ok(format!("at {start}, {pages} pages"))
+            }
+            Step::Munmap { place } => self.munmap(place),
+            Step::Replace { name } => {
+                let buffer = self.buffer(name)?;
+                let pages = (buffer.bytes / PAGE) as usize;
+                let process = &buffer.process;
+                let replaced = process.replace(buffer.start, pages, Permission::ReadWrite);
+                replaced.map_err(|error| Invalid::new(name.span, error))?;
+                Ok(format!("{pages} fresh pages"))
+            }
+            Step::Protect { name, read_only } => {
+                let buffer = self.buffer(name)?;
+                let pages = (buffer.bytes / PAGE) as usize;
+                buffer
+                    .process
+                    .protect(buffer.start, pages, permission(*read_only));
+                Ok("protected".to_owned())
+            }
+            Step::Reclaim => Ok(format!("{} pages moved", self.machine().host.reclaim())),
+            Step::Write {
+                place,
+                data,
+                outcome,
+            } => {
+                let (memory, at, size) = self.reach(place)?;
+                let bytes = self.bytes(data)?;
+                let mut piece = vec![0; size.min(PIECE) as usize];
+                let answer = each_piece(size, |done, len| {
+                    bytes.fill(done, &mut piece[..len]);
+                    memory.write(at + done, &piece[..len])
+                });
+                self.judge(span, outcome, answer)
+            }
+            Step::Read {
+                place,
+                data,
+                outcome,
+            } => {
+                let (memory, at, size) = self.reach(place)?;
+                let bytes = data.as_ref().map(|data| self.bytes(data)).transpose()?;
+                let mut piece = vec![0; size.min(PIECE) as usize];
+                let mut differs = None;
+                let answer = each_piece(size, |done, len| {
+                    memory.read(at + done, &mut piece[..len])?;
+                    let wrong = bytes.and_then(|bytes| bytes.difference(done, &piece[..len]));
+                    differs = differs.or(wrong);
+                    Ok(())
+                });
+                if let (Some(wrong), Some(bytes)) = (differs, bytes) {
+                    return Err(wrong_byte(span, wrong, bytes).into());
+                }
+                self.judge(span, outcome, answer)
+            }
+            _ => unreachable!("the step is one of the host"),
+        }
+    }
+
+    /// The memory that a place is in, where the place begins there, and how long it is.
+    fn reach(&mut self, place: &Place) -> Result<(Reached<'m, A>, u64, u64), Stop> {
+        let reached = match self.view(&place.name)? {
+            Some(view) => Reached::View(view),
+            None => Reached::Buffer(self.buffer(&place.name)?),
+        };
+        let at = self.eval_option(place.at.as_ref())?.unwrap_or(0);
+        let rest = reached.len().saturating_sub(at);
+        let size = self.eval_option(place.size.as_ref())?.unwrap_or(rest);
+        Ok((reached, at, size))
+    }
+
+    fn munmap(&mut self, place: &Place) -> Words {
+        let key = self.key(&place.name)?;
+        if let Some(view) = self.env.views.remove(&key) {
+            let whole = place.at.is_none() && place.size.is_none();
+            let message = "a view is unmapped as a whole";
+            let view = Arc::into_inner(view).filter(|_| whole);
+            let view = view.ok_or_else(|| Invalid::new(place.name.span, message))?;
+            self.machine().device.end_view(view);
+            return Ok("the view has ended".to_owned());
+        }
+        let buffer = self.buffer(&place.name)?;
+        let at = self.eval_option(place.at.as_ref())?.unwrap_or(0);
+        let rest = buffer.bytes.saturating_sub(at);
+        let size = self.eval_option(place.size.as_ref())?.unwrap_or(rest);
+        let aligned = at.is_multiple_of(PAGE) && size.is_multiple_of(PAGE) && size <= rest;
+        if !aligned {
+            let message = format_args!("{at:#x} and {size:#x} are no whole pages of the buffer");
+            return Err(Invalid::new(place.name.span, message).into());
+        }
+        let pages = (size / PAGE) as usize;
+        let start = UserAddress::new(buffer.start.get() + at);
+        let gone = buffer.process.unmap(start, pages);
+        if size == buffer.bytes {
+            self.env.buffers.remove(&key);
+        }
+        Ok(format!("{gone} pages"))
+    }
+}
+
+const fn permission(read_only: bool) -> Permission {
+    if read_only {
+        Permission::ReadOnly
+    } else {
+        Permission::ReadWrite
+    }
+}
+
+/// Moves `size` bytes, piece by piece.
+fn each_piece(size: u64, mut each: impl FnMut(u64, usize) -> Result<(), Refused>) -> Answer {
+    let mut done = 0;
+    while done < size {
+        let len = PIECE.min(size - done);
+        if let Err(refused) = each(done, len as usize) {
+            return Answer::Refused(refused);
+        }
+        done += len;
+    }
+    Answer::Done
+}
+
+/// A byte is not the one that was expected.
+pub(super) fn wrong_byte(
+    span: Span,
+    (at, wanted, found): (u64, u8, u8),
+    bytes: super::super::data::Bytes,
+) -> Failure {
+    Failure::new(
+        span,
+        format_args!("{bytes}: {wanted:#04x} at byte {at:#x}"),
+        format_args!("{found:#04x} at byte {at:#x}"),
+    )
+}

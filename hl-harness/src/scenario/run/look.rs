@@ -1,0 +1,329 @@
+//! Steps that look, and the numbers of the machine.
+
+use hl_mem::dram::PackHandle;
+use mmu_core::DeviceAddr;
+
+use super::super::ast::{Moment, Name, Quantity, Step};
+use super::super::parse::{CLEAR, event_word};
+use super::super::text::{Invalid, Span};
+use super::super::words::{Comparison, Which};
+use super::answer::Refused;
+use super::env::{Buffer, Key, key_text};
+use super::stop::{Failure, Stop};
+use super::{Runner, Words};
+use crate::host::{FRAME_SIZE, UserAddress};
+use crate::log::{Event, EventKind, Record};
+use crate::machine::Model;
+
+/// A number, or what there is instead of one.
+type Number = Result<u64, String>;
+
+impl<A: Model> Runner<'_, '_, '_, '_, A> {
+    pub(super) fn look_step(&mut self, span: Span, step: &Step) -> Words {
+        match step {
+            Step::Snapshot { name } => {
+                let key = self.key(name)?;
+                let snapshot = self.snapshot();
+                let words = snapshot.to_string();
+                self.snapshots.insert(key, snapshot);
+                Ok(words)
+            }
+            Step::ExpectSame { name, except } => self.expect_same(span, name, except),
+            Step::ExpectQuantity {
+                quantity,
+                comparison,
+                value,
+            } => {
+                let found = self.quantity(span, quantity)?;
+                let value = self.eval(value)?;
+                check(span, &quantity.to_string(), found, *comparison, value)
+            }
+            Step::Expect {
+                one,
+                comparison,
+                other,
+            } => {
+                let (found, value) = (self.eval(one)?, self.eval(other)?);
+                check(span, &one.to_string(), Ok(found), *comparison, value)
+            }
+            Step::ExpectOrder { since, moments } => {
+                self.expect_order(span, since.as_ref(), moments)
+            }
+            Step::ExpectFault { fault } => {
+                let oldest = {
+                    let mut faults = self.faults();
+                    (!faults.is_empty()).then(|| faults.remove(0))
+                };
+                let Some(oldest) = oldest else {
+                    return Err(
+                        Failure::new(span, format_args!("a fault:{fault}"), "no fault").into(),
+                    );
+                };
+                let found = Refused::by_device(oldest, None);
+                match self.judge_fault(fault, &found)? {
+                    (true, _) => Ok(found.to_string()),
+                    (false, expected) => Err(Failure::new(span, expected, found).into()),
+                }
+            }
+            Step::ForgetFaults => {
+                let forgotten = core::mem::take(&mut *self.faults()).len();
+                Ok(format!("{forgotten} faults"))
+            }
+            Step::AllowStray => {
+                self.stray = true;
+                Ok("allowed".to_owned())
+            }
+            Step::Mark { name } => {
+                let key = self.key(name)?;
+                let log = &self.machine().log;
+                log.set_recording(true);
+                // What happened since is counted from the events that are kept.
+                self.env.marks.insert(key, log.mark());
+                Ok("marked".to_owned())
+            }
+            Step::Let { name, value } => {
+                let value = self.eval(value)?;
+                self.set_variable(name, value)?;
+                Ok(format!("{value:#x}"))
+            }
+            Step::LetQuantity { name, quantity } => match self.quantity(span, quantity)? {
+                Ok(value) => {
+                    self.set_variable(name, value)?;
+                    Ok(format!("{value:#x}"))
+                }
+                Err(found) => {
+                    Err(Failure::new(span, format_args!("one number of {quantity}"), found).into())
+                }
+            },
+            _ => unreachable!("the step is one that looks"),
+        }
+    }
+
+    fn quantity(&mut self, span: Span, quantity: &Quantity) -> Result<Number, Stop> {
+        let number = match quantity {
+            Quantity::Pins(name, page) => {
+                let buffer = self.buffer(name)?;
+                let host = &self.machine().host;
+                let pins = |at| {
+                    let frame = buffer.process.frame_at(at);
+                    frame.map_or(0, |frame| u64::from(host.pins(frame)))
+                };
+                match self.eval_option(page.as_ref())? {
+                    Some(page) => pins(page_of(&buffer, page)),
+                    None => return Ok(same_on_each_page(&buffer, pins)),
+                }
+            }
+            Quantity::Dirty(name, page) => {
+                let buffer = self.buffer(name)?;
+                let host = &self.machine().host;
+                let dirty = |at| {
+                    let frame = buffer.process.frame_at(at);
+                    frame.map_or(0, |frame| u64::from(host.is_dirty(frame)))
+                };
+                match self.eval_option(page.as_ref())? {
+                    Some(page) => dirty(page_of(&buffer, page)),
+                    None => pages(&buffer).map(dirty).sum(),
+                }
+            }
+            Quantity::Charged(name) => self.file(name)?.budget.charged() as u64,
+            Quantity::Mappings(name) => u64::from(self.file(name)?.context.usage().mappings),
+            Quantity::Quarantined(name) => u64::from(self.file(name)?.context.usage().quarantined),
+            Quantity::Handles(name) => u64::from(self.file(name)?.context.usage().handles),
+            Quantity::Used(name) => self.file(name)?.context.usage().bytes,
+            Quantity::Extents(name) => u64::from(self.file(name)?.context.usage().extents),
+            Quantity::Asid(name) => u64::from(self.file(name)?.context.asid().get()),
+            Quantity::Offset(name, handle) => {
+                let owner = self.file(name)?.context.owner();
+                let pack = PackHandle::new(self.eval(handle)?);
+                let machine = self.machine();
+                let run = machine.device.dram_run(&machine.privilege, owner, pack);
+                let run = run.map_err(|error| Invalid::new(handle.span, error))?;
+                run.start().get() - machine.asic.dram_base().get()
+            }
+            Quantity::Leaf(who, at) => {
+                let (asid, _) = self.who(who)?;
+                let at = DeviceAddr::new(self.eval(at)?);
+                self.machine().asic.explain(asid, at).leaf_size
+            }
+            Quantity::Leaves(who, at, size) => {
+                let (asid, _) = self.who(who)?;
+                let (at, size) = (self.eval(at)?, self.eval(size)?);
+                self.leaves(asid, at, size)
+            }
+            Quantity::Counter(name) => {
+                let counters = self.counters();
+                let found = counters.iter().find(|(known, _)| known == name);
+                match found {
+                    Some((_, value)) => *value,
+                    None => {
+                        let known: Vec<&str> =
+                            counters.iter().map(|(name, _)| name.as_str()).collect();
+                        let message = format_args!("there is no counter `{name}`");
+                        let invalid = Invalid::new(span, message);
+                        let near = invalid.suggest(name, known.iter().copied());
+                        return Err(match near.help {
+                            Some(_) => near,
+                            None => near.help(format_args!("there is {}", known.join(", "))),
+                        }
+                        .into());
+                    }
+                }
+            }
+            Quantity::Events(word, since) => match since {
+                None if word != CLEAR => {
+                    let kind = EventKind::ALL
+                        .iter()
+                        .find(|kind| event_word(**kind) == *word);
+                    kind.map_or(0, |kind| self.machine().log.count(*kind))
+                }
+                _ => {
+                    let records = self.records(since.as_ref())?;
+                    records
+                        .iter()
+                        .filter(|record| is(word, &record.event))
+                        .count() as u64
+                }
+            },
+            Quantity::Register(offset) => {
+                let offset = self.eval_small(offset, u64::from(u32::MAX))?;
+                u64::from(self.machine().asic.read_register(offset as u32))
+            }
+            Quantity::Faults => self.faults().len() as u64,
+        };
+        Ok(Ok(number))
+    }
+
+    /// Counts leaves of an address space, as the device would find them.
+    fn leaves(&self, asid: u16, start: u64, size: u64) -> u64 {
+        let mut at = start;
+        let mut count = 0;
+        while at.wrapping_sub(start) < size {
+            let walk = self.machine().asic.explain(asid, DeviceAddr::new(at));
+            let span = match walk.leaf_size {
+                0 => FRAME_SIZE as u64,
+                leaf => {
+                    count += 1;
+                    leaf - walk.walked.get() % leaf
+                }
+            };
+            match at.checked_add(span) {
+                Some(next) => at = next,
+                None => break,
+            }
+        }
+        count
+    }
+
+    /// Everything that the machine counts, by name.
+    pub(super) fn counters(&self) -> Vec<(String, u64)> {
+        let machine = self.machine();
+        let asic = machine.asic.counters();
+        let device = [
+            ("translations", asic.translations),
+            ("leaf hits", asic.leaf_hits),
+            ("line hits", asic.line_hits),
+            ("table fetches", asic.table_fetches),
+            ("faults raised", asic.faults),
+            ("bytes read", asic.bytes_read),
+            ("bytes written", asic.bytes_written),
+            ("posted writes", asic.posted_writes),
+            ("flushes", asic.flushes),
+            ("invalidations", asic.invalidations),
+            ("invalidations done", asic.invalidations_done),
+            ("protocol violations", asic.protocol_violations),
+        ];
+        let dashed = |(name, value): (&str, u64)| (name.replace(' ', "-"), value);
+        let machine_counters = machine.counters().named().into_iter();
+        let statistics = machine.host.statistics().named().into_iter();
+        machine_counters
+            .chain(statistics)
+            .chain(device)
+            .map(dashed)
+            .collect()
+    }
+
+    fn records(&mut self, since: Option<&Name>) -> Result<Vec<Record>, Stop> {
+        let mark = match since {
+            Some(name) => {
+                let key: Key = self.key(name)?;
+                let mark = self.env.marks.get(&key).copied();
+                mark.ok_or_else(|| {
+                    let message = format_args!("`{}` is not marked yet", key_text(&key));
+                    Invalid::new(name.span, message)
+                })?
+            }
+            None => 0,
+        };
+        Ok(self.machine().log.since(mark))
+    }
+
+    fn expect_order(&mut self, span: Span, since: Option<&Name>, moments: &[Moment]) -> Words {
+        let records = self.records(since)?;
+        let mut before: Option<(u64, String)> = None;
+        let mut found = Vec::new();
+        for Moment { which, event } in moments {
+            let mut like = records.iter().filter(|record| is(event, &record.event));
+            let record = match which {
+                Which::First => like.next(),
+                Which::Last => like.next_back(),
+            };
+            let name = format!("{which} {event}");
+            let Some(record) = record else {
+                return Err(Failure::new(span, &name, "no such event").into());
+            };
+            if let Some((sequence, earlier)) = &before
+                && record.sequence <= *sequence
+            {
+                let expected = format_args!("{name} after {earlier}, which is event {sequence}");
+                let mut failure = Failure::new(span, expected, record.to_string().trim_start());
+                failure.notes = found;
+                return Err(failure.into());
+            }
+            found.push(format!("{name}: {}", record.to_string().trim_start()));
+            before = Some((record.sequence, name));
+        }
+        Ok(found.join("; "))
+    }
+}
+
+/// Whether an event is of the kind that a word stands for.
+fn is(word: &str, event: &Event) -> bool {
+    match word {
+        CLEAR => matches!(event, Event::EntryStore { entry: 0, .. }),
+        _ => event_word(event.kind()) == word,
+    }
+}
+
+/// The addresses of the pages of a buffer.
+fn pages(buffer: &Buffer) -> impl Iterator<Item = UserAddress> {
+    let page = FRAME_SIZE as u64;
+    let start = buffer.start;
+    (0..buffer.bytes / page).map(move |number| start.offset(number * page))
+}
+
+fn page_of(buffer: &Buffer, page: u64) -> UserAddress {
+    buffer.start.offset(page.wrapping_mul(FRAME_SIZE as u64))
+}
+
+/// The number that all pages of a buffer have; in words where they do not have the same one.
+fn same_on_each_page(buffer: &Buffer, number: impl Fn(UserAddress) -> u64) -> Number {
+    let mut numbers = pages(buffer).map(number).enumerate();
+    let first = numbers.next().map_or(0, |(_, first)| first);
+    match numbers.find(|(_, other)| *other != first) {
+        None => Ok(first),
+        Some((page, other)) => Err(format!("{first} on page 0, {other} on page {page}")),
+    }
+}
+
+fn check(span: Span, what: &str, found: Number, comparison: Comparison, value: u64) -> Words {
+    let shown = |value: u64| match value {
+        0..4096 => value.to_string(),
+        _ => format!("{value:#x}"),
+    };
+    let expected = format!("{what} {comparison} {}", shown(value));
+    match found {
+        Ok(found) if comparison.holds(found, value) => Ok(shown(found)),
+        Ok(found) => Err(Failure::new(span, expected, shown(found)).into()),
+        Err(found) => Err(Failure::new(span, expected, found).into()),
+    }
+}

@@ -1,0 +1,338 @@
+//! The words of the language that are one of a few, each with what it stands for.
+
+use core::fmt;
+
+/// Declares a choice: an enum, its words, and the way from one to the other.
+macro_rules! choice {
+    ($(#[$doc:meta])* $name:ident { $($(#[$entry_doc:meta])* $entry:ident $word:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$entry_doc])* $entry,)*
+        }
+
+        impl Choice for $name {
+            const ALL: &'static [(Self, &'static str)] = &[$((Self::$entry, $word),)*];
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(match self { $(Self::$entry => $word,)* })
+            }
+        }
+    };
+}
+
+/// One of a few words.
+pub(crate) trait Choice: Copy + fmt::Display + 'static {
+    /// Each with its word.
+    const ALL: &'static [(Self, &'static str)];
+
+    /// What a word stands for.
+    fn of(word: &str) -> Option<Self> {
+        let found = Self::ALL.iter().find(|(_, text)| *text == word);
+        found.map(|(choice, _)| *choice)
+    }
+
+    /// The words, in order.
+    fn words() -> impl Iterator<Item = &'static str> {
+        Self::ALL.iter().map(|(_, word)| *word)
+    }
+}
+
+choice! {
+    /// An ASIC that scenarios run on.
+    AsicWord {
+        /// Goya.
+        Goya "goya",
+        /// Gaudi.
+        Gaudi "gaudi",
+        /// Gaudi2 with six stacks of memory.
+        Gaudi2 "gaudi2",
+        /// Gaudi2 with five.
+        Gaudi2Five "gaudi2-five",
+    }
+}
+
+choice! {
+    /// What a number is counted in.
+    Unit {
+        /// 2^10.
+        Kib "KiB",
+        /// 2^20.
+        Mib "MiB",
+        /// 2^30.
+        Gib "GiB",
+        /// 4 KiB.
+        Pages "pages",
+    }
+}
+
+impl Unit {
+    /// How many bytes it is.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        match self {
+            Self::Kib => 1 << 10,
+            Self::Mib => 1 << 20,
+            Self::Gib => 1 << 30,
+            Self::Pages => 1 << 12,
+        }
+    }
+}
+
+choice! {
+    /// A number that every scenario knows.
+    Constant {
+        /// Bytes of a page of the host.
+        Page "page",
+        /// The largest number.
+        Max "max",
+        /// The first device address for pages of host memory.
+        HostStart "host.start",
+        /// The one after the last.
+        HostEnd "host.end",
+        /// The first device address for large leaves of host memory.
+        LargeStart "large.start",
+        /// The one after the last.
+        LargeEnd "large.end",
+        /// The first device address for device memory.
+        DramStart "dram.start",
+        /// The one after the last.
+        DramEnd "dram.end",
+        /// Bytes of a page of device memory.
+        DramPage "dram.page",
+        /// Pages of device memory that users may have.
+        DramPages "dram.pages",
+        /// What is added to a bus address of host memory to get what entries hold.
+        HostOffset "host.offset",
+    }
+}
+
+choice! {
+    /// An operation on two numbers.
+    Operator {
+        /// Sum.
+        Add "+",
+        /// Difference.
+        Subtract "-",
+        /// Product.
+        Multiply "*",
+        /// Quotient.
+        Divide "/",
+        /// Rest.
+        Remainder "%",
+    }
+}
+
+impl Operator {
+    /// How tightly it binds.
+    pub(crate) const fn binds(self) -> u8 {
+        match self {
+            Self::Add | Self::Subtract => 1,
+            Self::Multiply | Self::Divide | Self::Remainder => 2,
+        }
+    }
+}
+
+choice! {
+    /// How two numbers are compared.
+    Comparison {
+        /// Equal.
+        Equal "=",
+        /// Not equal.
+        Unequal "!=",
+        /// At most.
+        AtMost "<=",
+        /// At least.
+        AtLeast ">=",
+        /// Less.
+        Less "<",
+        /// More.
+        More ">",
+    }
+}
+
+impl Comparison {
+    /// Whether it holds.
+    #[must_use]
+    pub const fn holds(self, one: u64, other: u64) -> bool {
+        match self {
+            Self::Equal => one == other,
+            Self::Unequal => one != other,
+            Self::AtMost => one <= other,
+            Self::AtLeast => one >= other,
+            Self::Less => one < other,
+            Self::More => one > other,
+        }
+    }
+}
+
+choice! {
+    /// What an access does.
+    Access {
+        /// It reads.
+        Read "read",
+        /// It writes.
+        Write "write",
+    }
+}
+
+choice! {
+    /// Why an access is refused.
+    Reason {
+        /// Device: the entry is not present.
+        NotPresent "not-present",
+        /// Device: the address space has no root table.
+        NoRoot "no-root",
+        /// Device: the MMU is not enabled.
+        Disabled "disabled",
+        /// Device: the entry breaks the format.
+        Malformed "malformed",
+        /// Device: a table cannot be read.
+        TableFetch "table-fetch",
+        /// Device: the translated address belongs to nothing.
+        Decode "decode",
+        /// Device: device memory is not to be addressed directly.
+        Refused "refused",
+        /// Process: nothing is mapped there.
+        Hole "hole",
+        /// Process: the page is not to be written.
+        ReadOnly "read-only",
+        /// Process: the access goes beyond the memory.
+        Outside "outside",
+    }
+}
+
+choice! {
+    /// What is made to fail.
+    Failure {
+        /// The allocation of a page of host memory.
+        Alloc "alloc",
+        /// The pinning of a page.
+        Pin "pin",
+        /// An invalidation: the start of one unit of an MMU.
+        Invalidate "invalidate",
+        /// The taking over of a root table.
+        Root "root",
+    }
+}
+
+choice! {
+    /// How an operation of the hardware goes wrong.
+    Wrong {
+        /// It never says that it is done.
+        Timeout "timeout",
+        /// It is done after so many looks at its status.
+        Slow "slow",
+    }
+}
+
+choice! {
+    /// What a closed file left behind.
+    LeftWord {
+        /// Mappings.
+        Mappings "mappings",
+        /// Handles.
+        Handles "handles",
+        /// Pieces of device memory.
+        Dram "dram",
+        /// Buffers of the driver's in quarantine.
+        Buffers "buffers",
+    }
+}
+
+choice! {
+    /// A number of the machine that is chosen before it is built.
+    Setting {
+        /// Pages of host memory.
+        Frames "frames",
+        /// Page tables.
+        Tables "tables",
+        /// Buffers of the driver's at a time.
+        Buffers "buffers",
+        /// Mappings of a context at a time.
+        Mappings "mappings",
+        /// Handles of a context at a time.
+        Handles "handles",
+        /// Contexts at a time.
+        Users "users",
+        /// Pieces of device memory at a time.
+        Packs "packs",
+        /// Pools of timestamps of a context at a time.
+        Pools "pools",
+        /// Timestamps of a pool.
+        Timestamps "timestamps",
+    }
+}
+
+choice! {
+    /// What the translation caches of the device are like.
+    Cache {
+        /// Nothing is ever evicted.
+        Infinite "infinite",
+        /// Of a plausible size.
+        Finite "finite",
+        /// There is none.
+        None "none",
+    }
+}
+
+choice! {
+    /// How many views of a buffer of the driver's there may be at a time.
+    Views {
+        /// One.
+        Single "single",
+        /// As many as one likes.
+        Counted "counted",
+    }
+}
+
+choice! {
+    /// In which order host pages are handed out.
+    Reuse {
+        /// The page freed last comes first.
+        Immediate "immediate",
+        /// Scattered, by the seed.
+        Scattered "scattered",
+    }
+}
+
+choice! {
+    /// Which of several like events.
+    Which {
+        /// The first one.
+        First "first",
+        /// The last one.
+        Last "last",
+    }
+}
+
+/// The error numbers that a scenario may name, by their names.
+pub(crate) const ERRNOS: &[&str] = &[
+    "EPERM",
+    "ENOENT",
+    "EINTR",
+    "EIO",
+    "ENXIO",
+    "EBADF",
+    "EAGAIN",
+    "ENOMEM",
+    "EACCES",
+    "EFAULT",
+    "EBUSY",
+    "EEXIST",
+    "ENODEV",
+    "EINVAL",
+    "EMFILE",
+    "ENFILE",
+    "EFBIG",
+    "ENOSPC",
+    "ERANGE",
+    "ENOSYS",
+    "EOVERFLOW",
+    "EOPNOTSUPP",
+    "EADDRINUSE",
+    "ETIMEDOUT",
+    "ECANCELED",
+];

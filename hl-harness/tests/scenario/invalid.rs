@@ -1,0 +1,243 @@
+//! Files that are no scenarios: each is refused at the right place.
+
+use super::super::*;
+
+/// Texts, the line and column that are at fault, and a part of what is said.
+const INVALID: &[(&str, u32, u32, &str)] = &[
+    ("mapp c1", 1, 1, "did you mean `map`?"),
+    ("open c1\nopen", 2, 5, "expected a name, but the line ends"),
+    (
+        "open c1 budgett 3",
+        1,
+        9,
+        "expected the end of the line, found `budgett`",
+    ),
+    ("open c1 -> fials EIO", 1, 12, "did you mean `fails`?"),
+    ("open c1 -> fails EINVALID", 1, 18, "did you mean `EINVAL`?"),
+    (
+        "open c1\nbuffer c2 b 1",
+        2,
+        8,
+        "there is no context called `c2` so far (did you mean `c1`?)",
+    ),
+    (
+        "open c1\nmap c1 nothing",
+        2,
+        8,
+        "there is no variable or buffer or block or view called `nothing`",
+    ),
+    (
+        "open c1\nlet x = 1\nmap c1 x",
+        3,
+        9,
+        "expected `size BYTES`",
+    ),
+    (
+        "open c1\nbuffer c1 c1 1",
+        2,
+        11,
+        "`c1` is a context already",
+    ),
+    (
+        "let c = 1\nclose c",
+        2,
+        7,
+        "`c` is a variable, not a context",
+    ),
+    ("let size = 1", 1, 5, "`size` is a word of the language"),
+    ("let pins = 1", 1, 5, "`pins` is a word of the language"),
+    (
+        "let a-b = 1",
+        1,
+        5,
+        "a minus sign between names needs spaces",
+    ),
+    ("let a = 1 +", 1, 12, "expected a number, but the line ends"),
+    ("let a = (1", 1, 11, "expected `)`"),
+    ("let a = 0x", 1, 9, "no number"),
+    ("let a = 18446744073709551616", 1, 9, "no number"),
+    ("let a = 1 $ 2", 1, 11, "`$` means nothing here"),
+    ("let a = b", 1, 9, "called `b`"),
+    ("end", 1, 1, "nothing here to be ended"),
+    ("repeat 3\nreclaim", 1, 1, "this `repeat` has no `end`"),
+    (
+        "parallel\nreclaim\nend",
+        2,
+        1,
+        "`reclaim` stands in no thread",
+    ),
+    (
+        "parallel\nthread 2\nopen c1\nend\nend",
+        3,
+        1,
+        "no single one does it",
+    ),
+    (
+        "parallel\nthread 2\nlet x = 1\nend\nend\nexpect x = 1",
+        6,
+        8,
+        "called `x`",
+    ),
+    (
+        "reclaim\nasics goya",
+        2,
+        1,
+        "stands once, before the first step",
+    ),
+    ("asics goyo", 1, 7, "did you mean `goya`?"),
+    ("machine framez 3", 1, 9, "did you mean `frames`?"),
+    ("machine frames", 1, 15, "expected a number"),
+    (
+        "fail invalidate 1 timeuot",
+        1,
+        19,
+        "did you mean `timeout`?",
+    ),
+    ("fail everything", 1, 6, "expected what is to fail"),
+    ("expect counter", 1, 15, "expected a counter"),
+    (
+        "expect events invalidat 1",
+        1,
+        15,
+        "did you mean `invalidate",
+    ),
+    ("expect 1 2", 1, 10, "expected a comparison"),
+    ("expect same as now", 1, 16, "no snapshot called `now`"),
+    ("expect order last unpinn", 1, 19, "did you mean `unpin`?"),
+    ("open c1\ndma reed c1 0 8", 2, 5, "did you mean `read`?"),
+    ("open c1\ndma read c1 0 8 expect 7", 2, 24, "expected data"),
+    (
+        "open c1\ndma read c1 0 8 as d1",
+        2,
+        17,
+        "only a copy has a name",
+    ),
+    (
+        "open c1\ndma read c1 0 8 -> faults because absent",
+        2,
+        35,
+        "expected a reason",
+    ),
+    ("resume dma d1", 1, 12, "no dma called `d1`"),
+    (
+        "pause dma d1 after translation",
+        1,
+        20,
+        "expected `translate`",
+    ),
+];
+
+#[test]
+fn a_text_that_is_no_scenario_is_refused_at_its_place() {
+    for (text, line, column, said) in INVALID {
+        let invalid = match text.parse::<Script>() {
+            Ok(script) => panic!("{text:?} is {script:?}"),
+            Err(invalid) => invalid,
+        };
+        let place = (invalid.span.line, invalid.span.column);
+        assert_eq!(place, (*line, *column), "{text:?}: {invalid}");
+        assert!(invalid.to_string().contains(said), "{text:?}: {invalid}");
+    }
+}
+
+/// Texts that are scenarios, and cannot be carried out: the line, the column, a part of what is said.
+const IMPOSSIBLE: &[(&str, u32, u32, &str)] = &[
+    ("machine users 8\nopen c1", 1, 1, "1 to 7 users"),
+    ("let a = max + 1", 1, 9, "no number of 64 bits"),
+    ("let a = 1 - 2", 1, 9, "no number of 64 bits"),
+    ("let a = 1 / 0", 1, 9, "no number of 64 bits"),
+    ("let a = random(3, 3)", 1, 9, "nothing is at least 3"),
+    ("let a = 0xFFFFFFFFFFFFFFFF KiB", 1, 9, "more than 64 bits"),
+    (
+        "for i in 0..1\nlet a[i] = i\nend\nlet b = a[1]",
+        4,
+        9,
+        "`a[1]` has no value yet",
+    ),
+    (
+        "open c1\nclose c1\nclose c1",
+        3,
+        7,
+        "no open context `c1` now",
+    ),
+    ("open c1\nopen c1", 2, 6, "open already"),
+    (
+        "machine frames 2048\nopen c1\nbuffer c1 b 9000 pages",
+        3,
+        13,
+        "no such memory",
+    ),
+    ("expect counter pinz 3", 1, 1, "did you mean `pins`?"),
+    (
+        "snapshot s\nexpect same as s except pinz",
+        2,
+        1,
+        "did you mean `pins`?",
+    ),
+    (
+        "on gaudi\nlet a = dram.start\nend",
+        2,
+        9,
+        "does not map device memory",
+    ),
+    (
+        "open c1\nbuffer c1 b 1 pages\nmunmap b size 5",
+        3,
+        8,
+        "no whole pages",
+    ),
+    (
+        "pause dma d1 after translate\nresume dma d1",
+        2,
+        12,
+        "no copy `d1` is paused",
+    ),
+    ("for i in 0..8 step 0\nend", 1, 20, "has no end"),
+    ("dma read asid 1024 0 8", 1, 15, "more than 0x3ff"),
+];
+
+#[test]
+fn a_step_that_cannot_be_carried_out_is_named() {
+    for (text, line, column, said) in IMPOSSIBLE {
+        let invalid = match on(AsicWord::Gaudi, text) {
+            Err(Stop::Invalid(invalid)) => invalid,
+            other => panic!("{text:?}: {other:?}"),
+        };
+        let place = (invalid.span.line, invalid.span.column);
+        assert_eq!(place, (*line, *column), "{text:?}: {invalid}");
+        assert!(invalid.to_string().contains(said), "{text:?}: {invalid}");
+    }
+}
+
+#[test]
+fn the_program_exits_with_2_and_points_at_the_place() {
+    let folder = std::env::temp_dir().join(format!("hl-scenario-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("there is room for a file");
+    let file = folder.join("none.hl");
+    fs::write(&file, "open c1\nclose c2\n").expect("there is room for a file");
+    let name = file.display().to_string();
+    let output = program(&["run", &name]);
+    let json = program(&["run", "--json", &name]);
+    let empty = folder.join("empty");
+    fs::create_dir_all(&empty).expect("there is room for a folder");
+    let nothing = program(&["run", &empty.display().to_string()]);
+    let missing = program(&["run", &folder.join("missing.hl").display().to_string()]);
+    fs::remove_dir_all(&folder).expect("it was made here");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    let parts = [
+        "none.hl:2:7: there is no context called `c2` so far\n",
+        "   2 | close c2\n     |       ^^\n",
+        "= did you mean `c1`?",
+    ];
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+    assert_eq!(json.status.code(), Some(2));
+    let json = String::from_utf8_lossy(&json.stdout);
+    let object: serde_json::Value = serde_json::from_str(json.lines().next().unwrap_or_default())
+        .expect("the first line is an object");
+    assert_eq!((&object["line"], &object["column"]), (&2.into(), &7.into()));
+    assert_eq!(nothing.status.code(), Some(2));
+    assert_eq!(missing.status.code(), Some(2));
+}
