@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use hl_harness::demo::{self, DemoOptions};
 use hl_harness::inspect;
-use hl_harness::scenario::command::{self, RunOptions};
+use hl_harness::scenario::command::{self, RunOptions, state_at_end};
 
 /// A software accelerator of the habanalabs family, driven by hl-mem.
 #[derive(Debug, Parser)]
@@ -20,7 +20,7 @@ enum Command {
     /// Run the founding flow end to end: a kernel block in the privileged address space, shown to a
     /// process by an opaque handle, written by the device, read by the process.
     Demo(DemoOptions),
-    /// Look at the saved state of a machine.
+    /// Look at the state of a machine.
     #[command(flatten)]
     Look(inspect::LookCommand),
     /// Run scenario files: steps and expectations, one a line. `hl-harness/scenarios/README.md` lists
@@ -31,7 +31,7 @@ enum Command {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Demo(options) => demo::main(&options),
-        Command::Look(command) => inspect::main(&command),
+        Command::Look(command) => inspect::main(&command, state_at_end),
         Command::Run(options) => command::main(&options),
     }
 }

@@ -13,7 +13,7 @@ use super::state::State;
 use crate::asic::AsicKind;
 use crate::demo::AsicName;
 
-/// Commands that look at a saved state.
+/// Commands that look at the state of a machine.
 #[derive(Clone, Debug, Subcommand)]
 pub enum LookCommand {
     /// Run a small built-in workload and save what the machine looks like at its end.
@@ -31,9 +31,17 @@ pub enum LookCommand {
 /// Where a state comes from.
 #[derive(Clone, Debug, Args)]
 pub struct Source {
-    /// A saved state, as `sample` writes one.
-    #[arg(long, value_name = "FILE")]
-    pub state: PathBuf,
+    /// A saved state, as `sample` and `run --state` write one.
+    #[arg(long, value_name = "FILE", required_unless_present = "scenario")]
+    pub state: Option<PathBuf>,
+
+    /// A scenario file, which is run: the state is that of its end, or of the step that failed.
+    #[arg(long, value_name = "FILE", conflicts_with = "state")]
+    pub scenario: Option<PathBuf>,
+
+    /// The ASIC to run the scenario on [default: the first of the file's].
+    #[arg(long, value_name = "ASIC", conflicts_with = "state")]
+    pub on: Option<String>,
 }
 
 /// Options of `hl-harness sample`.
@@ -105,18 +113,18 @@ pub struct PictureArguments {
     pub output: Option<PathBuf>,
 }
 
-/// Runs a command on a saved state.
+/// Runs a command on a saved state, or on what `run_scenario` makes of a scenario file and the name of
+/// an ASIC.
 #[must_use]
-pub fn main(command: &LookCommand) -> ExitCode {
-    main_with(command, Source::load)
-}
-
-/// Runs a command on what `load` makes of its source: for sources that this module does not know.
-#[must_use]
-pub fn main_with(
+pub fn main(
     command: &LookCommand,
-    load: impl FnOnce(&Source) -> Result<State, String>,
+    run_scenario: impl FnOnce(&Path, Option<&str>) -> Result<State, String>,
 ) -> ExitCode {
+    let load = |source: &Source| match (&source.state, &source.scenario) {
+        (Some(file), _) => load(file),
+        (None, Some(file)) => run_scenario(file, source.on.as_deref()),
+        (None, None) => Err("there is nothing to look at".to_owned()),
+    };
     match run(command, load) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
@@ -174,17 +182,11 @@ impl PictureArguments {
     }
 }
 
-impl Source {
-    /// Reads the state.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with the file, in words.
-    pub fn load(&self) -> Result<State, String> {
-        let refused = |error: io::Error| format!("{}: {error}", self.state.display());
-        let file = File::open(&self.state).map_err(refused)?;
-        State::load(BufReader::new(file)).map_err(refused)
-    }
+/// Reads a saved state.
+fn load(path: &Path) -> Result<State, String> {
+    let refused = |error: io::Error| format!("{}: {error}", path.display());
+    let file = File::open(path).map_err(refused)?;
+    State::load(BufReader::new(file)).map_err(refused)
 }
 
 fn print(text: &str) -> Result<(), String> {

@@ -32,7 +32,6 @@ mod walk;
 
 pub use command::{
     DumpArguments, LookCommand, PictureArguments, SampleArguments, Source, WalkArguments, main,
-    main_with,
 };
 pub use dump::{Dump, Totals, Tree};
 pub use events::{Claim, Event, Record};

@@ -13,6 +13,7 @@ use super::ast::Script;
 use super::run::{Executed, Options, Passed, Stop, Watch, run};
 use super::text::Invalid;
 use super::words::{AsicWord, Choice};
+use crate::inspect::State;
 
 impl ValueEnum for AsicWord {
     fn value_variants<'a>() -> &'a [Self] {
@@ -47,6 +48,11 @@ pub struct RunOptions {
     /// Print each step, what came of it, and the events that it caused.
     #[arg(long)]
     pub trace: bool,
+
+    /// Save the state of the machine at the end of the last scenario, or at the step that failed, for
+    /// `walk`, `dump`, `map` and `timeline`.
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
 
     /// Print one JSON object for each step and each scenario; with `--trace`, with events.
     #[arg(long)]
@@ -143,7 +149,7 @@ fn one(path: &Path, options: &RunOptions, report: &mut Report) -> Vec<Verdict> {
     };
     let run_options = Options {
         seed: options.seed,
-        events: options.trace,
+        events: options.trace || options.state.is_some(),
     };
     let mut verdicts = Vec::new();
     for asic in asics {
@@ -152,8 +158,17 @@ fn one(path: &Path, options: &RunOptions, report: &mut Report) -> Vec<Verdict> {
             report,
             path,
             asic: *asic,
+            keep: options.state.is_some(),
+            state: None,
         };
         let outcome = run(&script, *asic, run_options, &mut watch);
+        let state = watch.state.take();
+        if let (Some(file), Some(state)) = (&options.state, state)
+            && let Err(error) = fs::File::create(file).and_then(|file| state.save(file))
+        {
+            report.broken(file, &error.to_string());
+            verdicts.push(Verdict::Invalid);
+        }
         verdicts.push(match &outcome {
             Ok(_) => Verdict::Passed,
             Err(Stop::Failed(_)) => Verdict::Failed,
@@ -256,9 +271,65 @@ struct Printer<'r> {
     report: &'r mut Report,
     path: &'r Path,
     asic: AsicWord,
+    /// Whether the state at the end is wanted.
+    keep: bool,
+    state: Option<State>,
+}
+
+/// The state of the machine at the end of a scenario, or at the step that failed.
+///
+/// # Errors
+///
+/// What is wrong with the file or the name of the ASIC, in words.
+pub fn state_at_end(path: &Path, asic: Option<&str>) -> Result<State, String> {
+    let source =
+        fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let name = path.display().to_string();
+    let script: Script = source
+        .parse()
+        .map_err(|invalid: Invalid| invalid.render(&name, &source))?;
+    let asic = match asic {
+        Some(wanted) => {
+            let known = AsicWord::ALL.iter().find(|(_, word)| *word == wanted);
+            known.map(|(asic, _)| *asic).ok_or_else(|| {
+                let words: Vec<_> = AsicWord::ALL.iter().map(|(_, word)| *word).collect();
+                format!("there is no ASIC {wanted}: one of {}", words.join(", "))
+            })?
+        }
+        None => *script.asics.first().unwrap_or(&AsicWord::Gaudi2),
+    };
+    let options = Options {
+        seed: 1,
+        events: true,
+    };
+    let mut last = Last(None);
+    let outcome = run(&script, asic, options, &mut last);
+    match (last.0, outcome) {
+        (Some(state), _) => Ok(state),
+        (None, Err(Stop::Failed(failure))) => Err(failure.render(&name, asic, &source)),
+        (None, Err(Stop::Invalid(invalid))) => Err(invalid.render(&name, &source)),
+        (None, Ok(_)) => Err(format!("{name}: nothing was run")),
+    }
+}
+
+/// Keeps the state at the end.
+struct Last(Option<State>);
+
+impl Watch for Last {
+    fn step(&mut self, _: &Executed<'_>) {}
+
+    fn end(&mut self, capture: &dyn Fn() -> State) {
+        self.0 = Some(capture());
+    }
 }
 
 impl Watch for Printer<'_> {
+    fn end(&mut self, capture: &dyn Fn() -> State) {
+        if self.keep {
+            self.state = Some(capture());
+        }
+    }
+
     fn step(&mut self, executed: &Executed<'_>) {
         let Executed {
             line,

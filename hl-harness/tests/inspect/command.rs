@@ -83,3 +83,28 @@ fn what_cannot_be_looked_at_is_refused_with_a_reason() {
         assert!(text.contains(reason), "{text}");
     }
 }
+
+#[test]
+fn a_scenario_is_looked_at_as_it_ends_and_where_it_fails() {
+    let scenario = file("looked-at.hl");
+    let steps = "open c\nbuffer c b 3 pages\nmap c b -> va\n";
+    let failing = format!("{steps}expect va = 0\nunmap c va\n");
+    for (text, succeeds) in [(steps, true), (failing.as_str(), false)] {
+        std::fs::write(&scenario, text).unwrap();
+        let name = scenario.to_str().unwrap();
+        for asic in ["goya", "gaudi", "gaudi2", "gaudi2-five"] {
+            let dumped = run(&["dump", "--scenario", name, "--on", asic, "--asid", "1"]);
+            let tree = String::from_utf8(dumped.stdout).unwrap();
+            assert!(tree.contains("total 3 leaves of 4 KiB"), "{asic}: {tree}");
+            let state = file("looked-at.json");
+            let state = state.to_str().unwrap();
+            let ran = run(&["run", name, "--asic", asic, "--state", state]);
+            assert_eq!(ran.status.success(), succeeds);
+            let saved = run(&["dump", "--state", state, "--asid", "1"]);
+            assert_eq!(saved.stdout, tree.as_bytes());
+        }
+    }
+    let name = scenario.to_str().unwrap();
+    let refused = run(&["dump", "--scenario", name, "--on", "greco"]);
+    assert_eq!(refused.status.code(), Some(2));
+}

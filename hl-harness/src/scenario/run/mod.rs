@@ -26,6 +26,7 @@ use super::text::{Invalid, Span};
 use super::words::{AsicWord, Cache, Reuse, Setting, Views};
 use crate::asic::{AsicConfig, CacheSize, Fault, InitiatorId, InitiatorMode};
 use crate::host::{FrameOrder, Process};
+use crate::inspect::State;
 use crate::log::{EventLog, Record};
 use crate::machine::{Machine, MachineConfig, Model, with_machine};
 use env::{Arenas, Env, Key};
@@ -58,6 +59,12 @@ pub struct Executed<'r> {
 pub trait Watch {
     /// A step has been carried out.
     fn step(&mut self, executed: &Executed<'_>);
+
+    /// All steps have been carried out, or one has failed, and nothing is closed yet. `capture` makes
+    /// a picture of the machine as it is.
+    fn end(&mut self, capture: &dyn Fn() -> State) {
+        let _ = capture;
+    }
 }
 
 /// Nobody.
@@ -218,7 +225,16 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
     /// Everything, and the end.
     fn whole(&mut self, steps: &[Line]) -> Result<Passed, Stop> {
         let start = self.machine().counters();
-        self.body(steps)?;
+        let done = self.body(steps);
+        if let Some(watch) = &mut self.watch {
+            let files = &self.env.files;
+            watch.end(&|| {
+                let contexts: Vec<_> = files.values().map(|file| &file.context).collect();
+                let title = format!("a scenario on {}", self.world.asic);
+                State::capture(&title, self.world.machine, &contexts)
+            });
+        }
+        done?;
         let last = steps.last().map_or(Span::default(), |line| line.span);
         self.end(last, &start)?;
         Ok(Passed { steps: self.steps })
