@@ -13,8 +13,9 @@ const NARROW: usize = 4;
 /// Bytes in a word of the data of [`WideWords`].
 #[cfg(any(loom, target_has_atomic = "64"))]
 const WIDE: usize = 8;
-/// Words that are copied in one step where so many are left.
-const GROUP: usize = 8;
+/// Words that are copied in one step where so many are left. Machines that have no wide atomics are
+/// small ones, for which a short loop is worth more than a fast one.
+const GROUP: usize = if cfg!(target_has_atomic = "64") { 8 } else { 1 };
 
 /// The `len` bytes at `offset`, where `words` of `WORD` bytes each begin at `start`.
 #[inline]
