@@ -61,8 +61,8 @@ pub struct PinnedPages {
     count: usize,
 }
 
-impl Ram {
-    fn new() -> Self {
+impl Default for Ram {
+    fn default() -> Self {
         let words = (KERNEL_PAGES + USER_PAGES) * PAGE_WORDS;
         Self {
             words: (0..words).map(|_| AtomicU64::new(0)).collect(),
@@ -70,7 +70,9 @@ impl Ram {
             pins: AtomicUsize::new(0),
         }
     }
+}
 
+impl Ram {
     /// Pages that the kernel has allocated.
     pub fn allocated(&self) -> usize {
         let taken = self.taken.lock().unwrap();
@@ -212,8 +214,9 @@ unsafe impl HostMemory for &'static Ram {
     fn remove_view(&self, _view: View) {}
 }
 
-/// Kernel pages as the user sees them: all to read, some to write.
-#[derive(Clone, Copy, Debug)]
+/// Kernel pages as the user sees them: all to read, some to write. Cloned where the system copies a
+/// mapping, as for a fork.
+#[derive(Clone, Debug)]
 pub struct View {
     words: &'static [AtomicU64],
     writable: usize,
@@ -320,6 +323,15 @@ pub struct TableWindow {
 }
 
 const TABLES: usize = 64;
+
+impl Default for TableWindow {
+    fn default() -> Self {
+        let words = TABLES * PAGE_WORDS;
+        Self {
+            words: (0..words).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+}
 
 impl TableWindow {
     fn words(&self, address: BusAddr) -> &[AtomicU64] {
@@ -445,16 +457,11 @@ pub struct Machine {
 impl Machine {
     /// Brings a machine up.
     pub fn new() -> Result<Self, BringUpError> {
-        let ram: &Ram = Box::leak(Box::new(Ram::new()));
+        let ram: &Ram = Box::leak(Box::default());
         let registers: &MmuRegisters = Box::leak(Box::default());
         registers.reset();
-        let window = TableWindow {
-            words: (0..TABLES * PAGE_WORDS)
-                .map(|_| AtomicU64::new(0))
-                .collect(),
-        };
         let pool = DeviceTablePool::new(
-            window,
+            TableWindow::default(),
             Goya::PROFILE.device_tables.start(),
             storage(TABLES, DeviceTableRecord::new),
             storage(TABLES, ChildMap::new),
