@@ -47,7 +47,7 @@ use crate::host::{DeviceAccess, HostMemory};
 use crate::port::Port;
 use crate::profile::Asic;
 
-/// Makes a file of an export: in a kernel, a `dma-buf` and a descriptor for it.
+/// Makes a file of an export: in a kernel, a `dma-buf` and a descriptor for it. Called with no lock held.
 pub trait Exporter {
     /// Makes a file that owns `export` and a descriptor for it, with the flags
     /// [`EXPORT_CLOSE_ON_EXEC`] and [`EXPORT_READ_WRITE`]. When the file goes,

@@ -38,7 +38,7 @@ static REGISTER_BLOCKS: [RegisterBlock; 1] = [RegisterBlock {
     },
 }];
 
-fn storage<T>(count: usize, make: impl Fn() -> T) -> &'static mut [T] {
+pub(crate) fn storage<T>(count: usize, make: impl Fn() -> T) -> &'static mut [T] {
     Vec::leak((0..count).map(|_| make()).collect())
 }
 

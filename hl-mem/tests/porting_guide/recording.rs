@@ -35,7 +35,7 @@ pub(crate) fn seen() -> Cases {
 }
 
 /// Notes a call of a method under a heading of the guide.
-fn note(heading: &str, method: &str) {
+pub(crate) fn note(heading: &str, method: &str) {
     let locks = HELD.with_borrow(|held| {
         let names: Vec<_> = held.iter().map(|rank| format!("{rank:?}")).collect();
         names.join(" + ")
