@@ -10,7 +10,7 @@
 //! else, so that no request of a user can name it (facts section 11, step 10). The pages of a buffer go
 //! when no handle names it, no view shows it, nothing holds it and the privileged space does not map
 //! it. Chapters: [blocks](crate::guide::blocks), [command buffers](crate::guide::command_buffers),
-//! [timestamps](crate::guide::counters), [views](crate::guide::views).
+//! [timestamps](crate::guide::timestamps), [views](crate::guide::views).
 
 use core::fmt;
 

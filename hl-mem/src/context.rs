@@ -3,7 +3,7 @@
 //! Chapters: [contexts](crate::guide::contexts), [mapping](crate::guide::mapping),
 //! [blocks](crate::guide::blocks), [device memory](crate::guide::device_memory),
 //! [views](crate::guide::views), [command buffers](crate::guide::command_buffers),
-//! [timestamps](crate::guide::counters), [teardown](crate::guide::teardown).
+//! [timestamps](crate::guide::timestamps), [teardown](crate::guide::teardown).
 
 mod buffers;
 mod dram;

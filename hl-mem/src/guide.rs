@@ -1,24 +1,24 @@
 //! A chapter for each area, each with an example that is compiled and run.
 //!
-//! | area | chapter |
-//! |---|---|
-//! | implementing the traits for a kernel or a firmware | [`porting`] |
-//! | contexts and address spaces | [`contexts`] |
-//! | device addresses | [`va`](crate::va) |
-//! | sources, pinning, mapping | [`mapping`] |
-//! | privileged mappings and blocks | [`blocks`] |
-//! | rings: producer and consumer | [`ring`](crate::ring) |
-//! | device memory and exports | [`device_memory`], over [`dram`](crate::dram) |
-//! | handles, mmap and views | [`views`], over [`handle`](crate::handle) |
-//! | command buffers | [`command_buffers`] |
-//! | timestamps | [`counters`], over [`timestamps`](crate::timestamps) |
-//! | events | [`faults`], over [`events`](crate::events) |
-//! | requests of user space | [`requests`], over [`uapi`](crate::uapi) |
-//! | drivers of MMUs | [`mmus`], over [`mmu`](crate::mmu) |
-//! | numbers of the ASICs | [`profile`](crate::profile) |
-//! | locks | [`locks`], over [`lock`](crate::lock) |
-//! | reset and recovery | [`recovery`] |
-//! | teardown | [`teardown`] |
+//! | area | chapter | reference |
+//! |---|---|---|
+//! | implementing the traits for a kernel or a firmware | [`porting`] | [`port`](crate::port) |
+//! | contexts and address spaces | [`contexts`] | [`context`](crate::context), [`asid`](crate::asid) |
+//! | device addresses | | [`va`](crate::va) |
+//! | sources, pinning, mapping | [`mapping`] | [`host`](crate::host), [`budget`](crate::budget) |
+//! | privileged mappings and blocks | [`blocks`] | [`buffer`](crate::buffer) |
+//! | rings: producer and consumer | | [`ring`](crate::ring) |
+//! | device memory and exports | [`device_memory`] | [`dram`](crate::dram) |
+//! | handles, mmap and views | [`views`] | [`handle`](crate::handle) |
+//! | command buffers | [`command_buffers`] | [`buffer`](crate::buffer) |
+//! | timestamps | [`timestamps`] | [`timestamps`](crate::timestamps) |
+//! | events | [`events`] | [`events`](crate::events) |
+//! | requests of user space | [`uapi`] | [`uapi`](crate::uapi) |
+//! | drivers of MMUs | [`mmu`] | [`mmu`](crate::mmu) |
+//! | numbers of the ASICs | | [`profile`](crate::profile) |
+//! | locks | [`locks`] | [`lock`](crate::lock) |
+//! | reset and recovery | [`recovery`] | [`Device::recover`](crate::Device::recover) |
+//! | teardown | [`teardown`] | [`Context::close`](crate::Context::close) |
 //!
 //! # The examples
 //!
@@ -57,17 +57,17 @@ pub mod views {}
 #[doc = include_str!("guide/command_buffers.md")]
 pub mod command_buffers {}
 
-#[doc = include_str!("guide/counters.md")]
-pub mod counters {}
+#[doc = include_str!("guide/timestamps.md")]
+pub mod timestamps {}
 
-#[doc = include_str!("guide/faults.md")]
-pub mod faults {}
+#[doc = include_str!("guide/events.md")]
+pub mod events {}
 
-#[doc = include_str!("guide/requests.md")]
-pub mod requests {}
+#[doc = include_str!("guide/uapi.md")]
+pub mod uapi {}
 
-#[doc = include_str!("guide/mmus.md")]
-pub mod mmus {}
+#[doc = include_str!("guide/mmu.md")]
+pub mod mmu {}
 
 #[doc = include_str!("guide/locks.md")]
 pub mod locks {}

@@ -8,7 +8,7 @@
 //! | [`Gaudi2DramMmu`] | the HMMUs of Gaudi2: accesses to device memory | everything |
 //!
 //! Core code is generic over [`MmuControl`]. A port implements [`Registers`] and hands
-//! [`Device::new`](crate::Device::new) a driver over them; [the chapter](crate::guide::mmus) drives one by
+//! [`Device::new`](crate::Device::new) a driver over them; [the chapter](crate::guide::mmu) drives one by
 //! hand. Without a device around it, the driver is built and [enabled](MmuControl::enable) once the
 //! parking table is zeroed:
 //!

@@ -4,7 +4,7 @@
 //! port's ioctl is: copy in, [`dispatch`] or [`dispatch_command_buffer`], copy out; and its mmap is
 //! [`Context::mmap`] with the offset as the handle. This is the edge where numbers become types:
 //! nothing but the parser here makes a [`UserRange`](crate::host::UserRange), and it makes nothing but that of an address
-//! in a request. [The chapter](crate::guide::requests) has an example.
+//! in a request. [The chapter](crate::guide::uapi) has an example.
 //!
 //! # Where this differs from the C driver
 //!

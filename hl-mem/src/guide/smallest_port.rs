@@ -287,7 +287,7 @@ impl MmuRegisters {
 // SAFETY: each call is one access (1), in the order of the calls, under a lock, which puts the
 // caller's stores before it (2). One driver is made over them (3), that of the ASIC that they
 // imitate (4). They read all ones when the device is lost, and else what they contain (5).
-unsafe impl Registers for &'static MmuRegisters {
+unsafe impl Registers for MmuRegisters {
     type Deadline = Instant;
 
     fn read(&self, offset: u32) -> u32 {

@@ -177,7 +177,7 @@ const COMMANDS: [(u32, u32); 2] = [(0x49_0000, 1 << 31), (0x49_0034, 1)];
 
 // SAFETY: passes each call on to an implementation of the same contract, but that a command which
 // is done is said to be under way once.
-unsafe impl Registers for &'static SlowRegisters {
+unsafe impl Registers for SlowRegisters {
     type Deadline = Instant;
 
     fn read(&self, offset: u32) -> u32 {
