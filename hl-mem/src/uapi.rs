@@ -17,7 +17,10 @@
 //! | ALLOC beyond the handle table | `EFAULT` (facts 6.2) | `ENOMEM` |
 //! | MAP beyond the locked-memory limit | no limit (facts MH-9) | `ENOMEM` |
 //! | UNMAP whose invalidation fails | memory is released all the same (facts UN-3) | the error, and quarantine |
-//! | MAP or EXPORT of device memory where the ASIC does not map it (Gaudi) | EXPORT of any of it, by address (facts EX-2) | `EOPNOTSUPP`: nobody owns memory by its address |
+//! | ALLOC where the ASIC does not map device memory (Gaudi) | handle 0, and nothing is allocated (facts 6.2) | memory and a handle, as elsewhere |
+//! | MAP of it there | `EINVAL`: handle 0 names nothing (facts 6.4) | `EOPNOTSUPP` |
+//! | EXPORT of it there | any of it, by its address (facts EX-2) | `EINVAL`: nobody owns memory by its address |
+//! | anything that needs a device which is lost | `EBUSY`, or `ENODEV` from mmap (facts CB-1, MP-1) | `EIO`, or `EBUSY` where table memory did not answer; what needs no device goes on. A port that knows of a reset refuses earlier, as it likes |
 //! | MAP_BLOCK where no registers are for users | `EPERM` (facts MB-1) | `EINVAL`, as for any address that has none |
 //! | TS_ALLOC of 0 timestamps | `ENOMEM` (facts TS-1) | `EINVAL`, as for too many |
 //! | mmap of timestamps for writing | possible | they are shown read-only: the driver alone writes them |
