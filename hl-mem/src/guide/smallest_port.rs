@@ -506,8 +506,9 @@ impl Machine {
 
     /// Opens a file.
     pub fn open(&self) -> Result<Context<'_, 'static, Goya, SmallestPort>, OpenError> {
+        let slots = || (0..16).map(|_| TimestampSlot::new()).collect();
         let timestamps = TimestampStorage {
-            pools: storage(2, || TimestampPlace::new(storage_vec(16))),
+            pools: storage(2, || TimestampPlace::new(slots())),
             waits: storage(16, WaitSlot::new),
             counters: storage(4, CounterSlot::new),
         };
@@ -519,8 +520,4 @@ impl Machine {
         };
         self.device.open((), self.budget, storage)
     }
-}
-
-fn storage_vec(count: usize) -> Vec<TimestampSlot> {
-    (0..count).map(|_| TimestampSlot::new()).collect()
 }
