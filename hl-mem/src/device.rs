@@ -64,7 +64,8 @@ pub(crate) type DramTableOf<A, P> = PageTable<<A as Asic>::DramFormat, <P as Por
 /// The right to have memory mapped in the privileged address space.
 ///
 /// There is one for each device, made with it. The driver keeps it; no request carries it, and
-/// nothing that handles requests has it.
+/// nothing that handles requests has it. It is not compared with a device: a driver of several keeps
+/// each with its own.
 #[derive(Debug)]
 pub struct Privilege(());
 
