@@ -1,8 +1,16 @@
-//! Buffers: memory of the driver that the device writes and a user reads.
+//! Kernel buffers: memory of the driver that users know by handles.
 //!
-//! A block is allocated by the driver, mapped into the privileged address space, and known to its
-//! user only by a handle. What is mapped there is registered here and nowhere else, so that no
-//! request of a user can name it (facts section 11, step 10).
+//! | buffer | written by | mapped for the device |
+//! |---|---|---|
+//! | block | an engine, and its user's index | in the privileged address space; on request in the user's |
+//! | command buffer | its user | on request in the user's address space |
+//! | timestamps | the driver | not |
+//!
+//! All of them are registered here, and what is mapped in the privileged space is registered nowhere
+//! else, so that no request of a user can name it (facts section 11, step 10). The pages of a buffer go
+//! when no handle names it, no view shows it, nothing holds it and the privileged space does not map
+//! it. Chapters: [blocks](crate::guide::blocks), [command buffers](crate::guide::command_buffers),
+//! [timestamps](crate::guide::timestamps), [views](crate::guide::views).
 
 use core::fmt;
 

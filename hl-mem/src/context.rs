@@ -1,4 +1,9 @@
 //! One open file of a device: its address space, its pinned memory, its handles.
+//!
+//! Chapters: [contexts](crate::guide::contexts), [mapping](crate::guide::mapping),
+//! [blocks](crate::guide::blocks), [device memory](crate::guide::device_memory),
+//! [views](crate::guide::views), [command buffers](crate::guide::command_buffers),
+//! [timestamps](crate::guide::timestamps), [teardown](crate::guide::teardown).
 
 mod buffers;
 mod dram;

@@ -12,7 +12,14 @@
 //!
 //! In the order of [`LockRank`], the pools of tables last. No lock is held while user memory is
 //! pinned, while memory is allocated or freed, or while engines stop; only an MMU's is held while the
-//! device invalidates, and only the scrubber's while it scrubs.
+//! device invalidates what was unmapped, and only the scrubber's while it scrubs. While MMUs restart
+//! after a reset, and when a seat then gets its root again, that of the seats is held as well.
+//!
+//! # Chapters
+//!
+//! [Blocks](crate::guide::blocks), [views](crate::guide::views), [reset and
+//! recovery](crate::guide::recovery), [locks](crate::guide::locks); and for those who bring a device up,
+//! [porting](crate::guide::porting).
 
 mod buffers;
 mod dram;
@@ -63,7 +70,8 @@ pub(crate) type DramTableOf<A, P> = PageTable<<A as Asic>::DramFormat, <P as Por
 /// The right to have memory mapped in the privileged address space.
 ///
 /// There is one for each device, made with it. The driver keeps it; no request carries it, and
-/// nothing that handles requests has it.
+/// nothing that handles requests has it. It is not compared with a device: a driver of several keeps
+/// each with its own.
 #[derive(Debug)]
 pub struct Privilege(());
 
@@ -384,7 +392,8 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         &self.engines
     }
 
-    /// Gives `look` the MMU's driver, for reading faults.
+    /// Gives `look` the MMU's driver, with its lock held: for what has no call of its own here, such as
+    /// disabling it when the device is given up.
     pub fn with_mmu<T>(&self, look: impl FnOnce(&mut P::Mmu) -> T) -> T {
         look(&mut self.mmu.lock().driver)
     }

@@ -3,6 +3,7 @@
 //! A [`DramPool`] hands out *packs*: a number of pages that are allocated and freed together and
 //! named by a [`PackHandle`]. A pack has an [`Owner`]. Only the owner may free it, and only the
 //! owner may map it unless it is [shared](Sharing::Shared) (facts F-1, MD-3; hazards HZ-29, HZ-30).
+//! What a context does with it, exports included, is in [device memory](crate::guide::device_memory).
 //!
 //! ```
 //! use hl_mem::Owner;

@@ -2,7 +2,8 @@
 //!
 //! The driver posts a small value when something happens that the user should know of: a fault of the
 //! device, the end of a context. It posts in an interrupt as likely as not, so posting takes constant
-//! time, needs no memory and cannot fail. The user reads when it likes, or not at all.
+//! time, needs no memory and cannot fail. The user reads when it likes, or not at all. What a device
+//! posts and a context reads is in [the chapter](crate::guide::events).
 //!
 //! ```
 //! use core::num::NonZeroU64;

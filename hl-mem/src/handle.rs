@@ -4,7 +4,8 @@
 //! blocks and so on, and names each by a [`RawHandle`]: an opaque number for the user, who passes
 //! it back to requests and, as the offset, to `mmap`. What comes back may be anything; only the
 //! full 64 bits of a handle that names a live object of the expected kind find that object
-//! (hazard HZ-17), and nothing else has an effect.
+//! (hazard HZ-17), and nothing else has an effect. What is shown of such objects is in
+//! [views](crate::guide::views).
 //!
 //! ```
 //! use hl_mem::handle::{HandleError, HandleKind, HandleSlot, HandleTable};

@@ -3,7 +3,8 @@
 //! User memory and kernel memory are different types here from end to end. A [`UserRange`] exists
 //! only where a request of a user was parsed; kernel pages exist only where the driver allocated
 //! them. Nothing converts one into the other, nothing takes either, and nothing looks at the value
-//! of an address to find out what it is (hazard HZ-15).
+//! of an address to find out what it is (hazard HZ-15). [Mapping](crate::guide::mapping) is the chapter with
+//! an example.
 
 use core::fmt;
 
@@ -179,10 +180,15 @@ impl ViewRights {
 /// 6. [`words`](Self::words) stores into the pages it was made of and nowhere else, and it is not
 ///    used after [`free`](Self::free).
 ///
+/// # Locks
+///
 /// Calls may come from several threads at a time. `pin`, `unpin`, `allocate`, `allocate_contiguous`
-/// and `free` are called with no lock held; `remove_view` with the lock of the device's kernel
-/// buffers held, `view` with that and the lock of the file's handles, `view_registers` with the
-/// latter; what [`words`](Self::words) gives is used with the lock of the context's timestamps held.
+/// and `free` are called with no lock held. With the lock of the device's kernel buffers held come
+/// `words`, `remove_view`, `view` (with that of the file's handles as well), and `kernel_runs` of what is
+/// mapped for a user; with that of the handles alone, `view_registers`. The runs are gone through with
+/// the lock of an address space held. What `words` gives is used and dropped with the lock of the
+/// context's timestamps held, or while nobody else has it.
+/// [Porting](crate::guide::porting#hostmemory) has this by method, with what a failure means.
 #[expect(
     unsafe_code,
     reason = "a wrong implementation hands out memory that is in use"
@@ -222,7 +228,7 @@ pub unsafe trait HostMemory {
     }
 
     /// The kernel's own way to write its pages, which are kept until it is dropped; `None` where the
-    /// port has none.
+    /// port has none. Asked for once for each pool of timestamps, when its pages were allocated.
     fn words(&self, pages: &Self::KernelPages) -> Option<Self::Words> {
         let _ = pages;
         None
@@ -231,7 +237,7 @@ pub unsafe trait HostMemory {
     /// Takes kernel pages back. Nothing reaches them any more.
     fn free(&self, pages: Self::KernelPages);
 
-    /// Where the device finds kernel pages.
+    /// Where the device finds kernel pages. The runs are gone through several times, by clones.
     fn kernel_runs<'a>(
         &'a self,
         pages: &'a Self::KernelPages,
@@ -254,13 +260,14 @@ pub unsafe trait HostMemory {
         access: DeviceAccess,
     ) -> Result<Self::PinnedPages, HostError>;
 
-    /// Where the device finds pinned pages.
+    /// Where the device finds pinned pages. The runs are gone through several times, by clones.
     fn pinned_runs<'a>(
         &'a self,
         pages: &'a Self::PinnedPages,
     ) -> impl Iterator<Item = DmaRun> + Clone + 'a;
 
-    /// Releases pinned pages, marking them dirty where the device had `access` to write them.
+    /// Releases pinned pages, marking them dirty where the device had `access` to write them. Pages that
+    /// the device never had access to come with [`DeviceAccess::Read`], whatever they were pinned for.
     fn unpin(&self, pages: Self::PinnedPages, access: DeviceAccess);
 
     /// Shows all of the kernel pages to a process.

@@ -9,6 +9,7 @@ pub mod context;
 pub mod device;
 pub mod dram;
 pub mod events;
+pub mod guide;
 pub mod handle;
 pub mod host;
 mod identity;

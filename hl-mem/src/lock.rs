@@ -2,7 +2,9 @@
 //!
 //! A thread takes locks in ascending [`LockRank`] only, so that no two wait for each other. That is
 //! how the code is written; debug builds tell the port of each lock before it is taken, and a port
-//! that knows the current thread can have [`HeldLocks`] check it.
+//! that knows the current thread can have [`HeldLocks`] check it. What each lock is held for, and for how
+//! long, is in the [chapter](crate::guide::locks); what a port may do under which is in
+//! [porting](crate::guide::porting).
 
 use core::fmt;
 use core::ops::{Deref, DerefMut};
@@ -20,11 +22,11 @@ pub enum LockRank {
     Handles,
     /// The timestamp pools of a context.
     Timestamps,
-    /// The MMU of host memory. Held while it invalidates.
+    /// The MMU of host memory. Held while it invalidates and while it starts again.
     HostMmu,
-    /// The seats of users, with their events.
+    /// The seats of users, with their events. Held while MMUs start again after a reset.
     Seats,
-    /// The MMU of device memory. Held while it invalidates.
+    /// The MMU of device memory. Held while it invalidates and while it starts again.
     DramMmu,
     /// The scrubber of device memory. Held while it scrubs.
     Scrubber,

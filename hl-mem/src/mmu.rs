@@ -7,8 +7,10 @@
 //! | [`Gaudi2HostMmu`] | the PMMU of Gaudi2: accesses to host memory | a range of one ASID, or everything |
 //! | [`Gaudi2DramMmu`] | the HMMUs of Gaudi2: accesses to device memory | everything |
 //!
-//! Core code is generic over [`MmuControl`]. A port implements [`Registers`], builds the driver
-//! and calls [`enable`](MmuControl::enable) once the parking table is zeroed:
+//! Core code is generic over [`MmuControl`]. A port implements [`Registers`] and hands
+//! [`Device::new`](crate::Device::new) a driver over them; [the chapter](crate::guide::mmu) drives one by
+//! hand. Without a device around it, the driver is built and [enabled](MmuControl::enable) once the
+//! parking table is zeroed:
 //!
 //! ```no_run
 //! use core::ptr::NonNull;

@@ -1,4 +1,7 @@
 //! What a port implements, in one place.
+//!
+//! [Porting](crate::guide::porting) says in which order, and of each method when it is called, under which
+//! lock, and what a failure means; it ends with the smallest port in full.
 
 use lock_api::RawMutex;
 use mmu_core::{AddrRange, DeviceAddr, TableMemory};
@@ -25,7 +28,8 @@ pub unsafe trait Engines {
     type Error;
 
     /// Stops whatever works on `block`, device addresses of the privileged address space, and
-    /// waits until its accesses have arrived. Called with no lock held.
+    /// waits until its accesses have arrived. Called with no lock held, by several threads at a time, and
+    /// again for a block for which it failed.
     ///
     /// # Errors
     ///

@@ -3,6 +3,33 @@
 //! Each number has the id of its fact. Ranges are half-open, and checked at compile time: ranges
 //! are whole pages, windows lie inside their range, nothing overlaps. Code that must work for every
 //! ASIC is generic over [`Asic`], so that the numbers are constants where they are used.
+//!
+//! ```
+//! use hl_mem::profile::{Asic, Gaudi, Gaudi2, Goya, LargeHost};
+//!
+//! /// Whether device memory is mapped by an MMU of its own.
+//! fn has_two_mmus<A: Asic>() -> bool {
+//!     A::PROFILE.dram.mapped_at.is_some() && !A::PROFILE.one_table
+//! }
+//! assert!(has_two_mmus::<Gaudi2<6>>());
+//! assert!(!has_two_mmus::<Goya>() && !has_two_mmus::<Gaudi>());
+//!
+//! // Where large leaves of host memory go: apart on Gaudi2, aligned among the others on Goya.
+//! assert!(matches!(Gaudi2::<6>::PROFILE.large_host, LargeHost::Own(_)));
+//! assert_eq!(Goya::PROFILE.large_host_range(), &Goya::PROFILE.host);
+//!
+//! // What the device calls host memory, and what of it is beyond its reach.
+//! let page = mmu_core::BusAddr::new(0x1000);
+//! let seen = Goya::PROFILE.device_view(page).ok_or("out of reach")?;
+//! assert_eq!(seen.get(), 0x80_0000_1000);
+//! assert!(Goya::PROFILE.device_view(mmu_core::BusAddr::new(1 << 48)).is_none());
+//! # Ok::<(), &str>(())
+//! ```
+//!
+//! # Adding an ASIC
+//!
+//! One file here with a type that implements [`Asic`], checked when it is compiled, and a driver of its
+//! MMU in [`mmu`](crate::mmu); a format in `mmu-core` where its tables are of a new kind.
 
 mod check;
 mod gaudi;

@@ -7,7 +7,7 @@
 //! [`Producer`] and [`Consumer`] are the two ends, and the traits of [`memory`](BlockIndices) are
 //! all they know of the memory in between. Records have one size; where they have to differ,
 //! [`FrameLayout`], [`FrameProducer`] and [`FrameConsumer`] do the same for frames, records of any
-//! length.
+//! length. [Blocks](crate::guide::blocks) has a ring in a block of a device.
 //!
 //! ```
 //! use core::sync::atomic::AtomicU32;

@@ -4,7 +4,8 @@
 //! driver's record of each. The user *registers* a slot of a pool with a counter and a target; when
 //! the counter gets there, the driver writes the time into the slot. The writer is the CPU, in an
 //! interrupt; no device mapping is involved (facts TB-2). [`CounterWaits`] keeps what waits for the
-//! counters of one buffer, of any number of pools.
+//! counters of one buffer, of any number of pools. [The chapter](crate::guide::timestamps) has the same as a
+//! context does it.
 //!
 //! ```
 //! use core::num::NonZeroU64;

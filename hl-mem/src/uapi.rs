@@ -4,7 +4,7 @@
 //! port's ioctl is: copy in, [`dispatch`] or [`dispatch_command_buffer`], copy out; and its mmap is
 //! [`Context::mmap`] with the offset as the handle. This is the edge where numbers become types:
 //! nothing but the parser here makes a [`UserRange`](crate::host::UserRange), and it makes nothing but that of an address
-//! in a request.
+//! in a request. [The chapter](crate::guide::uapi) has an example.
 //!
 //! # Where this differs from the C driver
 //!
@@ -16,8 +16,13 @@
 //! | FREE with upper handle bits set | ignored (facts 6.3) | `EINVAL` |
 //! | ALLOC beyond the handle table | `EFAULT` (facts 6.2) | `ENOMEM` |
 //! | MAP beyond the locked-memory limit | no limit (facts MH-9) | `ENOMEM` |
+//! | MAP with FORCE_HINT of memory that does not begin on a page boundary | `EINVAL` (facts MH-2) | its first page is at the hint, and the answer is as far into it |
+//! | MAP at a hint, up to the end of what is free | refused (facts AL-6) | honoured |
 //! | UNMAP whose invalidation fails | memory is released all the same (facts UN-3) | the error, and quarantine |
-//! | MAP or EXPORT of device memory where the ASIC does not map it (Gaudi) | EXPORT of any of it, by address (facts EX-2) | `EOPNOTSUPP`: nobody owns memory by its address |
+//! | ALLOC where the ASIC does not map device memory (Gaudi) | handle 0, and nothing is allocated (facts 6.2) | memory and a handle, as elsewhere |
+//! | MAP of it there | `EINVAL`: handle 0 names nothing (facts 6.4) | `EOPNOTSUPP` |
+//! | EXPORT of it there | any of it, by its address (facts EX-2) | `EINVAL`: nobody owns memory by its address |
+//! | anything that needs a device which is lost | `EBUSY`, or `ENODEV` from mmap (facts CB-1, MP-1) | `EIO`, or `EBUSY` where table memory did not answer; what needs no device goes on. A port that knows of a reset refuses earlier, as it likes |
 //! | MAP_BLOCK where no registers are for users | `EPERM` (facts MB-1) | `EINVAL`, as for any address that has none |
 //! | TS_ALLOC of 0 timestamps | `ENOMEM` (facts TS-1) | `EINVAL`, as for too many |
 //! | mmap of timestamps for writing | possible | they are shown read-only: the driver alone writes them |
@@ -47,7 +52,7 @@ use crate::host::{DeviceAccess, HostMemory};
 use crate::port::Port;
 use crate::profile::Asic;
 
-/// Makes a file of an export: in a kernel, a `dma-buf` and a descriptor for it.
+/// Makes a file of an export: in a kernel, a `dma-buf` and a descriptor for it. Called with no lock held.
 pub trait Exporter {
     /// Makes a file that owns `export` and a descriptor for it, with the flags
     /// [`EXPORT_CLOSE_ON_EXEC`] and [`EXPORT_READ_WRITE`]. When the file goes,

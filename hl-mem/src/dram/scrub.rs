@@ -12,7 +12,8 @@ use crate::identity::Identity;
 ///
 /// `scrub` returns `Ok` only when nothing of the former content of `run` can be read any more, by
 /// any engine of the device or over the bus, and no write to it is still on its way. It may take
-/// its time: no lock of a pool is held meanwhile.
+/// its time: no lock of a pool is held meanwhile, and by a [`Device`](crate::Device) only that of the
+/// scrubber.
 pub trait Scrub {
     /// Why memory could not be scrubbed.
     type Error;

@@ -20,6 +20,11 @@ const NOBODY: u32 = u32::MAX;
 /// also says whether there is time left. With a clock the deadline is a point in time and a pause
 /// sleeps for up to a millisecond or spins; without one, [`PollBudget`] counts the polls.
 ///
+/// # Locks
+///
+/// A device's driver is called with the lock of its MMU held, and others that map or unmap wait for it;
+/// see [porting](crate::guide::porting#registers).
+///
 /// # Safety
 ///
 /// The MMU drivers conclude from registers that a device can no longer reach memory.

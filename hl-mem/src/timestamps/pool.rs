@@ -51,8 +51,8 @@ impl PoolSize {
 
 /// The memory of a pool, which its user maps.
 ///
-/// A pool owns it and stores to it from interrupts as well as requests, always under the embedder's
-/// lock, and to no slot beyond its size.
+/// A pool owns it and stores to it from interrupts as well as requests, under the embedder's lock or
+/// while the pool is made and nobody else has it, and to no slot beyond its size.
 pub trait TimestampMemory {
     /// Stores `value` into the slot, 8 bytes at `slot` × 8, in the byte order of the CPU.
     ///

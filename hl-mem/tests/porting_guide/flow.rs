@@ -1,0 +1,237 @@
+//! Every call of the library in which a method of the port is called.
+
+use std::cell::Cell;
+use std::num::NonZeroU64;
+
+use hl_mem::Wanted;
+use hl_mem::budget::Budget;
+use hl_mem::buffer::BufferSlot;
+use hl_mem::context::{Context, ContextStorage, MappingSlot, TimestampPlace, TimestampStorage};
+use hl_mem::device::{
+    BringUpError, Device, DeviceParts, Privilege, RegisterBlock, Seat, SpaceNodes,
+};
+use hl_mem::dram::{
+    Contiguity, DramContent, DramPool, DramRegion, PackRecord, PageRecord, Sharing,
+};
+use hl_mem::handle::HandleSlot;
+use hl_mem::mmu::{GoyaMmu, MmuError};
+use hl_mem::profile::{Asic, Goya};
+use hl_mem::timestamps::{CounterSlot, TimestampSlot, WaitSlot};
+use hl_mem::uapi::{FLAG_USERPTR, MemoryInput, OP_EXPORT, OP_MAP, dispatch, dispatch_with};
+use hl_mem::va::Node;
+use mmu_core::{
+    BusAddr, ChildMap, DeviceAddr, DeviceTablePool, DeviceTableRecord, ReuseOrder, Run,
+};
+
+use super::recording::{Files, Noting, NotingMmu, RecordingPort, SlowRegisters, Tables};
+use super::smallest_port::{Machine, MmuRegisters, NoBytes, NoEngines, PAGE_BYTES, Ram, USER_BASE};
+
+type RecordingDevice = Device<'static, Goya, RecordingPort>;
+type RecordingContext<'c> = Context<'c, 'static, Goya, RecordingPort>;
+
+static BUDGET: Budget = Budget::new(64);
+static REGISTER_BLOCKS: [RegisterBlock; 1] = [RegisterBlock {
+    address: 0x1000,
+    registers: match Run::const_bus(BusAddr::new(0x10_0000), PAGE_BYTES) {
+        Some(run) => run,
+        None => panic!("not empty"),
+    },
+}];
+
+pub(crate) fn storage<T>(count: usize, make: impl Fn() -> T) -> &'static mut [T] {
+    Vec::leak((0..count).map(|_| make()).collect())
+}
+
+fn nodes() -> SpaceNodes<RecordingPort> {
+    let nodes = || vec![Node::EMPTY; 16];
+    SpaceNodes {
+        small: nodes(),
+        large: nodes(),
+        dram: nodes(),
+    }
+}
+
+/// Brings a device up whose MMU has three ASIDs.
+fn bring_up(
+    seats: usize,
+) -> Result<(RecordingDevice, Privilege, &'static MmuRegisters), BringUpError> {
+    const COUNT: usize = 64;
+    let ram: &Ram = Box::leak(Box::default());
+    let registers: &MmuRegisters = Box::leak(Box::default());
+    registers.reset();
+    let slow: &SlowRegisters = Box::leak(Box::new(SlowRegisters {
+        registers,
+        busy: Cell::new(None),
+    }));
+    let pool = DeviceTablePool::new(
+        Noting(Default::default()),
+        Goya::PROFILE.device_tables.start(),
+        storage(COUNT, DeviceTableRecord::new),
+        storage(COUNT, ChildMap::new),
+        ReuseOrder::LastReleased,
+    );
+    let tables: &Tables = Box::leak(Box::new(pool.unwrap()));
+    let dram = Goya::PROFILE.dram;
+    // What is in device memory is not known, so that it is scrubbed.
+    let pool = DramPool::new(
+        DramRegion::new(dram.user_start, dram.page_bytes, 4).unwrap(),
+        storage(4, || PageRecord::EMPTY),
+        storage(4, || PackRecord::EMPTY),
+        DramContent::Unknown,
+    );
+    let parts = DeviceParts {
+        host: Noting(ram),
+        engines: Noting(NoEngines),
+        tables,
+        dram_tables: None,
+        privileged: nodes(),
+        buffers: storage(8, BufferSlot::new),
+        seats: storage(seats, Seat::new),
+        register_blocks: &REGISTER_BLOCKS,
+        dram: pool.unwrap(),
+        peer_window: dram.user_memory(),
+        scrubber: Noting(NoBytes),
+    };
+    let mmu = |parking| NotingMmu(GoyaMmu::new(slow, Goya::PROFILE.timeouts, parking));
+    let (device, privilege) = Device::new(parts, mmu, mmu)?;
+    Ok((device, privilege, registers))
+}
+
+fn open(device: &RecordingDevice) -> RecordingContext<'_> {
+    let slots = || (0..16).map(|_| TimestampSlot::new()).collect();
+    let storage = ContextStorage {
+        nodes: nodes(),
+        mappings: storage(16, MappingSlot::new),
+        handles: storage(16, HandleSlot::new),
+        timestamps: TimestampStorage {
+            pools: storage(4, || TimestampPlace::new(slots())),
+            waits: storage(16, WaitSlot::new),
+            counters: storage(4, CounterSlot::new),
+        },
+    };
+    device.open((), &BUDGET, storage).unwrap()
+}
+
+fn time(now: u64) -> NonZeroU64 {
+    NonZeroU64::new(now).unwrap()
+}
+
+fn map_user(context: &RecordingContext<'_>) -> DeviceAddr {
+    let map = MemoryInput {
+        arguments: [USER_BASE, 0, 4 * PAGE_BYTES],
+        op: OP_MAP,
+        flags: FLAG_USERPTR,
+        ..MemoryInput::default()
+    };
+    DeviceAddr::new(dispatch(context, &map.to_bytes()).unwrap().value)
+}
+
+/// Makes each of these calls, as far as the port is concerned.
+pub(crate) fn everything() {
+    let (device, privilege, registers) = bring_up(2).unwrap();
+    let context = open(&device);
+    blocks_and_views(&device, &privilege, &context);
+    timestamps(&device, &context);
+    device_memory(&context);
+    lost_and_recovered(&device, registers, context);
+    failing_bring_up();
+    the_port_in_the_guide();
+}
+
+fn blocks_and_views(
+    device: &RecordingDevice,
+    privilege: &Privilege,
+    context: &RecordingContext<'_>,
+) {
+    let (block, id) = context.create_block(privilege, 2 * PAGE_BYTES).unwrap();
+    let range = device.block_range(privilege, id).unwrap();
+    let found = device.with_privileged_table(privilege, |table| table.query(range.start()));
+    found.unwrap();
+    context
+        .map_block(privilege, block, Wanted::Anywhere)
+        .unwrap();
+    let view = context.mmap(block, 2 * PAGE_BYTES).unwrap();
+    let copy = device.copy_view(&view, 1, view.view().clone());
+    device.end_view(copy);
+    let view = device.end_pages(view, 1).unwrap();
+    context.destroy_block(block).unwrap();
+    assert!(device.end_pages(view, 1).is_none());
+
+    let buffer = context.create_command_buffer(PAGE_BYTES, true).unwrap();
+    let view = context.mmap(buffer, PAGE_BYTES).unwrap();
+    device.end_view(view);
+    context.destroy_command_buffer(buffer).unwrap();
+
+    let (registers, bytes) = context.register_block(0x1000).unwrap();
+    assert!(context.mmap(registers, bytes).is_err());
+}
+
+fn timestamps(device: &RecordingDevice, context: &RecordingContext<'_>) {
+    let pool = context.create_timestamps(4).unwrap();
+    let view = context.mmap(pool, PAGE_BYTES).unwrap();
+    context
+        .register_timestamp(pool, 0, (0, 1), 0, time(1))
+        .unwrap();
+    // The last registration of a pool that is gone gives its memory up.
+    context.destroy_timestamps(pool).unwrap();
+    device.end_view(view);
+    assert_eq!(context.counter_reached(0, 1, time(2)), Ok(1));
+    let pool = context.create_timestamps(4).unwrap();
+    context.destroy_timestamps(pool).unwrap();
+    assert_eq!(device.usage().buffers.buffers, 0);
+    // This one is left for the end.
+    context.create_timestamps(4).unwrap();
+}
+
+fn device_memory(context: &RecordingContext<'_>) {
+    let memory = context.allocate_dram(1, Contiguity::Scattered, Sharing::Private);
+    let at = context.map_dram(memory.unwrap(), Wanted::Anywhere).unwrap();
+    let export = MemoryInput {
+        arguments: [at.get(), PAGE_BYTES, 0],
+        op: OP_EXPORT,
+        ..MemoryInput::default()
+    };
+    let mut files = Files::default();
+    dispatch_with(context, &export.to_bytes(), &mut files).unwrap();
+    context.end_export(files.0.pop().unwrap()).unwrap();
+    context.unmap(at).unwrap();
+}
+
+fn lost_and_recovered(
+    device: &RecordingDevice,
+    registers: &MmuRegisters,
+    context: RecordingContext<'_>,
+) {
+    let at = map_user(&context);
+    context.unmap(at).unwrap();
+    assert!(!device.report_faults(|_| {}).unwrap());
+
+    let at = map_user(&context);
+    map_user(&context);
+    registers.lose();
+    context.unmap(at).unwrap_err();
+    registers.reset();
+    device.recover().unwrap();
+    context.settle_quarantine().unwrap();
+    let left = context.close().unwrap();
+    assert_eq!((left.mappings, left.handles, left.dram), (1, 2, 1));
+    assert_eq!(BUDGET.charged(), 0);
+}
+
+fn failing_bring_up() {
+    let error = bring_up(3).err().unwrap();
+    let out_of_range = matches!(error, BringUpError::Mmu(MmuError::AsidOutOfRange { .. }));
+    assert!(out_of_range, "{error}");
+}
+
+/// The port that the guide shows, used as its chapters use it.
+fn the_port_in_the_guide() {
+    let machine = Machine::new().unwrap();
+    let context = machine.open().unwrap();
+    context
+        .create_block(&machine.privilege, PAGE_BYTES)
+        .unwrap();
+    context.close().unwrap();
+    assert_eq!(machine.ram.allocated(), 0);
+    assert_eq!(machine.tables.usage().used(), 4);
+}

@@ -1,0 +1,344 @@
+//! A port that notes the locks held when each of its methods is called.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+
+use hl_mem::asid::Asid;
+use hl_mem::context::DramExport;
+use hl_mem::dram::Scrub;
+use hl_mem::host::{DeviceAccess, DmaRun, HostError, HostMemory, UserPages, ViewRights};
+use hl_mem::lock::LockRank;
+use hl_mem::mmu::{Fault, GoyaMmu, MmuControl, MmuError, Registers};
+use hl_mem::port::{Engines, Port, SpinLock};
+use hl_mem::timestamps::{TimestampMemory, TimestampSlot};
+use hl_mem::uapi::{Errno, Exporter};
+use hl_mem::va::Node;
+use mmu_core::{
+    AddrRange, BusAddr, DeviceAddr, DeviceLost, DeviceTablePool, Invalidate, Run, Stale, TableBus,
+};
+
+use super::Cases;
+use super::smallest_port::{
+    KernelPages, MmuRegisters, NoBytes, NoEngines, PinnedPages, Ram, TableWindow, TimestampWords,
+    View,
+};
+
+thread_local! {
+    static HELD: RefCell<Vec<LockRank>> = const { RefCell::new(Vec::new()) };
+    static SEEN: RefCell<Cases> = const { RefCell::new(Cases::new()) };
+}
+
+/// What was noted so far.
+pub(crate) fn seen() -> Cases {
+    SEEN.with_borrow(Cases::clone)
+}
+
+/// Notes a call of a method under a heading of the guide.
+pub(crate) fn note(heading: &str, method: &str) {
+    let locks = HELD.with_borrow(|held| {
+        let names: Vec<_> = held.iter().map(|rank| format!("{rank:?}")).collect();
+        names.join(" + ")
+    });
+    let locks = if locks.is_empty() {
+        "none".to_owned()
+    } else {
+        locks
+    };
+    let key = (heading.to_owned(), method.to_owned());
+    SEEN.with_borrow_mut(|seen| seen.entry(key).or_default().insert(locks));
+}
+
+/// Notes each call and passes it on.
+#[derive(Debug)]
+pub(crate) struct Noting<T>(pub(crate) T);
+
+/// Notes each step through runs.
+#[derive(Clone)]
+struct NotingRuns<I>(&'static str, I);
+
+impl<I: Iterator> Iterator for NotingRuns<I> {
+    type Item = I::Item;
+
+    fn next(&mut self) -> Option<I::Item> {
+        note("HostMemory", self.0);
+        self.1.next()
+    }
+}
+
+// SAFETY: passes each call on to an implementation of the same contract.
+unsafe impl HostMemory for Noting<&'static Ram> {
+    type Process = ();
+    type KernelPages = KernelPages;
+    type PinnedPages = PinnedPages;
+    type View = View;
+    type Words = NotingWords;
+
+    const PAGE_BYTES: u64 = <&'static Ram as HostMemory>::PAGE_BYTES;
+
+    fn allocate(&self, pages: u64) -> Result<KernelPages, HostError> {
+        note("HostMemory", "allocate");
+        self.0.allocate(pages)
+    }
+
+    fn allocate_contiguous(&self, pages: u64) -> Result<KernelPages, HostError> {
+        note("HostMemory", "allocate_contiguous");
+        self.0.allocate_contiguous(pages)
+    }
+
+    fn words(&self, pages: &KernelPages) -> Option<NotingWords> {
+        note("HostMemory", "words");
+        self.0.words(pages).map(NotingWords)
+    }
+
+    fn free(&self, pages: KernelPages) {
+        note("HostMemory", "free");
+        self.0.free(pages);
+    }
+
+    fn kernel_runs<'a>(
+        &'a self,
+        pages: &'a KernelPages,
+    ) -> impl Iterator<Item = DmaRun> + Clone + 'a {
+        note("HostMemory", "kernel_runs");
+        NotingRuns("the runs of kernel_runs", self.0.kernel_runs(pages))
+    }
+
+    fn pin(
+        &self,
+        process: &(),
+        pages: UserPages,
+        access: DeviceAccess,
+    ) -> Result<PinnedPages, HostError> {
+        note("HostMemory", "pin");
+        self.0.pin(process, pages, access)
+    }
+
+    fn pinned_runs<'a>(
+        &'a self,
+        pages: &'a PinnedPages,
+    ) -> impl Iterator<Item = DmaRun> + Clone + 'a {
+        note("HostMemory", "pinned_runs");
+        NotingRuns("the runs of pinned_runs", self.0.pinned_runs(pages))
+    }
+
+    fn unpin(&self, pages: PinnedPages, access: DeviceAccess) {
+        note("HostMemory", "unpin");
+        self.0.unpin(pages, access);
+    }
+
+    fn view(
+        &self,
+        process: &(),
+        pages: &KernelPages,
+        rights: ViewRights,
+    ) -> Result<View, HostError> {
+        note("HostMemory", "view");
+        self.0.view(process, pages, rights)
+    }
+
+    fn view_registers(&self, process: &(), registers: Run) -> Result<View, HostError> {
+        note("HostMemory", "view_registers");
+        self.0.view_registers(process, registers)
+    }
+
+    fn remove_view(&self, view: View) {
+        note("HostMemory", "remove_view");
+        self.0.remove_view(view);
+    }
+}
+
+/// Notes each store, and when it goes.
+#[derive(Debug)]
+pub(crate) struct NotingWords(TimestampWords);
+
+impl TimestampMemory for NotingWords {
+    fn store(&mut self, slot: u32, value: u64) {
+        note("TimestampMemory", "store");
+        self.0.store(slot, value);
+    }
+}
+
+impl Drop for NotingWords {
+    fn drop(&mut self) {
+        note("TimestampMemory", "dropping it");
+    }
+}
+
+/// Registers that are busy for one read after each command, so that there is something to wait for.
+#[derive(Debug)]
+pub(crate) struct SlowRegisters {
+    pub(crate) registers: &'static MmuRegisters,
+    pub(crate) busy: Cell<Option<u32>>,
+}
+
+/// The registers that take time, and what they read as meanwhile.
+const COMMANDS: [(u32, u32); 2] = [(0x49_0000, 1 << 31), (0x49_0034, 1)];
+
+// SAFETY: passes each call on to an implementation of the same contract, but that a command which
+// is done is said to be under way once.
+unsafe impl Registers for SlowRegisters {
+    type Deadline = Instant;
+
+    fn read(&self, offset: u32) -> u32 {
+        note("Registers", "read");
+        let value = self.registers.read(offset);
+        match COMMANDS.iter().find(|command| command.0 == offset) {
+            Some((_, busy)) if value != u32::MAX && self.busy.take() == Some(offset) => *busy,
+            _ => value,
+        }
+    }
+
+    fn write(&self, offset: u32, value: u32) {
+        note("Registers", "write");
+        self.busy.set(Some(offset));
+        self.registers.write(offset, value);
+    }
+
+    fn deadline(&self, timeout: Duration) -> Instant {
+        note("Registers", "deadline");
+        self.registers.deadline(timeout)
+    }
+
+    fn pause(&self, deadline: &mut Instant) -> bool {
+        note("Registers", "pause");
+        self.registers.pause(deadline)
+    }
+}
+
+/// The MMU's driver, with a note of what the device asks of it.
+#[derive(Debug)]
+pub(crate) struct NotingMmu(pub(crate) GoyaMmu<&'static SlowRegisters, 3>);
+
+/// The guide's heading for it.
+const MMU: &str = "Invalidate and MmuControl";
+
+// SAFETY: passes each call on to an implementation of the same contract.
+unsafe impl Invalidate for NotingMmu {
+    type Error = MmuError;
+
+    fn invalidate(&mut self, stale: &Stale) -> Result<(), MmuError> {
+        note(MMU, "invalidate");
+        self.0.invalidate(stale)
+    }
+}
+
+// SAFETY: as above.
+unsafe impl MmuControl for NotingMmu {
+    fn enable(&mut self) -> Result<(), MmuError> {
+        note(MMU, "enable");
+        self.0.enable()
+    }
+
+    fn disable(&mut self) -> Result<(), MmuError> {
+        note(MMU, "disable");
+        self.0.disable()
+    }
+
+    fn set_root(&mut self, asid: Asid, root: BusAddr) -> Result<(), MmuError> {
+        note(MMU, "set_root");
+        self.0.set_root(asid, root)
+    }
+
+    fn park(&mut self, asid: Asid) -> Result<(), MmuError> {
+        note(MMU, "park");
+        self.0.park(asid)
+    }
+
+    fn announce(&mut self) -> Result<(), MmuError> {
+        note(MMU, "announce");
+        self.0.announce()
+    }
+
+    fn invalidate_all(&mut self) -> Result<(), MmuError> {
+        note(MMU, "invalidate_all");
+        self.0.invalidate_all()
+    }
+
+    fn take_fault(&mut self) -> Result<Option<Fault>, MmuError> {
+        note(MMU, "take_fault");
+        self.0.take_fault()
+    }
+}
+
+// SAFETY: passes each call on to an implementation of the same contract.
+unsafe impl Engines for Noting<NoEngines> {
+    type Error = Infallible;
+
+    fn stop(&self, block: AddrRange<DeviceAddr>) -> Result<(), Infallible> {
+        note("Engines and Scrub", "stop");
+        self.0.stop(block)
+    }
+}
+
+impl Scrub for Noting<NoBytes> {
+    type Error = Infallible;
+
+    fn scrub(&mut self, run: Run) -> Result<(), Infallible> {
+        note("Engines and Scrub", "scrub");
+        self.0.scrub(run)
+    }
+}
+
+impl TableBus for Noting<TableWindow> {
+    fn write(&self, address: BusAddr, entries: impl Iterator<Item = u64>) {
+        note("TableBus", "write");
+        self.0.write(address, entries);
+    }
+
+    fn read(&self, address: BusAddr) -> u64 {
+        note("TableBus", "read");
+        self.0.read(address)
+    }
+
+    fn flush(&self) -> Result<(), DeviceLost> {
+        note("TableBus", "flush");
+        self.0.flush()
+    }
+}
+
+/// An exporter that keeps what it is given.
+#[derive(Debug, Default)]
+pub(crate) struct Files(pub(crate) Vec<DramExport>);
+
+impl Exporter for Files {
+    fn export(&mut self, export: DramExport, _flags: u32) -> Result<i32, (DramExport, Errno)> {
+        note("Exporter", "export");
+        self.0.push(export);
+        Ok(3)
+    }
+}
+
+/// The pool that all page tables come from.
+pub(crate) type Tables = DeviceTablePool<'static, Noting<TableWindow>, SpinLock>;
+
+/// The port, as types.
+#[derive(Debug)]
+pub(crate) struct RecordingPort;
+
+impl Port for RecordingPort {
+    type Lock = SpinLock;
+    type Host = Noting<&'static Ram>;
+    type Mmu = NotingMmu;
+    type Tables = &'static Tables;
+    type DramMmu = Self::Mmu;
+    type DramTables = Self::Tables;
+    type Engines = Noting<NoEngines>;
+    type Scrubber = Noting<NoBytes>;
+    type Nodes = Vec<Node>;
+    type TimestampSlots = Vec<TimestampSlot>;
+
+    fn before_lock(rank: LockRank) {
+        HELD.with_borrow_mut(|held| {
+            assert!(
+                held.iter().all(|held| *held < rank),
+                "{rank} after {held:?}"
+            );
+            held.push(rank);
+        });
+    }
+
+    fn after_lock(rank: LockRank) {
+        HELD.with_borrow_mut(|held| held.retain(|held| *held != rank));
+    }
+}
