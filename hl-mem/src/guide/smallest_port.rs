@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::time::{Duration, Instant};
 
 use hl_mem::budget::Budget;
-use hl_mem::buffer::BufferSlot;
+use hl_mem::buffer::{BufferSlot, ViewPolicy};
 use hl_mem::context::{
     Context, ContextStorage, MappingSlot, OpenError, TimestampPlace, TimestampStorage,
 };
@@ -478,6 +478,7 @@ impl Machine {
             dram_tables: None,
             privileged: nodes(),
             buffers: storage(8, BufferSlot::new),
+            views: ViewPolicy::Single,
             seats: storage(2, Seat::new),
             register_blocks: &[],
             dram: DramPool::new(

@@ -4,7 +4,7 @@
 use hl_mem::Wanted;
 use hl_mem::asid::Asid;
 use hl_mem::budget::Budget;
-use hl_mem::buffer::BufferSlot;
+use hl_mem::buffer::{BufferSlot, ViewPolicy};
 use hl_mem::context::{ContextStorage, MappingSlot, TimestampStorage};
 use hl_mem::device::{BringUpError, Device, DeviceParts, Privilege, Seat, SpaceNodes};
 use hl_mem::dram::{
@@ -231,6 +231,7 @@ fn bring_up(asids: u16) -> Result<(Device<'static, Chip, ApartPort>, Privilege),
         dram_tables: Some(dram_tables),
         privileged: nodes(),
         buffers: storage(8, BufferSlot::new),
+        views: ViewPolicy::Single,
         seats: storage(2, Seat::new),
         register_blocks: &[],
         dram: pool.unwrap(),

@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 
 use hl_mem::Wanted;
 use hl_mem::budget::Budget;
-use hl_mem::buffer::BufferSlot;
+use hl_mem::buffer::{BufferSlot, ViewPolicy};
 use hl_mem::context::{Context, ContextStorage, MappingSlot, TimestampPlace, TimestampStorage};
 use hl_mem::device::{
     BringUpError, Device, DeviceParts, Privilege, RegisterBlock, Seat, SpaceNodes,
@@ -86,6 +86,7 @@ fn bring_up(
         dram_tables: None,
         privileged: nodes(),
         buffers: storage(8, BufferSlot::new),
+        views: ViewPolicy::Single,
         seats: storage(seats, Seat::new),
         register_blocks: &REGISTER_BLOCKS,
         dram: pool.unwrap(),
