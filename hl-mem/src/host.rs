@@ -31,10 +31,34 @@ mmu_core::define_address! {
 pub type DmaRun = AddrRange<DmaAddr>;
 
 /// The run as the device's bus sees it (facts DM-2); `None` where the device does not reach it.
+#[inline]
 pub(crate) fn seen_by_device(run: DmaRun, profile: &Profile) -> Option<Run> {
-    let seen = |address: DmaAddr| profile.device_view(BusAddr::new(address.get()));
-    seen(run.last())?;
-    Run::new(seen(run.start())?, run.len())
+    // What is within reach at its last byte is so at its first.
+    profile.device_view(BusAddr::new(run.last().get()))?;
+    shifted(run, profile)
+}
+
+/// The same where it is known that the device reaches the run.
+#[inline]
+fn shifted(run: DmaRun, profile: &Profile) -> Option<Run> {
+    let start = run.start().get().wrapping_add(profile.host_offset);
+    Run::new(BusAddr::new(start), run.len())
+}
+
+/// Stands for a run beyond 2^64: no table takes it.
+const BEYOND: Run = match Run::const_bus(BusAddr::new(1), 1) {
+    Some(run) => run,
+    None => panic!("a byte is a run"),
+};
+
+/// All of `runs` as the device's bus sees them, one for each: whoever maps them relies on their
+/// number. It is known that the device reaches them.
+#[inline]
+pub(crate) fn all_shifted<I: Iterator<Item = DmaRun>>(
+    runs: I,
+    profile: &'static Profile,
+) -> core::iter::Map<I, impl FnMut(DmaRun) -> Run + Clone> {
+    runs.map(move |run| shifted(run, profile).unwrap_or(BEYOND))
 }
 
 /// A range of a user process's memory, as the process itself named it. Not validated beyond being
@@ -260,7 +284,9 @@ pub unsafe trait HostMemory {
         access: DeviceAccess,
     ) -> Result<Self::PinnedPages, HostError>;
 
-    /// Where the device finds pinned pages. The runs are gone through several times, by clones.
+    /// Where the device finds pinned pages. The runs are gone through several times, by clones. Pages that
+    /// lie anywhere are mapped faster where the iterator tells exactly how many runs there are
+    /// ([`Iterator::size_hint`]).
     fn pinned_runs<'a>(
         &'a self,
         pages: &'a Self::PinnedPages,

@@ -9,10 +9,12 @@ use core::marker::PhantomData;
 
 use mmu_core::format::NoAttributes;
 use mmu_core::{
-    AddrRange, ConfirmError, DeviceAddr, Format, MapError, MapOptions, PageTable, Removed, Run,
-    TableMemory,
+    AddrRange, BusAddr, ConfirmError, DeviceAddr, Format, MapError, MapOptions, PageTable, Removed,
+    Run, TableMemory,
 };
 
+use crate::host::{DmaRun, all_shifted};
+use crate::profile::Profile;
 use crate::va::{AllocateError, Node, Placement, VaAllocator, VaBlock};
 
 /// The privileged address space, ASID 0.
@@ -210,12 +212,14 @@ impl Shape {
         };
         let mut longest = 0;
         for run in runs {
-            let bus = run.start().get();
-            let whole = run.len().saturating_sub(bus.wrapping_neg() & mask);
-            if large_leaf != 0 && whole >= large_leaf && whole > longest {
-                longest = whole;
-                shape.large = true;
-                shape.phase = bus.wrapping_sub(shape.len) & mask;
+            if large_leaf != 0 && run.len() >= large_leaf {
+                let bus = run.start().get();
+                let whole = run.len().saturating_sub(bus.wrapping_neg() & mask);
+                if whole >= large_leaf && whole > longest {
+                    longest = whole;
+                    shape.large = true;
+                    shape.phase = bus.wrapping_sub(shape.len) & mask;
+                }
             }
             shape.len = shape.len.checked_add(run.len())?;
         }
@@ -287,10 +291,19 @@ where
     pub(crate) fn map(
         &mut self,
         len: u64,
-        runs: impl Iterator<Item = Run> + Clone,
+        runs: impl Iterator<Item = DmaRun> + Clone,
+        profile: &'static Profile,
         wanted: Wanted,
     ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
-        let shape = Shape::of(runs.clone(), self.addresses.large_leaf);
+        // One pass finds the shape and whether all is within reach: for pages that lie anywhere, a pass
+        // takes as long as writing entries. The device has so many bits for addresses, and one of
+        // them beyond is one in the union.
+        let mut union = 0;
+        let seen = runs.clone().inspect(|run| union |= run.last().get());
+        let shape = Shape::of(all_shifted(seen, profile), self.addresses.large_leaf);
+        let within_reach = profile.device_view(BusAddr::new(union)).is_some();
+        let shape = shape.filter(|_| within_reach);
+        let runs = all_shifted(runs, profile);
         let zone = match shape {
             Some(Shape { large: true, .. }) => Zone::Large,
             _ => Zone::Small,
@@ -503,3 +516,6 @@ where
         self.table
     }
 }
+
+#[cfg(test)]
+mod tests;

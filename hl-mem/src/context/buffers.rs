@@ -5,7 +5,7 @@ use mmu_core::DeviceAddr;
 use crate::buffer::{BufferId, ViewRefusal};
 use crate::device::{BufferError, BufferView, MapBufferError, Privilege, ViewBufferError};
 use crate::handle::{HandleError, HandleKind, RawHandle};
-use crate::host::{HostMemory, ViewRights, seen_by_device};
+use crate::host::{HostMemory, ViewRights};
 use crate::port::Port;
 use crate::profile::Asic;
 use crate::registry::Kept;
@@ -161,8 +161,8 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         let host = self.device.host();
         let mapped = self.device.with_pages(id, |pages| {
             let runs = host.kernel_runs(pages);
-            let runs = runs.map_while(|run| seen_by_device(run, &A::PROFILE));
-            self.space.lock().space.map(bytes, runs, wanted)
+            let space = &mut self.space.lock().space;
+            space.map(bytes, runs, &A::PROFILE, wanted)
         });
         let Some(mapped) = mapped else {
             // What is held is not gone.

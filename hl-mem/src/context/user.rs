@@ -5,7 +5,7 @@ use mmu_core::DeviceAddr;
 
 use crate::budget::Charge;
 use crate::device::{Unconfirmed, settle};
-use crate::host::{DeviceAccess, HostError, HostMemory, UserRange, seen_by_device};
+use crate::host::{DeviceAccess, HostError, HostMemory, UserRange};
 use crate::mmu::{MmuControl, MmuError};
 use crate::port::Port;
 use crate::profile::Asic;
@@ -59,9 +59,8 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         };
         let mapped = {
             let runs = self.device.host.pinned_runs(&pinned);
-            let runs = runs.map_while(|run| seen_by_device(run, &A::PROFILE));
             let space = &mut self.space.lock().space;
-            space.map(pages.range().len(), runs, wanted)
+            space.map(pages.range().len(), runs, &A::PROFILE, wanted)
         };
         let memory = UserMemory {
             pinned,

@@ -2,7 +2,7 @@
 //! those that are not mapped there.
 
 use crate::buffer::{BufferHold, BufferId, Buffers, NewBuffer};
-use crate::host::{HostError, HostMemory, seen_by_device};
+use crate::host::{HostError, HostMemory};
 use crate::mmu::MmuControl;
 use crate::port::{Engines, Port};
 use crate::profile::Asic;
@@ -17,8 +17,8 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         let (new, memory) = self.new_pages(|| self.host.allocate(pages))?;
         let mapped = {
             let runs = self.host.kernel_runs(&memory);
-            let runs = runs.map_while(|run| seen_by_device(run, &A::PROFILE));
-            self.privileged.lock().map(bytes, runs, Wanted::Anywhere)
+            let mut space = self.privileged.lock();
+            space.map(bytes, runs, &A::PROFILE, Wanted::Anywhere)
         };
         let mapped = match mapped {
             Ok(mapped) => mapped.owning(memory),
