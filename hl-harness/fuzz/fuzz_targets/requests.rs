@@ -108,8 +108,12 @@ fn drive<A: Model>(bytes: &mut Bytes<'_>) {
         let mut storage = [machine.storage(), machine.storage()];
         let [mine, his] = &mut storage;
         let contexts = [
-            machine.open(&one, &budgets[0], mine).expect("there is a seat"),
-            machine.open(&other, &budgets[1], his).expect("there is a seat"),
+            machine
+                .open(&one, &budgets[0], mine)
+                .expect("there is a seat"),
+            machine
+                .open(&other, &budgets[1], his)
+                .expect("there is a seat"),
         ];
         let mut users = [
             User {
