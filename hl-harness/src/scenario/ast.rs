@@ -3,7 +3,7 @@
 use super::text::Span;
 use super::words::{
     Access, AsicWord, Cache, Comparison, Constant, Failure, LeftWord, Operator, Reason, Reuse,
-    Setting, Unit, Views, Which, Wrong,
+    Setting, Told, Unit, Views, Which, Wrong,
 };
 
 /// A whole scenario file.
@@ -125,6 +125,8 @@ pub enum Data {
     Pattern(Expr, Option<Expr>),
     /// The same byte again and again.
     Byte(Expr),
+    /// The same number of 64 bits again and again, the lowest byte first.
+    Word(Expr),
 }
 
 /// A part of a buffer or a view, as a process reaches it.
@@ -215,8 +217,56 @@ pub enum Quantity {
     Events(String, Option<Name>),
     /// A register of the device.
     Register(Expr),
+    /// Timestamps of a context that are registered and not reached.
+    Pending(Name),
     /// Faults that nobody has looked at.
     Faults,
+}
+
+/// A request about a command buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommandBufferWords {
+    /// Make one of so many bytes, and map it for the user's engines.
+    Create(Expr, bool),
+    /// Destroy the one with this handle.
+    Destroy(Expr),
+    /// How often it is used.
+    Uses(Expr),
+    /// Where the user's engines find it.
+    Address(Expr),
+}
+
+/// What is done about timestamps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TimestampWords {
+    /// TS_ALLOC: make a pool of so many.
+    Alloc(Expr),
+    /// The driver destroys the pool with this handle.
+    Destroy(Expr),
+    /// A timestamp is wanted.
+    Register {
+        /// In the pool with this handle.
+        handle: Expr,
+        /// In this place of it.
+        slot: Expr,
+        /// When this counter
+        counter: Expr,
+        /// reaches this value.
+        target: Expr,
+        /// Where it is now.
+        value: Option<Expr>,
+        /// What time it is.
+        now: Option<Expr>,
+    },
+    /// A counter reaches a value.
+    Reach {
+        /// The counter.
+        counter: Expr,
+        /// The value.
+        value: Expr,
+        /// What time it is.
+        now: Option<Expr>,
+    },
 }
 
 /// An event in an order.
@@ -336,6 +386,8 @@ pub enum Step {
         hint: Option<Expr>,
         /// There or nowhere.
         force: bool,
+        /// With the advice to translate ahead.
+        prefetch: bool,
         /// What comes of it.
         outcome: Outcome,
     },
@@ -417,6 +469,87 @@ pub enum Step {
         size: Expr,
         /// What comes of it.
         outcome: Outcome,
+    },
+    /// The driver maps a block in the user's address space as well.
+    Attach {
+        /// Whose.
+        context: Name,
+        /// The block's handle.
+        handle: Expr,
+        /// Where it should be.
+        hint: Option<Expr>,
+        /// There or nowhere.
+        force: bool,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// A process forks: its child has a copy of a view.
+    Fork {
+        /// The view.
+        view: Name,
+        /// The child's.
+        copy: Name,
+    },
+    /// A request about a command buffer.
+    CommandBuffer {
+        /// Who.
+        context: Name,
+        /// What.
+        request: CommandBufferWords,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// Something about timestamps.
+    Timestamps {
+        /// Whose.
+        context: Name,
+        /// What.
+        request: TimestampWords,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// MAP_BLOCK: a handle for registers.
+    Registers {
+        /// Who.
+        context: Name,
+        /// By which address.
+        address: Expr,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// EXPORT.
+    Export {
+        /// Who.
+        context: Name,
+        /// What MAP returned.
+        at: Expr,
+        /// Bytes.
+        size: Expr,
+        /// From so many bytes on.
+        from: Option<Expr>,
+        /// The name of the export.
+        name: Name,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// An export ends.
+    Unexport {
+        /// Which.
+        name: Name,
+    },
+    /// The driver tells users of the faults that the MMUs captured.
+    Report {
+        /// What comes of it: how many there were.
+        outcome: Outcome,
+    },
+    /// A user is told this next.
+    ExpectEvent {
+        /// Who.
+        context: Name,
+        /// What.
+        told: Told,
+        /// The address of a fault.
+        at: Option<Expr>,
     },
     /// The device works.
     Dma {

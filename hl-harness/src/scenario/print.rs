@@ -4,8 +4,8 @@ use core::fmt;
 use core::fmt::Display;
 
 use super::ast::{
-    Data, End, Expr, ExprKind, FaultWords, Line, MachineWords, Memory, Name, Outcome, Place,
-    Quantity, Script, Series, Step, ThreadWords, Transfer, Who,
+    CommandBufferWords, Data, End, Expr, ExprKind, FaultWords, Line, MachineWords, Memory, Name,
+    Outcome, Place, Quantity, Script, Series, Step, ThreadWords, TimestampWords, Transfer, Who,
 };
 use super::words::Failure;
 
@@ -135,6 +135,7 @@ impl Display for Data {
                 option(f, "from", from.as_ref())
             }
             Self::Byte(byte) => write!(f, "byte {byte}"),
+            Self::Word(word) => write!(f, "word {word}"),
         }
     }
 }
@@ -202,6 +203,7 @@ impl Display for Quantity {
                 option(f, "since", since.as_ref())
             }
             Self::Register(offset) => write!(f, "register {offset}"),
+            Self::Pending(name) => write!(f, "pending {name}"),
             Self::Faults => f.write_str("faults"),
         }
     }
@@ -260,11 +262,13 @@ impl Display for Step {
                 memory,
                 hint,
                 force,
+                prefetch,
                 outcome,
             } => {
                 write!(f, "map {context} {memory}")?;
                 option(f, "hint", hint.as_ref())?;
                 flag(f, "force", *force)?;
+                flag(f, "prefetch", *prefetch)?;
                 outcome.fmt(f)
             }
             Self::Unmap {
@@ -320,6 +324,94 @@ impl Display for Step {
                 size,
                 outcome,
             } => write!(f, "mmap {context} {handle} as {view} {size}{outcome}"),
+            Self::Attach {
+                context,
+                handle,
+                hint,
+                force,
+                outcome,
+            } => {
+                write!(f, "attach {context} {handle}")?;
+                option(f, "hint", hint.as_ref())?;
+                flag(f, "force", *force)?;
+                outcome.fmt(f)
+            }
+            Self::Fork { view, copy } => write!(f, "fork {view} as {copy}"),
+            Self::CommandBuffer {
+                context,
+                request,
+                outcome,
+            } => {
+                match request {
+                    CommandBufferWords::Create(size, map) => {
+                        write!(f, "cb create {context} {size}")?;
+                        flag(f, "mapped", *map)?;
+                    }
+                    CommandBufferWords::Destroy(handle) => {
+                        write!(f, "cb destroy {context} {handle}")?;
+                    }
+                    CommandBufferWords::Uses(handle) => write!(f, "cb uses {context} {handle}")?,
+                    CommandBufferWords::Address(handle) => {
+                        write!(f, "cb address {context} {handle}")?;
+                    }
+                }
+                outcome.fmt(f)
+            }
+            Self::Timestamps {
+                context,
+                request,
+                outcome,
+            } => {
+                match request {
+                    TimestampWords::Alloc(count) => write!(f, "ts alloc {context} {count}")?,
+                    TimestampWords::Destroy(handle) => write!(f, "ts destroy {context} {handle}")?,
+                    TimestampWords::Register {
+                        handle,
+                        slot,
+                        counter,
+                        target,
+                        value,
+                        now,
+                    } => {
+                        write!(f, "ts register {context} {handle} slot {slot} ")?;
+                        write!(f, "count {counter} target {target}")?;
+                        option(f, "value", value.as_ref())?;
+                        option(f, "now", now.as_ref())?;
+                    }
+                    TimestampWords::Reach {
+                        counter,
+                        value,
+                        now,
+                    } => {
+                        write!(f, "ts reach {context} count {counter} value {value}")?;
+                        option(f, "now", now.as_ref())?;
+                    }
+                }
+                outcome.fmt(f)
+            }
+            Self::Registers {
+                context,
+                address,
+                outcome,
+            } => write!(f, "registers {context} {address}{outcome}"),
+            Self::Export {
+                context,
+                at,
+                size,
+                from,
+                name,
+                outcome,
+            } => {
+                write!(f, "export {context} {at} {size}")?;
+                option(f, "from", from.as_ref())?;
+                write!(f, " as {name}{outcome}")
+            }
+            Self::Unexport { name } => write!(f, "unexport {name}"),
+            Self::Report { outcome } => write!(f, "report faults{outcome}"),
+            Self::ExpectEvent { context, told, at } => {
+                write!(f, "expect event {context} {told}")?;
+                option(f, "at", at.as_ref())
+            }
             Self::Dma {
                 who,
                 transfer,

@@ -50,6 +50,7 @@ const RESERVED: &[&str] = &[
     "step",
     "thread",
     "times",
+    "word",
     "write",
 ];
 
@@ -71,6 +72,7 @@ const QUANTITIES: &[&str] = &[
     "counter",
     "events",
     "register",
+    "pending",
 ];
 
 /// A line, and how far it has been read.
@@ -445,8 +447,10 @@ impl Cursor {
             Ok(Data::Pattern(number, from))
         } else if self.take("byte") {
             self.expr(names).map(Data::Byte)
+        } else if self.take("word") {
+            self.expr(names).map(Data::Word)
         } else {
-            Err(self.expected("data: `pattern N` or `byte N`"))
+            Err(self.expected("data: `pattern N`, `byte N` or `word N`"))
         }
     }
 

@@ -37,6 +37,13 @@ impl Cursor {
             let fault = self.fault(names)?;
             return Ok(Step::ExpectFault { fault });
         }
+        if self.take("event") {
+            return Ok(Step::ExpectEvent {
+                context: self.context(names)?,
+                told: self.choice("what the user is told")?,
+                at: self.option("at", names)?,
+            });
+        }
         if let Some(quantity) = self.quantity(names)? {
             return Ok(Step::ExpectQuantity {
                 quantity,
@@ -105,6 +112,7 @@ impl Cursor {
                 let name = self.context(names)?;
                 Ok(Some(Quantity::Offset(name, self.expr(names)?)))
             }
+            "pending" => of_context(Quantity::Pending, self),
             "leaf" => {
                 self.skip();
                 let who = self.who(names)?;

@@ -230,6 +230,7 @@ fn alone(body: &[Line]) -> Result<(), Invalid> {
                 | Step::ExpectSame { .. }
                 | Step::Mark { .. }
                 | Step::ExpectFault { .. }
+                | Step::ExpectEvent { .. }
                 | Step::ForgetFaults
         );
         if refused {

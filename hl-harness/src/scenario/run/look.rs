@@ -65,6 +65,9 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                     (false, expected) => Err(Failure::new(span, expected, found).into()),
                 }
             }
+            Step::ExpectEvent { context, told, at } => {
+                self.expect_event(span, context, *told, at.as_ref())
+            }
             Step::ForgetFaults => {
                 let forgotten = core::mem::take(&mut *self.faults()).len();
                 Ok(format!("{forgotten} faults"))
@@ -131,6 +134,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
             Quantity::Handles(name) => u64::from(self.file(name)?.context.usage().handles),
             Quantity::Used(name) => self.file(name)?.context.usage().bytes,
             Quantity::Extents(name) => u64::from(self.file(name)?.context.usage().extents),
+            Quantity::Pending(name) => u64::from(self.file(name)?.context.usage().timestamps),
             Quantity::Asid(name) => u64::from(self.file(name)?.context.asid().get()),
             Quantity::Offset(name, handle) => {
                 let owner = self.file(name)?.context.owner();
