@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use hl_harness::demo::{self, DemoOptions};
 use hl_harness::scenario::command::{self, RunOptions};
+use hl_harness::scenario::random_command::{self, RandomOptions};
 
 /// A software accelerator of the habanalabs family, driven by hl-mem.
 #[derive(Debug, Parser)]
@@ -22,11 +23,14 @@ enum Command {
     /// Run scenario files: steps and expectations, one a line. `hl-harness/scenarios/README.md` lists
     /// them.
     Run(RunOptions),
+    /// Run random scenarios until one fails, and print a short one that fails in the same way.
+    Random(RandomOptions),
 }
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Demo(options) => demo::main(&options),
         Command::Run(options) => command::main(&options),
+        Command::Random(options) => random_command::main(&options),
     }
 }

@@ -146,7 +146,8 @@
 //! # Chance
 //!
 //! The order of host pages and `random` follow from the seed alone; threads run as the machine lets
-//! them.
+//! them. `hl-harness random` makes whole scenarios by chance ([`random`]); one that fails is printed as
+//! a file, as short as it still fails in the same way ([`shrink`]).
 
 pub mod ast;
 pub mod command;
@@ -156,11 +157,15 @@ mod manual;
 mod names;
 mod parse;
 mod print;
+pub mod random;
+pub mod random_command;
 mod run;
+mod shrink;
 mod text;
 pub mod words;
 
 pub use ast::Script;
 pub use manual::{MANUAL, StepManual};
 pub use run::{Executed, Failure, Options, Passed, Stop, Watch, run};
+pub use shrink::shrink;
 pub use text::{Invalid, Span};
