@@ -101,7 +101,7 @@ pub fn random(asic: AsicWord, steps: usize, seed: u64) -> String {
         lines: vec![
             format!("# Random, from seed {seed}."),
             format!("asics {asic}"),
-            "machine frames 8192 reuse immediate".to_owned(),
+            "machine frames 2048 tables 200 reuse immediate".to_owned(),
         ],
         maps_dram: asic != AsicWord::Gaudi,
         buffers: Vec::new(),

@@ -4,6 +4,7 @@ use super::super::*;
 
 /// What the steps of the cases can use.
 const START: &str = "\
+machine frames 1024 tables 64
 open c1 budget 64
 buffer c1 b 4 pages
 write b pattern 1
