@@ -99,8 +99,8 @@ pub const MANUAL: &[StepManual] = &[
     ),
     step(
         "ioctl",
-        "ioctl CONTEXT op N flags N args N N N [bytes N] [-> RESULT]",
-        "any request, in bare numbers; bytes: pass in only so many",
+        "ioctl CONTEXT op N flags N args N N N [count N] [bytes N] [-> RESULT]",
+        "any request, in bare numbers; count: its number of elements; bytes: pass in only so many",
     ),
     step(
         "block",

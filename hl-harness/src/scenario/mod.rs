@@ -70,7 +70,7 @@
 //!          | "unmap" name n result?
 //!          | "alloc" name n "contiguous"? "shared"? result?
 //!          | "free" name n result?
-//!          | "ioctl" name "op" n "flags" n "args" n n n ( "bytes" n )? result?
+//!          | "ioctl" name "op" n "flags" n "args" n n n ( "count" n )? ( "bytes" n )? result?
 //!          | "block" name name n result?
 //!          | "destroy" name n result?
 //!          | "mmap" name n "as" name n result?
@@ -117,6 +117,7 @@
 //!          | ( "charged" | "mappings" | "quarantined" | "handles" | "used" | "extents" | "asid" | "pending" ) name
 //!          | "dram-offset" name n
 //!          | "leaf" who n | "leaves" who n "size" n
+//!          | "entry" who n "hop" n | "bus" who n
 //!          | "counter" COUNTER | "events" EVENT ( "since" name )? | "register" n | "faults"
 //!
 //! n        = term ( ( "+" | "-" ) term )*        checked: leaving 64 bits is an error
@@ -147,7 +148,7 @@
 //!
 //! The order of host pages and `random` follow from the seed alone; threads run as the machine lets
 //! them. `hl-harness random` makes whole scenarios by chance ([`random`]); one that fails is printed as
-//! a file, as short as it still fails in the same way ([`shrink`]).
+//! a file, as short as it still fails in the same way ([`shrink()`]).
 
 pub mod ast;
 pub mod command;

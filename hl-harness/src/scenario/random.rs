@@ -3,7 +3,7 @@
 //! The model is a list of what there is: buffers with the pattern in each page, mappings with their
 //! pages, blocks, device memory. It knows no allocator, no table and no order of release, so that what
 //! it expects (data, pins, charges, errors) is written down without looking at how it comes about. A
-//! scenario is text, and so is what reproduces a failure: see [`shrink`](super::shrink).
+//! scenario is text, and so is what reproduces a failure: see [`shrink`](super::shrink()).
 
 use super::data::scatter;
 use super::words::AsicWord;

@@ -118,6 +118,18 @@ impl Cursor {
                 let who = self.who(names)?;
                 Ok(Some(Quantity::Leaf(who, self.expr(names)?)))
             }
+            "entry" => {
+                self.skip();
+                let who = self.who(names)?;
+                let at = self.expr(names)?;
+                self.keyword("hop")?;
+                Ok(Some(Quantity::Entry(who, at, self.expr(names)?)))
+            }
+            "bus" => {
+                self.skip();
+                let who = self.who(names)?;
+                Ok(Some(Quantity::Bus(who, self.expr(names)?)))
+            }
             "leaves" => {
                 self.skip();
                 let who = self.who(names)?;

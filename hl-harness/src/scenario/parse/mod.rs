@@ -2,6 +2,7 @@
 
 mod cursor;
 mod expect;
+mod parts;
 mod steps;
 
 use super::ast::{Line, MachineWords, Script, Series, Step, ThreadWords};

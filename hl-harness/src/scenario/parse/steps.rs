@@ -303,6 +303,7 @@ impl Cursor {
             op,
             flags,
             arguments,
+            count: self.option("count", names)?,
             bytes: self.option("bytes", names)?,
             outcome: self.outcome(names)?,
         })

@@ -86,16 +86,22 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 op,
                 flags,
                 arguments,
+                count,
                 bytes,
                 outcome,
             } => {
                 let (op, flags) = (self.narrow(op)?, self.narrow(flags)?);
                 let [one, two, three] = &**arguments;
                 let arguments = [self.eval(one)?, self.eval(two)?, self.eval(three)?];
+                let element_count = match count {
+                    Some(count) => self.narrow(count)?,
+                    None => 0,
+                };
                 let whole = MemoryInput {
                     arguments,
                     op,
                     flags,
+                    element_count,
                     ..MemoryInput::default()
                 };
                 let mut passed = whole.to_bytes().to_vec();

@@ -149,6 +149,29 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 let at = DeviceAddr::new(self.eval(at)?);
                 self.machine().asic.explain(asid, at).leaf_size
             }
+            Quantity::Entry(who, at, hop) => {
+                let (asid, _) = self.who(who)?;
+                let at = DeviceAddr::new(self.eval(at)?);
+                let hop = self.eval_small(hop, 5)?;
+                let walk = self.machine().asic.explain(asid, at);
+                let step = walk.steps.get(hop);
+                match step.map(|step| step.entry) {
+                    Some(Some(entry)) => entry,
+                    Some(None) => return Ok(Err("an entry that cannot be read".to_owned())),
+                    None => {
+                        let hops = walk.steps.len();
+                        return Ok(Err(format!("a walk that ends after {hops} hops")));
+                    }
+                }
+            }
+            Quantity::Bus(who, at) => {
+                let (asid, _) = self.who(who)?;
+                let at = DeviceAddr::new(self.eval(at)?);
+                match self.machine().asic.explain(asid, at).outcome {
+                    Ok(bus) => bus.get(),
+                    Err(reason) => return Ok(Err(format!("a fault: {reason}"))),
+                }
+            }
             Quantity::Leaves(who, at, size) => {
                 let (asid, _) = self.who(who)?;
                 let (at, size) = (self.eval(at)?, self.eval(size)?);
