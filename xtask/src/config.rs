@@ -205,6 +205,7 @@ pub(crate) struct Scenarios {
     pub(crate) arguments: Vec<String>,
     pub(crate) files: String,
     pub(crate) failing_file: String,
+    pub(crate) random: Vec<String>,
 }
 
 /// `ci/targets.toml`.

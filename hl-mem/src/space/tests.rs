@@ -33,7 +33,6 @@ fn map(len: u64, runs: &[(u64, u64)]) -> (Result<(), SpaceError>, u32) {
             let first = space.table().query(mapped.range().start()).unwrap();
             // Facts DM-2: the device sees host memory at an offset.
             assert!(first.bus.get() >= Goya::PROFILE.host_offset);
-            core::mem::forget(mapped);
             Ok(())
         }
         Err(failure) => {
