@@ -192,17 +192,12 @@ pub trait Format: Copy + fmt::Debug + 'static {
     fn table_entry(hop: Hop, address: u64) -> u64;
 
     /// An entry that maps the page at `address` (as the entry holds it), for a table of `hop`.
+    ///
+    /// Entries of consecutive pages with the same attributes are evenly spaced numbers, as they are
+    /// wherever an entry holds its address in one piece: this makes the first two of the leaves that
+    /// a run has in a table, and the others follow by adding the difference. Builds with debug
+    /// assertions check the last of them.
     fn leaf_entry(hop: Hop, address: u64, attributes: Self::Attributes) -> u64;
-
-    /// What is added to a leaf entry of `hop` to get the one that maps the next page with the same
-    /// attributes. The default is right for formats that hold the address bits in their own place.
-    #[inline(always)]
-    fn leaf_step(hop: Hop) -> u64 {
-        match Self::HOPS.get(usize::from(hop.number())) {
-            Some(geometry) => geometry.entry_span(),
-            None => 0,
-        }
-    }
 
     /// What an entry found in a table of `hop` says.
     fn decode(hop: Hop, entry: u64) -> Entry<Self::Attributes>;
@@ -303,6 +298,56 @@ pub(crate) const fn deepest<F: Format>() -> usize {
     F::HOPS.len() - 1
 }
 
+/// Elements of an array that has one for each hop: a power of two, so that the remainder of any
+/// number is an index, which the compiler sees and checks nothing.
+const PER_HOP: usize = MAX_HOPS.next_power_of_two();
+
+/// Something for each hop.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PerHop<T>([T; PER_HOP]);
+
+impl<T: Copy> PerHop<T> {
+    /// The same for all hops.
+    #[inline(always)]
+    pub(crate) const fn all(value: T) -> Self {
+        Self([value; PER_HOP])
+    }
+
+    /// What there is for the hop with this number. There is something for every number, so that no
+    /// caller has to say what else to do; only those of hops have a meaning.
+    #[inline(always)]
+    pub(crate) const fn at(&self, hop: usize) -> T {
+        self.0[hop % PER_HOP]
+    }
+
+    /// What there is for the hop with this number, to be changed.
+    #[inline(always)]
+    pub(crate) const fn at_mut(&mut self, hop: usize) -> &mut T {
+        &mut self.0[hop % PER_HOP]
+    }
+}
+
+/// The geometry of each hop of a format.
+trait Geometries: Format {
+    const GEOMETRIES: &'static PerHop<HopGeometry> = &{
+        let mut all = PerHop::all(Self::HOPS[deepest::<Self>()]);
+        let mut hop = 0;
+        while hop < Self::HOPS.len() {
+            *all.at_mut(hop) = Self::HOPS[hop];
+            hop += 1;
+        }
+        all
+    };
+}
+
+impl<F: Format> Geometries for F {}
+
+/// The geometry of the hop with this number.
+#[inline(always)]
+pub(crate) const fn geometry_of<F: Format>(hop: usize) -> HopGeometry {
+    F::GEOMETRIES.at(hop)
+}
+
 /// Checks a format's constants at compile time; each table evaluates it once.
 pub(crate) const fn geometry_is_sound<F: Format>() -> bool {
     let hops = F::HOPS;
@@ -362,7 +407,7 @@ impl LeafSizes {
     /// Whether the set has leaves of a format at the hop with this index.
     #[inline(always)]
     pub(crate) const fn allows<F: Format>(self, hop: usize) -> bool {
-        F::HOPS[hop].leaf && self.0 & (1 << hop) != 0
+        geometry_of::<F>(hop).leaf && self.0 & (1 << hop) != 0
     }
 
     /// The deepest hop of a format that the set allows.

@@ -8,7 +8,7 @@
 
 use core::fmt;
 
-use crate::format::{Format, Hop, TABLE_ENTRIES};
+use crate::format::{Format, Hop, TABLE_ENTRIES, deepest};
 
 /// A table of a pool, by its number in that pool.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -154,6 +154,21 @@ pub struct TableDemand {
 }
 
 impl TableDemand {
+    pub(crate) const NONE: Self = Self {
+        deepest: 0,
+        interior: 0,
+    };
+
+    /// Adds tables of the hop with this number.
+    #[inline(always)]
+    pub(crate) fn add<F: Format>(&mut self, hop: usize, tables: u64) {
+        if hop == deepest::<F>() {
+            self.deepest += tables;
+        } else {
+            self.interior += tables;
+        }
+    }
+
     /// Tables of either sort.
     #[must_use]
     pub const fn total(self) -> u64 {
@@ -195,6 +210,15 @@ pub trait TableMemory: Copy + Sealed {
 
     /// Takes one table of what is reserved; `interior` as it was counted when reserving.
     fn take(self, reserved: &mut Reserved, interior: bool) -> Option<TableId>;
+
+    /// Takes one table out of the pool; `interior` says whether it is of another hop than the deepest.
+    fn take_one(self, interior: bool) -> Option<TableId> {
+        let mut reserved = self.reserve(TableDemand {
+            deepest: u64::from(!interior),
+            interior: u64::from(interior),
+        })?;
+        self.take(&mut reserved, interior)
+    }
 
     /// Gives back what was reserved and not taken.
     fn give_back(self, reserved: Reserved);

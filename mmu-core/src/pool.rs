@@ -174,6 +174,9 @@ const ZEROED: u32 = 1 << 31;
 /// that others may read or write.
 const BLOCK: usize = 8;
 
+/// Entries of a run that are kept at a time. A divisor of [`BLOCK`].
+const LANES: usize = 4;
+
 impl TableRecord {
     /// The record of a table that has never been used.
     #[must_use]
@@ -271,13 +274,24 @@ impl FreeList {
         }
         let mut taken = Chain::EMPTY;
         while u64::from(taken.count) < count {
-            let table = self.released.pop(&link).unwrap_or_else(|| {
-                self.unused += 1;
-                TableId::new(self.unused - 1)
-            });
+            let table = self.take_one(&link)?;
             taken.append(Chain::of(table), &set_link);
         }
         Some(taken)
+    }
+
+    /// Takes one table. `link` reads the link of a table.
+    #[inline]
+    pub(crate) fn take_one(&mut self, link: impl Fn(u32) -> u32) -> Option<TableId> {
+        if let Some(table) = self.released.pop(link) {
+            return Some(table);
+        }
+        let table = self.unused;
+        if table == self.capacity {
+            return None;
+        }
+        self.unused += 1;
+        Some(TableId::new(table))
     }
 
     #[inline]
@@ -434,6 +448,32 @@ impl<A: TableArena + fmt::Debug, R: RawMutex> fmt::Debug for TablePool<'_, A, R>
     }
 }
 
+/// Stores `entry` and, each `step` more than the one before, the entries that follow it.
+// Never in line: there, the compiler takes the sums apart that led to the step, and has more of them
+// to keep up in each round than there are entries.
+#[inline(never)]
+fn store_run<W: TableWord>(slots: &[W], entry: u64, step: u64) {
+    // Entries that do not wait for each other, so that the processor is not kept from storing more
+    // than one in a cycle.
+    let mut next: [u64; LANES] =
+        core::array::from_fn(|lane| entry.wrapping_add(step.wrapping_mul(lane as u64)));
+    let stride = step.wrapping_mul(LANES as u64);
+    let (blocks, rest) = slots.as_chunks::<BLOCK>();
+    for block in blocks {
+        for lanes in block.as_chunks::<LANES>().0 {
+            for (slot, entry) in lanes.iter().zip(&mut next) {
+                slot.store(*entry);
+                *entry = entry.wrapping_add(stride);
+            }
+        }
+    }
+    let [mut entry, ..] = next;
+    for slot in rest {
+        slot.store(entry);
+        entry = entry.wrapping_add(step);
+    }
+}
+
 impl<A, R> Sealed for &TablePool<'_, A, R> {}
 
 impl<A: TableArena, R: RawMutex> TableMemory for &TablePool<'_, A, R> {
@@ -457,6 +497,11 @@ impl<A: TableArena, R: RawMutex> TableMemory for &TablePool<'_, A, R> {
     #[inline]
     fn take(self, reserved: &mut Reserved, _interior: bool) -> Option<TableId> {
         self.pop(&mut reserved.tables)
+    }
+
+    #[inline]
+    fn take_one(self, _interior: bool) -> Option<TableId> {
+        self.free.lock().take_one(|table| self.link(table))
     }
 
     #[inline]
@@ -597,20 +642,8 @@ impl<A: TableArena, R: RawMutex> TableMemory for &TablePool<'_, A, R> {
 
     #[inline(always)]
     fn write_run(self, table: TableId, first: usize, count: usize, entry: u64, step: u64) {
-        let Some(slots) = self.slots(table, first, count) else {
-            return;
-        };
-        let (blocks, rest) = slots.as_chunks::<BLOCK>();
-        let mut next = entry;
-        for block in blocks {
-            for (leaf, slot) in (0..).zip(block) {
-                slot.store(next.wrapping_add(step.wrapping_mul(leaf)));
-            }
-            next = next.wrapping_add(step.wrapping_mul(BLOCK as u64));
-        }
-        for slot in rest {
-            slot.store(next);
-            next = next.wrapping_add(step);
+        if let Some(slots) = self.slots(table, first, count) {
+            store_run(slots, entry, step);
         }
     }
 

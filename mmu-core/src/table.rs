@@ -19,8 +19,8 @@ use core::marker::PhantomData;
 
 use crate::addr::{AddrRange, BusAddr, DeviceAddr};
 use crate::error::QueryError;
-use crate::format::{Entry, Format, Hop, TABLE_ENTRIES, deepest, geometry_is_sound};
-use crate::memory::{Chain, DeviceLost, Slot, TableDemand, TableId, TableMemory};
+use crate::format::{Entry, Format, Hop, TABLE_ENTRIES, deepest, geometry_is_sound, geometry_of};
+use crate::memory::{Chain, DeviceLost, Slot, TableId, TableMemory};
 use crate::removed::{Extent, Removed};
 
 /// A page table of format `F` whose tables live in `M`, a reference to a pool.
@@ -102,13 +102,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// the pool.
     pub fn new(memory: M) -> Result<Option<Self>, DeviceLost> {
         let () = Self::GEOMETRY_IS_SOUND;
-        let Some(mut reserved) = memory.reserve(TableDemand {
-            interior: 1,
-            deepest: 0,
-        }) else {
-            return Ok(None);
-        };
-        let Some(root) = memory.take(&mut reserved, true) else {
+        let Some(root) = memory.take_one(true) else {
             return Ok(None);
         };
         if !memory.is_zeroed(root) {
@@ -190,12 +184,12 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     #[inline(always)]
     fn known_table(&self, walk: u64) -> Option<TableId> {
         let hop = deepest::<F>();
-        let prefix = F::HOPS[hop].prefix(walk);
+        let prefix = geometry_of::<F>(hop).prefix(walk);
         let recent = self.recent.get();
         if recent.prefix == prefix {
             return Some(recent.table);
         }
-        let above = F::HOPS[hop - 1];
+        let above = geometry_of::<F>(hop - 1);
         let parent = self.recent_parent.get();
         if parent.prefix != above.prefix(walk) {
             return None;
@@ -222,7 +216,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         walk: u64,
         address: DeviceAddr,
     ) -> Result<Translation<F::Attributes>, QueryError> {
-        let geometry = F::HOPS[hop];
+        let geometry = geometry_of::<F>(hop);
         let index = geometry.index(walk);
         if self.memory.is_backed(table)
             && self.memory.slot::<F>(table, Hop::from_index(hop), index) == Slot::Default
@@ -253,13 +247,13 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     #[inline(always)]
     fn deepest_table(&self, walk: u64) -> Result<TableId, Stop> {
         let hop = deepest::<F>();
-        let prefix = F::HOPS[hop].prefix(walk);
+        let prefix = geometry_of::<F>(hop).prefix(walk);
         let recent = self.recent.get();
         if recent.prefix == prefix {
             return Ok(recent.table);
         }
         let parent = self.parent_table(walk)?;
-        let index = F::HOPS[hop - 1].index(walk);
+        let index = geometry_of::<F>(hop - 1).index(walk);
         match self
             .memory
             .slot::<F>(parent, Hop::from_index(hop - 1), index)
@@ -280,7 +274,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     #[inline(always)]
     fn parent_table(&self, walk: u64) -> Result<TableId, Stop> {
         let recent = self.recent_parent.get();
-        if recent.prefix == F::HOPS[deepest::<F>() - 1].prefix(walk) {
+        if recent.prefix == geometry_of::<F>(deepest::<F>() - 1).prefix(walk) {
             return Ok(recent.table);
         }
         self.walk_to_parent(walk)
@@ -292,13 +286,13 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         let parent = deepest::<F>() - 1;
         let mut table = self.root;
         for hop in 0..parent {
-            let index = F::HOPS[hop].index(walk);
+            let index = geometry_of::<F>(hop).index(walk);
             match self.memory.slot::<F>(table, Hop::from_index(hop), index) {
                 Slot::Table(child) => table = child,
                 slot => return Err(Stop { table, hop, slot }),
             }
         }
-        let prefix = F::HOPS[parent].prefix(walk);
+        let prefix = geometry_of::<F>(parent).prefix(walk);
         self.recent_parent.set(Recent { prefix, table });
         Ok(table)
     }

@@ -9,7 +9,7 @@ use super::build::Rest;
 use super::map::{MapOptions, page_bytes};
 use crate::addr::{AddrRange, BusAddr, DeviceAddr, Run};
 use crate::error::MapError;
-use crate::format::{Format, Hop, MAX_HOPS, TABLE_ENTRIES};
+use crate::format::{Format, Hop, TABLE_ENTRIES, geometry_of};
 use crate::memory::{Chain, DefaultTables, Reserved, Slot, TableDemand, TableId, TableMemory};
 use crate::removed::{Extent, Removed};
 
@@ -80,7 +80,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             };
             let mut rest = Rest { walk, entry, len };
             while let Some(segment) = rest.next_segment::<F>(options.sizes, smallest) {
-                let len = segment.leaves << F::HOPS[segment.hop].shift;
+                let len = segment.leaves << geometry_of::<F>(segment.hop).shift;
                 let Some(last) = len
                     .checked_sub(1)
                     .and_then(|len| segment.walk.checked_add(len))
@@ -136,15 +136,17 @@ impl<F: Format, M: DefaultTables> PageTable<F, M> {
     ) -> Result<(), MapError> {
         let backing = self.check_backing(range, hop, page, attributes)?;
         let Backing { first, last, .. } = backing;
-        let mut existing = [0; MAX_HOPS];
+        let mut existing = TableDemand::NONE;
         self.check_vacant(self.root, 0, first, last, &mut existing)?;
         // Tables of the default leaves hold nothing but leaves, like those of the deepest hop, and
         // none of them exists: it would hold something that is mapped.
-        let tables = |hop: usize| F::HOPS[hop].prefix(last) - F::HOPS[hop].prefix(first) + 1;
-        let interior = (1..backing.hop).map(|hop| tables(hop).saturating_sub(existing[hop]));
+        let tables = |hop: usize| {
+            geometry_of::<F>(hop).prefix(last) - geometry_of::<F>(hop).prefix(first) + 1
+        };
+        let interior: u64 = (1..backing.hop).map(tables).sum();
         let demand = TableDemand {
             deepest: tables(backing.hop),
-            interior: interior.sum(),
+            interior: interior.saturating_sub(existing.interior),
         };
         let no_tables = MapError::NoTableMemory {
             needed: demand.total(),
@@ -232,7 +234,7 @@ impl<F: Format, M: DefaultTables> PageTable<F, M> {
         reserved: &mut Reserved,
     ) -> Option<()> {
         let memory = self.memory;
-        let geometry = F::HOPS[hop];
+        let geometry = geometry_of::<F>(hop);
         let (from, to) = (geometry.index(first), geometry.index(last));
         for index in from..=to {
             let start = geometry.slot_start(first, from, index);
@@ -246,14 +248,18 @@ impl<F: Format, M: DefaultTables> PageTable<F, M> {
             }
             let child = memory.take(reserved, below < backing.hop)?;
             if below == backing.hop {
-                memory.back(child, F::HOPS[below].slots(), backing.entry);
+                memory.back(child, geometry_of::<F>(below).slots(), backing.entry);
             } else {
                 let zeroed = memory.is_zeroed(child);
                 memory.set_live(child, 0);
                 self.back(child, below, true, backing, part, reserved)?;
                 if !zeroed {
-                    memory.zero(child, 0, F::HOPS[below].index(part.0));
-                    memory.zero(child, F::HOPS[below].index(part.1) + 1, TABLE_ENTRIES);
+                    memory.zero(child, 0, geometry_of::<F>(below).index(part.0));
+                    memory.zero(
+                        child,
+                        geometry_of::<F>(below).index(part.1) + 1,
+                        TABLE_ENTRIES,
+                    );
                 }
             }
             if !fresh {
@@ -286,7 +292,7 @@ impl<F: Format, M: DefaultTables> PageTable<F, M> {
         freed: &mut Chain,
     ) {
         let memory = self.memory;
-        let geometry = F::HOPS[hop];
+        let geometry = geometry_of::<F>(hop);
         let (from, to) = (geometry.index(first), geometry.index(last));
         let mut unlinked = 0;
         // Slots are cleared in runs: this one began where `pending` says.

@@ -4,7 +4,7 @@ use core::fmt;
 
 use super::PageTable;
 use crate::addr::BusAddr;
-use crate::format::{Entry, Format, Hop};
+use crate::format::{Entry, Format, Hop, geometry_of};
 use crate::memory::{BACKED, Slot, TableId, TableMemory};
 
 impl<F: Format, M: TableMemory> PageTable<F, M> {
@@ -44,7 +44,7 @@ impl<F: Format, M: TableMemory> fmt::Display for Dump<'_, F, M> {
 impl<F: Format, M: TableMemory> Dump<'_, F, M> {
     fn usage(&self, f: &mut fmt::Formatter<'_>, table: TableId, hop: usize) -> fmt::Result {
         let live = self.0.memory.live(table) & !BACKED;
-        let slots = F::HOPS[hop].slots();
+        let slots = geometry_of::<F>(hop).slots();
         writeln!(f, "{live} of {slots} entries in use")
     }
 
@@ -58,7 +58,7 @@ impl<F: Format, M: TableMemory> Dump<'_, F, M> {
     ) -> fmt::Result {
         let memory = self.0.memory;
         let number = Hop::from_index(hop);
-        let geometry = F::HOPS[hop];
+        let geometry = geometry_of::<F>(hop);
         let mut pending: Option<Leaves<F::Attributes>> = None;
         let mut defaults = 0;
         for index in 0..geometry.slots() {
@@ -130,7 +130,7 @@ impl<F: Format, M: TableMemory> Dump<'_, F, M> {
     }
 
     fn continues(leaves: &Leaves<F::Attributes>, leaf: &Leaves<F::Attributes>, hop: usize) -> bool {
-        let len = (leaves.count as u64) << F::HOPS[hop].shift;
+        let len = (leaves.count as u64) << geometry_of::<F>(hop).shift;
         leaves.first_index + leaves.count == leaf.first_index
             && leaves.address.wrapping_add(len) == leaf.address
             && leaves.attributes == leaf.attributes
@@ -145,7 +145,7 @@ impl<F: Format, M: TableMemory> Dump<'_, F, M> {
         let Some(leaves) = leaves else {
             return Ok(());
         };
-        let geometry = F::HOPS[hop];
+        let geometry = geometry_of::<F>(hop);
         line_start(f, hop, leaves.first_index, leaves.count, leaves.entry)?;
         let at = F::device_address(leaves.walk);
         let bus = F::bus_address(leaves.address & !geometry.offset_mask());

@@ -4,7 +4,7 @@ use super::map::page_bytes;
 use super::{PageTable, Recent};
 use crate::addr::{AddrRange, DeviceAddr};
 use crate::error::UnmapError;
-use crate::format::{Format, Hop, TABLE_ENTRIES, deepest};
+use crate::format::{Format, Hop, TABLE_ENTRIES, deepest, geometry_of};
 use crate::memory::{Chain, Slot, TableId, TableMemory};
 use crate::removed::{Extent, Removed};
 
@@ -43,7 +43,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     fn unmap_range(&mut self, range: AddrRange<DeviceAddr>) -> Result<Chain, UnmapError> {
         let at = range.start();
         let (first, len) = F::walk_range(range).ok_or(UnmapError::OutOfRange { at })?;
-        if (first | len) & F::HOPS[deepest::<F>()].offset_mask() != 0 {
+        if (first | len) & geometry_of::<F>(deepest::<F>()).offset_mask() != 0 {
             return Err(UnmapError::Misaligned { at });
         }
         if let Some(freed) = self.unmap_in_one_table(first, len) {
@@ -111,7 +111,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// general way must be gone. The counterpart of `map_page`.
     #[inline(always)]
     fn unmap_page(&mut self, hop: usize, at: DeviceAddr) -> Option<Chain> {
-        let geometry = F::HOPS[hop];
+        let geometry = geometry_of::<F>(hop);
         let walk = F::walk_address(at)?;
         if walk & geometry.offset_mask() != 0 {
             return None;
@@ -128,11 +128,16 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     #[inline(always)]
     fn unmap_in_one_table(&mut self, first: u64, len: u64) -> Option<Chain> {
         let hop = deepest::<F>();
-        if len >= F::HOPS[hop - 1].entry_span() {
+        if len >= geometry_of::<F>(hop - 1).entry_span() {
             return None;
         }
         let table = self.deepest_table(first).ok()?;
-        self.unmap_in(table, hop, first, (len >> F::HOPS[hop].shift) as usize)
+        self.unmap_in(
+            table,
+            hop,
+            first,
+            (len >> geometry_of::<F>(hop).shift) as usize,
+        )
     }
 
     /// Whether `count` slots of a table of `hop` with `live` slots in use all hold leaves.
@@ -149,7 +154,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         if count == 1 {
             return self.memory.slot::<F>(table, number, from) == Slot::Leaf;
         }
-        let slots = F::HOPS[hop].slots();
+        let slots = geometry_of::<F>(hop).slots();
         if hop == deepest::<F>() && live as usize == slots {
             // Full, and no table can be in it.
             return from + count <= slots;
@@ -161,7 +166,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// the only one in its parent.
     #[inline(always)]
     fn unmap_in(&mut self, table: TableId, hop: usize, first: u64, count: usize) -> Option<Chain> {
-        let from = F::HOPS[hop].index(first);
+        let from = geometry_of::<F>(hop).index(first);
         let memory = self.memory;
         let live = memory.live(table);
         if !self.holds_leaves(table, hop, live, from, count) {
@@ -182,7 +187,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             return None;
         }
         memory.clear(table, from, count);
-        memory.clear(parent, F::HOPS[hop - 1].index(first), 1);
+        memory.clear(parent, geometry_of::<F>(hop - 1).index(first), 1);
         memory.set_live(parent, siblings);
         self.recent.set(Recent::NONE);
         let mut freed = Chain::EMPTY;
@@ -199,7 +204,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         first: u64,
         last: u64,
     ) -> Result<(), UnmapError> {
-        let geometry = F::HOPS[hop];
+        let geometry = geometry_of::<F>(hop);
         let (from, to) = (geometry.index(first), geometry.index(last));
         if hop == deepest::<F>()
             && to - from + 1 == geometry.slots()
@@ -245,7 +250,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// one slot where it does not begin with a leaf.
     #[inline(always)]
     fn is_leaves(&self, table: TableId, hop: usize, first: u64, last: u64) -> bool {
-        let geometry = F::HOPS[hop];
+        let geometry = geometry_of::<F>(hop);
         let (from, to) = (geometry.index(first), geometry.index(last));
         let count = to - from + 1;
         (first | !last) & geometry.offset_mask() == 0
@@ -257,7 +262,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
 
     /// The part of [`remove_all_in`](Self::remove_all_in) that concerns one table.
     fn remove(&self, table: TableId, hop: usize, first: u64, last: u64, freed: &mut Chain) {
-        let geometry = F::HOPS[hop];
+        let geometry = geometry_of::<F>(hop);
         let (from, to) = (geometry.index(first), geometry.index(last));
         if self.is_leaves(table, hop, first, last) {
             let count = to - from + 1;
@@ -309,7 +314,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
 
     /// Adds a table that is unlinked as a whole, with all below it, to `freed`.
     pub(super) fn collect(&self, table: TableId, hop: usize, freed: &mut Chain) {
-        let slots = F::HOPS[hop].slots();
+        let slots = geometry_of::<F>(hop).slots();
         let number = Hop::from_index(hop);
         if hop < deepest::<F>() && self.memory.leaf_slots::<F>(table, number, 0, slots) != slots {
             for index in 0..slots {
