@@ -16,9 +16,9 @@ use crate::sync::{AtomicU32, Ordering, fence};
 /// One 64-bit entry in memory that a device reads while the processor writes it.
 ///
 /// Implemented for `AtomicU64` where the processor has it, and for
-/// [`SplitWord`](crate::SplitWord); a model checker
-/// supplies its own.
-pub trait TableWord {
+/// [`SplitWord`](crate::SplitWord); a model checker supplies its own. A page table may go to another
+/// thread and is written from there, hence `Sync`.
+pub trait TableWord: Sync {
     /// Reads the entry, whole.
     fn load(&self) -> u64;
 
@@ -71,6 +71,16 @@ pub trait TableArena {
 
     /// The table at a bus address, if it is one of the arena's.
     fn locate(&self, address: BusAddr) -> Option<TableId>;
+
+    /// The table at a bus address, if it is one of the arena's, and its entries.
+    ///
+    /// What the other two say together. Each step of a walk asks this, so that an arena which checks
+    /// once for both is faster.
+    #[inline(always)]
+    fn find(&self, address: BusAddr) -> Option<(TableId, &[Self::Word; TABLE_ENTRIES])> {
+        let table = self.locate(address)?;
+        Some((table, self.words(table)?))
+    }
 
     /// Fills entries of a table that no device can reach with zeros.
     ///
@@ -153,8 +163,15 @@ impl<W: TableWord> TableArena for Region<'_, W> {
 
     #[inline(always)]
     fn locate(&self, address: BusAddr) -> Option<TableId> {
+        self.find(address).map(|(table, _)| table)
+    }
+
+    #[inline(always)]
+    fn find(&self, address: BusAddr) -> Option<(TableId, &[W; TABLE_ENTRIES])> {
         let index = address.get().wrapping_sub(self.address.get()) / TABLE_BYTES;
-        (index < self.tables.len() as u64).then_some(TableId::new(index as u32))
+        let words = self.tables.get(usize::try_from(index).ok()?)?;
+        // `new` checked that there are fewer tables than this has numbers.
+        Some((TableId::new(index as u32), words))
     }
 }
 
@@ -384,43 +401,18 @@ impl<A: TableArena, R: RawMutex> TablePool<'_, A, R> {
         &self.arena
     }
 
-    /// The words of `count` slots; `None` where the table does not have them all.
-    #[inline(always)]
-    fn slots(&self, table: TableId, first: usize, count: usize) -> Option<&[A::Word]> {
-        self.arena
-            .words(table)?
-            .get(first..first.saturating_add(count))
+    /// How many slots of a table are in use, of the table as it is now, whoever has it; 2^30 more in
+    /// a table of default leaves. `None` where there is no such table. For looking on from outside.
+    #[must_use]
+    pub fn live_slots(&self, table: TableId) -> Option<u32> {
+        let record = self.records.get(table.index())?;
+        Some(record.live.load(Ordering::Relaxed))
     }
 
-    /// How many of `count` slots satisfy a condition, up to the first that does not.
     #[inline(always)]
-    fn prefix_len(
-        &self,
-        table: TableId,
-        first: usize,
-        count: usize,
-        condition: impl Fn(u64) -> bool,
-    ) -> usize {
-        let Some(slots) = self.slots(table, first, count) else {
-            return 0;
-        };
-        // Whole blocks without a branch for each word, then up to the word that ends it. Loops and
-        // not iterator chains, which the compiler moves out of line, where the hop is no constant.
-        let mut len = 0;
-        for block in slots.as_chunks::<BLOCK>().0 {
-            let all = |all, slot: &A::Word| all & condition(slot.load());
-            if !block.iter().fold(true, all) {
-                break;
-            }
-            len += BLOCK;
-        }
-        for slot in slots.get(len..).unwrap_or_default() {
-            if !condition(slot.load()) {
-                break;
-            }
-            len += 1;
-        }
-        len
+    fn table(&self, number: TableId) -> Option<PoolTable<'_, A::Word>> {
+        let words = self.arena.words(number)?;
+        Some(PoolTable { words, number })
     }
 
     #[inline(always)]
@@ -445,6 +437,68 @@ impl<A: TableArena + fmt::Debug, R: RawMutex> fmt::Debug for TablePool<'_, A, R>
             .field("arena", &self.arena)
             .field("usage", &self.usage())
             .finish_non_exhaustive()
+    }
+}
+
+/// A table of a [`TablePool`]: where its entries are, and its number.
+pub struct PoolTable<'p, W> {
+    words: &'p [W; TABLE_ENTRIES],
+    number: TableId,
+}
+
+impl<W> PoolTable<'_, W> {
+    /// The number of the table in its pool.
+    #[must_use]
+    pub const fn number(self) -> TableId {
+        self.number
+    }
+}
+
+impl<W> Clone for PoolTable<'_, W> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<W> Copy for PoolTable<'_, W> {}
+
+impl<W> fmt::Debug for PoolTable<'_, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PoolTable({})", self.number.number())
+    }
+}
+
+impl<'p, W: TableWord> PoolTable<'p, W> {
+    /// The words of `count` slots; `None` where the table does not have them all.
+    #[inline(always)]
+    fn slots(self, first: usize, count: usize) -> Option<&'p [W]> {
+        self.words.get(first..first.saturating_add(count))
+    }
+
+    /// How many of `count` slots satisfy a condition, up to the first that does not.
+    #[inline(always)]
+    fn prefix_len(self, first: usize, count: usize, condition: impl Fn(u64) -> bool) -> usize {
+        let Some(slots) = self.slots(first, count) else {
+            return 0;
+        };
+        // Whole blocks without a branch for each word, then up to the word that ends it. Loops and
+        // not iterator chains, which the compiler moves out of line, where the hop is no constant.
+        let mut len = 0;
+        for block in slots.as_chunks::<BLOCK>().0 {
+            let all = |all, slot: &W| all & condition(slot.load());
+            if !block.iter().fold(true, all) {
+                break;
+            }
+            len += BLOCK;
+        }
+        for slot in slots.get(len..).unwrap_or_default() {
+            if !condition(slot.load()) {
+                break;
+            }
+            len += 1;
+        }
+        len
     }
 }
 
@@ -476,7 +530,9 @@ fn store_run<W: TableWord>(slots: &[W], entry: u64, step: u64) {
 
 impl<A, R> Sealed for &TablePool<'_, A, R> {}
 
-impl<A: TableArena, R: RawMutex> TableMemory for &TablePool<'_, A, R> {
+impl<'p, A: TableArena, R: RawMutex> TableMemory for &'p TablePool<'_, A, R> {
+    type Table = PoolTable<'p, A::Word>;
+
     #[inline]
     fn reserve(self, demand: TableDemand) -> Option<Reserved> {
         let count = demand.total();
@@ -495,13 +551,14 @@ impl<A: TableArena, R: RawMutex> TableMemory for &TablePool<'_, A, R> {
     }
 
     #[inline]
-    fn take(self, reserved: &mut Reserved, _interior: bool) -> Option<TableId> {
+    fn take(self, reserved: &mut Reserved, _interior: bool) -> Option<Self::Table> {
         self.pop(&mut reserved.tables)
     }
 
     #[inline]
-    fn take_one(self, _interior: bool) -> Option<TableId> {
-        self.free.lock().take_one(|table| self.link(table))
+    fn take_one(self, _interior: bool) -> Option<Self::Table> {
+        let table = self.free.lock().take_one(|table| self.link(table))?;
+        self.table(table)
     }
 
     #[inline]
@@ -510,8 +567,9 @@ impl<A: TableArena, R: RawMutex> TableMemory for &TablePool<'_, A, R> {
     }
 
     #[inline]
-    fn pop(self, chain: &mut Chain) -> Option<TableId> {
-        chain.pop(|table| self.link(table))
+    fn pop(self, chain: &mut Chain) -> Option<Self::Table> {
+        let table = chain.pop(|table| self.link(table))?;
+        self.table(table)
     }
 
     #[inline]
@@ -524,13 +582,13 @@ impl<A: TableArena, R: RawMutex> TableMemory for &TablePool<'_, A, R> {
     }
 
     #[inline]
-    fn append(self, chain: &mut Chain, table: TableId, zeroed: bool) {
-        if let Some(record) = self.records.get(table.index()) {
+    fn append(self, chain: &mut Chain, table: Self::Table, zeroed: bool) {
+        if let Some(record) = self.records.get(table.number.index()) {
             record
                 .live
                 .store(if zeroed { ZEROED } else { 0 }, Ordering::Relaxed);
         }
-        let mut table = Chain::of(table);
+        let mut table = self.chain_of(table);
         if zeroed {
             // To the front: tables are taken from there, those of the upper hops first, and these
             // are never filled with leaves.
@@ -542,66 +600,80 @@ impl<A: TableArena, R: RawMutex> TableMemory for &TablePool<'_, A, R> {
     }
 
     #[inline]
+    fn chain_of(self, table: Self::Table) -> Chain {
+        Chain::of(table.number)
+    }
+
+    #[inline]
     fn append_chain(self, chain: &mut Chain, other: Chain) {
         chain.append(other, |table, next| self.set_link(table, next));
     }
 
     #[inline(always)]
-    fn address(self, table: TableId) -> u64 {
-        self.arena.address(table).get()
+    fn address(self, table: Self::Table) -> u64 {
+        self.arena.address(table.number).get()
     }
 
     #[inline(always)]
-    fn is_zeroed(self, table: TableId) -> bool {
+    fn is_zeroed(self, table: Self::Table) -> bool {
         self.records
-            .get(table.index())
+            .get(table.number.index())
             .is_some_and(|record| record.live.load(Ordering::Relaxed) == ZEROED)
     }
 
     #[inline(always)]
-    fn slot<F: Format>(self, table: TableId, hop: Hop, index: usize) -> Slot {
+    fn slot<F: Format>(self, table: Self::Table, hop: Hop, index: usize) -> Slot<Self::Table> {
         match F::decode(hop, self.entry(table, index)) {
             Entry::Empty => Slot::Empty,
             Entry::Leaf { .. } => Slot::Leaf,
             // The deepest hop has no tables below it.
             Entry::Table { .. } if usize::from(hop.number()) == deepest::<F>() => Slot::Foreign,
-            Entry::Table { address } => match self.arena.locate(BusAddr::new(address)) {
-                Some(child) => Slot::Table(child),
+            Entry::Table { address } => match self.arena.find(BusAddr::new(address)) {
+                Some((number, words)) => Slot::Table(PoolTable { words, number }),
                 None => Slot::Foreign,
             },
         }
     }
 
     #[inline(always)]
-    fn empty_slots<F: Format>(self, table: TableId, hop: Hop, first: usize, count: usize) -> usize {
-        self.prefix_len(table, first, count, |entry| {
+    fn empty_slots<F: Format>(
+        self,
+        table: Self::Table,
+        hop: Hop,
+        first: usize,
+        count: usize,
+    ) -> usize {
+        table.prefix_len(first, count, |entry| {
             matches!(F::decode(hop, entry), Entry::Empty)
         })
     }
 
     #[inline(always)]
-    fn leaf_slots<F: Format>(self, table: TableId, hop: Hop, first: usize, count: usize) -> usize {
-        self.prefix_len(table, first, count, |entry| F::is_leaf(hop, entry))
+    fn leaf_slots<F: Format>(
+        self,
+        table: Self::Table,
+        hop: Hop,
+        first: usize,
+        count: usize,
+    ) -> usize {
+        table.prefix_len(first, count, |entry| F::is_leaf(hop, entry))
     }
 
     #[inline(always)]
-    fn entry(self, table: TableId, index: usize) -> u64 {
-        match self.arena.words(table) {
-            Some(words) => words[index % TABLE_ENTRIES].load(),
-            None => 0,
-        }
+    fn entry(self, table: Self::Table, index: usize) -> u64 {
+        table.words[index % TABLE_ENTRIES].load()
     }
 
     #[inline(always)]
     fn write_leaves(
         self,
-        table: TableId,
+        table: Self::Table,
         first: usize,
         entries: impl Iterator<Item = u64>,
     ) -> usize {
-        let slots = self.arena.words(table).and_then(|words| words.get(first..));
+        let slots = table.words.get(first..).unwrap_or_default();
         let mut written = 0;
-        for (slot, entry) in slots.unwrap_or_default().iter().zip(entries) {
+        for (slot, entry) in slots.iter().zip(entries) {
             slot.store(entry);
             written += 1;
         }
@@ -611,12 +683,12 @@ impl<A: TableArena, R: RawMutex> TableMemory for &TablePool<'_, A, R> {
     #[inline(always)]
     fn write_list(
         self,
-        table: TableId,
+        table: Self::Table,
         first: usize,
         count: usize,
         entries: &mut impl Iterator<Item = u64>,
     ) -> usize {
-        let Some(slots) = self.slots(table, first, count) else {
+        let Some(slots) = table.slots(first, count) else {
             return 0;
         };
         let (blocks, rest) = slots.as_chunks::<BLOCK>();
@@ -641,22 +713,20 @@ impl<A: TableArena, R: RawMutex> TableMemory for &TablePool<'_, A, R> {
     }
 
     #[inline(always)]
-    fn write_run(self, table: TableId, first: usize, count: usize, entry: u64, step: u64) {
-        if let Some(slots) = self.slots(table, first, count) {
+    fn write_run(self, table: Self::Table, first: usize, count: usize, entry: u64, step: u64) {
+        if let Some(slots) = table.slots(first, count) {
             store_run(slots, entry, step);
         }
     }
 
     #[inline(always)]
-    fn write_table(self, table: TableId, index: usize, entry: u64, _child: TableId) {
-        if let Some(words) = self.arena.words(table) {
-            words[index % TABLE_ENTRIES].store(entry);
-        }
+    fn write_table(self, table: Self::Table, index: usize, entry: u64, _child: Self::Table) {
+        table.words[index % TABLE_ENTRIES].store(entry);
     }
 
     #[inline(always)]
-    fn clear(self, table: TableId, first: usize, count: usize) {
-        let Some(slots) = self.slots(table, first, count) else {
+    fn clear(self, table: Self::Table, first: usize, count: usize) {
+        let Some(slots) = table.slots(first, count) else {
             return;
         };
         let (blocks, rest) = slots.as_chunks::<BLOCK>();
@@ -671,23 +741,23 @@ impl<A: TableArena, R: RawMutex> TableMemory for &TablePool<'_, A, R> {
     }
 
     #[inline(always)]
-    fn zero(self, table: TableId, first: usize, end: usize) {
-        if let Some(slots) = self.slots(table, first, end.saturating_sub(first)) {
+    fn zero(self, table: Self::Table, first: usize, end: usize) {
+        if let Some(slots) = table.slots(first, end.saturating_sub(first)) {
             self.arena.zero(slots);
         }
     }
 
     #[inline(always)]
-    fn live(self, table: TableId) -> u32 {
-        match self.records.get(table.index()) {
+    fn live(self, table: Self::Table) -> u32 {
+        match self.records.get(table.number.index()) {
             Some(record) => record.live.load(Ordering::Relaxed),
             None => 0,
         }
     }
 
     #[inline(always)]
-    fn set_live(self, table: TableId, live: u32) {
-        if let Some(record) = self.records.get(table.index()) {
+    fn set_live(self, table: Self::Table, live: u32) {
+        if let Some(record) = self.records.get(table.number.index()) {
             record.live.store(live, Ordering::Relaxed);
         }
     }

@@ -20,7 +20,7 @@ use core::marker::PhantomData;
 use crate::addr::{AddrRange, BusAddr, DeviceAddr};
 use crate::error::QueryError;
 use crate::format::{Entry, Format, Hop, TABLE_ENTRIES, deepest, geometry_is_sound, geometry_of};
-use crate::memory::{Chain, DeviceLost, Slot, TableId, TableMemory};
+use crate::memory::{Chain, DeviceLost, Slot, TableMemory};
 use crate::removed::{Extent, Removed};
 
 /// A page table of format `F` whose tables live in `M`, a reference to a pool.
@@ -30,13 +30,13 @@ use crate::removed::{Extent, Removed};
 ///
 /// Dropping a page table leaks its tables, since a device may still walk them;
 /// [`close`](Self::close) gives them back.
-pub struct PageTable<F, M> {
+pub struct PageTable<F, M: TableMemory> {
     memory: M,
-    root: TableId,
+    root: M::Table,
     /// The table of the deepest hop that was used last: consecutive calls mostly stay within it.
-    recent: Cell<Recent>,
+    recent: Cell<Recent<M::Table>>,
     /// The table of the hop above that was used last, which covers 512 times as much.
-    recent_parent: Cell<Recent>,
+    recent_parent: Cell<Recent<M::Table>>,
     /// Whether leaves were undone after the device could see them.
     has_undone: bool,
     /// Tables that were undone with them.
@@ -53,25 +53,27 @@ pub struct PageTable<F, M> {
 /// a walk through the upper hops. They hold while the table stays linked; whatever unlinks tables
 /// calls [`forget`](PageTable::forget).
 #[derive(Clone, Copy)]
-struct Recent {
+struct Recent<T> {
     prefix: u64,
-    table: TableId,
+    table: T,
 }
 
-impl Recent {
-    /// No table: prefixes have fewer bits than this.
-    const NONE: Self = Self {
-        prefix: u64::MAX,
-        table: TableId::new(TableId::NONE),
-    };
+impl<T> Recent<T> {
+    /// No table: prefixes have fewer bits than this. The table is any.
+    const fn none(table: T) -> Self {
+        Self {
+            prefix: u64::MAX,
+            table,
+        }
+    }
 }
 
 /// Where a walk ended before the hop it was to reach.
-struct Stop {
-    table: TableId,
+struct Stop<T> {
+    table: T,
     hop: usize,
     /// No table.
-    slot: Slot,
+    slot: Slot<T>,
 }
 
 /// Where an address leads.
@@ -113,8 +115,8 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         Ok(Some(Self {
             memory,
             root,
-            recent: Cell::new(Recent::NONE),
-            recent_parent: Cell::new(Recent::NONE),
+            recent: Cell::new(Recent::none(root)),
+            recent_parent: Cell::new(Recent::none(root)),
             has_undone: false,
             undone: Chain::EMPTY,
             backing: None,
@@ -182,7 +184,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// A smaller [`deepest_table`](Self::deepest_table): where this one finds nothing, it does not
     /// say why, which costs the likely way a third of its instructions.
     #[inline(always)]
-    fn known_table(&self, walk: u64) -> Option<TableId> {
+    fn known_table(&self, walk: u64) -> Option<M::Table> {
         let hop = deepest::<F>();
         let prefix = geometry_of::<F>(hop).prefix(walk);
         let recent = self.recent.get();
@@ -211,7 +213,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     #[inline(always)]
     fn translation(
         &self,
-        table: TableId,
+        table: M::Table,
         hop: usize,
         walk: u64,
         address: DeviceAddr,
@@ -219,7 +221,10 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         let geometry = geometry_of::<F>(hop);
         let index = geometry.index(walk);
         if self.memory.is_backed(table)
-            && self.memory.slot::<F>(table, Hop::from_index(hop), index) == Slot::Default
+            && matches!(
+                self.memory.slot::<F>(table, Hop::from_index(hop), index),
+                Slot::Default
+            )
         {
             return Err(QueryError::NotMapped { at: address });
         }
@@ -245,7 +250,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
 
     /// The table of the deepest hop that `walk` uses.
     #[inline(always)]
-    fn deepest_table(&self, walk: u64) -> Result<TableId, Stop> {
+    fn deepest_table(&self, walk: u64) -> Result<M::Table, Stop<M::Table>> {
         let hop = deepest::<F>();
         let prefix = geometry_of::<F>(hop).prefix(walk);
         let recent = self.recent.get();
@@ -272,7 +277,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
 
     /// The table of the last hop but one that `walk` uses.
     #[inline(always)]
-    fn parent_table(&self, walk: u64) -> Result<TableId, Stop> {
+    fn parent_table(&self, walk: u64) -> Result<M::Table, Stop<M::Table>> {
         let recent = self.recent_parent.get();
         if recent.prefix == geometry_of::<F>(deepest::<F>() - 1).prefix(walk) {
             return Ok(recent.table);
@@ -282,7 +287,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
 
     /// [`parent_table`](Self::parent_table) by walking from the root.
     #[inline(never)]
-    fn walk_to_parent(&self, walk: u64) -> Result<TableId, Stop> {
+    fn walk_to_parent(&self, walk: u64) -> Result<M::Table, Stop<M::Table>> {
         let parent = deepest::<F>() - 1;
         let mut table = self.root;
         for hop in 0..parent {
@@ -299,8 +304,8 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
 
     /// Forgets which tables were used last, since some table is unlinked.
     fn forget(&self) {
-        self.recent.set(Recent::NONE);
-        self.recent_parent.set(Recent::NONE);
+        self.recent.set(Recent::none(self.root));
+        self.recent_parent.set(Recent::none(self.root));
     }
 
     /// Takes the page table apart: everything it maps, by default or not, all its tables and the

@@ -5,7 +5,7 @@ use super::list::{PageCheck, page_entry};
 use super::map::{Request, Start, leaf_entries};
 use crate::addr::{BusAddr, Run};
 use crate::format::{Format, Hop, LeafSizes, PerHop, TABLE_ENTRIES, deepest, geometry_of};
-use crate::memory::{Chain, Reserved, Slot, TableId, TableMemory};
+use crate::memory::{Chain, Reserved, Slot, TableMemory};
 
 /// The runs differ from those that were checked.
 pub(super) struct RunsChanged;
@@ -71,8 +71,8 @@ impl Rest {
 
 /// A table on the way to where entries are being written.
 #[derive(Clone, Copy)]
-struct Open {
-    table: TableId,
+struct Open<T> {
+    table: T,
     /// Entries written so far.
     added: u32,
     /// The slots from this one on may hold anything and are to be written. None in a table that
@@ -85,13 +85,13 @@ struct Open {
 }
 
 /// Writes leaves in ascending order of walk addresses, keeping its place in the tables.
-pub(super) struct Builder<F, M> {
+pub(super) struct Builder<F, M: TableMemory> {
     memory: M,
     reserved: Reserved,
     /// Whether complete tables are kept in `held` where a link would make them visible.
     holds: bool,
     held: Chain,
-    open: PerHop<Open>,
+    open: PerHop<Open<M::Table>>,
     /// The hop of the table where the builder started.
     top: usize,
     /// The deepest hop with an open table.
@@ -103,17 +103,22 @@ pub(super) struct Builder<F, M> {
 
 /// Complete tables that nobody can see yet: they belong into consecutive slots of one that the
 /// device can reach.
-pub(super) struct Held {
+pub(super) struct Held<T> {
     pub(super) tables: Chain,
     /// The table of the deepest hop that was written last.
-    pub(super) last: Option<TableId>,
+    pub(super) last: Option<T>,
 }
 
 impl<F: Format, M: TableMemory> Builder<F, M> {
     /// A builder that links no table into one that the device can reach: where all leaves go into
     /// new tables, it stores nothing that anybody can see.
     #[inline(always)]
-    pub(super) fn holding(memory: M, start: &Start, walk: u64, reserved: Reserved) -> Self {
+    pub(super) fn holding(
+        memory: M,
+        start: &Start<M::Table>,
+        walk: u64,
+        reserved: Reserved,
+    ) -> Self {
         Self {
             holds: true,
             ..Self::new(memory, start, walk, reserved)
@@ -121,7 +126,7 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
     }
 
     #[inline(always)]
-    pub(super) fn new(memory: M, start: &Start, walk: u64, reserved: Reserved) -> Self {
+    pub(super) fn new(memory: M, start: &Start<M::Table>, walk: u64, reserved: Reserved) -> Self {
         let open = Open {
             table: start.table,
             added: 0,
@@ -350,7 +355,7 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
 
     /// Zeroes what was skipped of the open table of a hop, and returns that table.
     #[inline(always)]
-    fn fill_up_to(&mut self, hop: usize, index: usize) -> TableId {
+    fn fill_up_to(&mut self, hop: usize, index: usize) -> M::Table {
         let open = self.open.at(hop);
         let filled = open.filled as usize;
         if filled < index {
@@ -434,7 +439,7 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
         let parent = self.open.at(self.depth);
         if !parent.fresh {
             if self.holds {
-                let table = Chain::of(done.table);
+                let table = self.memory.chain_of(done.table);
                 self.memory.append_chain(&mut self.held, table);
                 return;
             }
@@ -458,7 +463,7 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
     /// Completes and links every open table and gives back what was reserved and not needed.
     /// Returns the table of the deepest hop that was written last.
     #[inline(always)]
-    pub(super) fn finish(mut self) -> Option<TableId> {
+    pub(super) fn finish(mut self) -> Option<M::Table> {
         let last = self.deepest_open();
         self.close_below(self.top);
         self.add_live(self.top);
@@ -469,7 +474,7 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
     /// Completes every new table, for a builder that [holds](Self::holding) them, and gives back
     /// what was reserved and not needed.
     #[inline(always)]
-    pub(super) fn finish_held(mut self) -> Held {
+    pub(super) fn finish_held(mut self) -> Held<M::Table> {
         let last = self.deepest_open();
         self.close_below(self.top);
         self.memory.give_back(self.reserved);
@@ -480,7 +485,7 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
     }
 
     #[inline(always)]
-    fn deepest_open(&self) -> Option<TableId> {
+    fn deepest_open(&self) -> Option<M::Table> {
         (self.depth == deepest::<F>()).then_some(self.open.at(self.depth).table)
     }
 }

@@ -10,7 +10,7 @@ use super::map::{MapOptions, page_bytes};
 use crate::addr::{AddrRange, BusAddr, DeviceAddr, Run};
 use crate::error::MapError;
 use crate::format::{Format, Hop, TABLE_ENTRIES, geometry_of};
-use crate::memory::{Chain, DefaultTables, Reserved, Slot, TableDemand, TableId, TableMemory};
+use crate::memory::{Chain, DefaultTables, Reserved, Slot, TableDemand, TableMemory};
 use crate::removed::{Extent, Removed};
 
 /// A default mapping, which covers whole tables of its hop.
@@ -40,7 +40,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
 
     /// Empties slots, to what the table has in empty ones.
     #[inline(always)]
-    pub(super) fn clear(&self, table: TableId, first: usize, count: usize) {
+    pub(super) fn clear(&self, table: M::Table, first: usize, count: usize) {
         match self.backing {
             Some(backing) if self.memory.is_backed(table) => {
                 self.memory.restore(table, first, count, backing.entry);
@@ -226,7 +226,7 @@ impl<F: Format, M: DefaultTables> PageTable<F, M> {
     /// one table of `hop`. A new table is linked when all below it is complete.
     fn back(
         &self,
-        table: TableId,
+        table: M::Table,
         hop: usize,
         fresh: bool,
         backing: &Backing,
@@ -285,7 +285,7 @@ impl<F: Format, M: DefaultTables> PageTable<F, M> {
     /// The part of [`unback_all`](Self::unback_all) that concerns one table, above `leaf_hop`.
     fn unback(
         &self,
-        table: TableId,
+        table: M::Table,
         hop: usize,
         leaf_hop: usize,
         (first, last): (u64, u64),

@@ -209,13 +209,13 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     fn map_pages_unseen(
         &mut self,
         request: &Request<F::Attributes>,
-        start: &Start,
+        start: &Start<M::Table>,
         pages: &[BusAddr],
     ) -> Option<Result<(), MapError>> {
         if !start.vacant || start.hop >= request.smallest {
             return None;
         }
-        let reserved = self.memory.reserve(request.demand::<F>(start))?;
+        let reserved = self.memory.reserve(request.demand::<F, _>(start))?;
         let mut builder = Builder::<F, M>::holding(self.memory, start, request.walk, reserved);
         let built = builder.map_pages(request, pages);
         let held = builder.finish_held();
@@ -229,7 +229,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// Gives back tables that nobody has seen.
     #[cold]
     #[inline(never)]
-    fn discard(&self, start: &Start, mut held: Held) {
+    fn discard(&self, start: &Start<M::Table>, mut held: Held<M::Table>) {
         let mut freed = Chain::EMPTY;
         while let Some(table) = self.memory.pop(&mut held.tables) {
             self.collect(table, start.hop + 1, &mut freed);
@@ -242,8 +242,8 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     fn link(
         &mut self,
         request: &Request<F::Attributes>,
-        start: &Start,
-        mut held: Held,
+        start: &Start<M::Table>,
+        mut held: Held<M::Table>,
     ) -> Result<(), MapError> {
         let memory = self.memory;
         let live = memory.live(start.table) + held.tables.count;

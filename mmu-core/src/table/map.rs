@@ -5,7 +5,7 @@ use super::{PageTable, Recent};
 use crate::addr::{AddrRange, BusAddr, DeviceAddr, Run};
 use crate::error::MapError;
 use crate::format::{Format, Hop, LeafSizes, TABLE_ENTRIES, deepest, geometry_of};
-use crate::memory::{Slot, TableDemand, TableId, TableMemory};
+use crate::memory::{Slot, TableDemand, TableMemory};
 
 /// How to map: which leaf sizes may be used, and what each leaf carries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,8 +109,8 @@ impl TableCount {
 /// Where the way of all addresses of a request is the same: the deepest table that exists and that
 /// all of them use.
 #[derive(Clone, Copy)]
-pub(super) struct Start {
-    pub(super) table: TableId,
+pub(super) struct Start<T> {
+    pub(super) table: T,
     pub(super) hop: usize,
     /// Whether the slots that they use there are known to be empty, so that nobody has to look
     /// again.
@@ -249,7 +249,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             Err(stop) => {
                 hop == deepest::<F>()
                     && stop.hop == hop - 1
-                    && stop.slot == Slot::Empty
+                    && matches!(stop.slot, Slot::Empty)
                     && self.map_page_in_new(stop.table, walk, entry)
             }
         }
@@ -257,7 +257,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
 
     /// Writes a leaf into `table`, where its slot is empty.
     #[inline(always)]
-    fn map_page_in(&mut self, table: TableId, hop: usize, walk: u64, entry: u64) -> bool {
+    fn map_page_in(&mut self, table: M::Table, hop: usize, walk: u64, entry: u64) -> bool {
         let index = geometry_of::<F>(hop).index(walk);
         let memory = self.memory;
         let slot = memory.slot::<F>(table, Hop::from_index(hop), index);
@@ -278,7 +278,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// Writes a leaf into a new table of the deepest hop and links that into an empty slot of
     /// `parent`.
     #[inline(always)]
-    fn map_page_in_new(&mut self, parent: TableId, walk: u64, entry: u64) -> bool {
+    fn map_page_in_new(&mut self, parent: M::Table, walk: u64, entry: u64) -> bool {
         let hop = deepest::<F>();
         let (geometry, above) = (geometry_of::<F>(hop), Hop::from_index(hop - 1));
         let memory = self.memory;
@@ -310,7 +310,10 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     ///
     /// One descent serves the check and the mapping both: where the slots of the table it ends in
     /// are empty, as they mostly are, what is below needs not be looked for again.
-    pub(super) fn vacancy(&self, request: &Request<F::Attributes>) -> Result<Start, MapError> {
+    pub(super) fn vacancy(
+        &self,
+        request: &Request<F::Attributes>,
+    ) -> Result<Start<M::Table>, MapError> {
         let (first, last) = (request.walk, request.last());
         let (mut table, mut hop) = self.nearest(first, last);
         loop {
@@ -354,9 +357,9 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// The deepest table that is known, without a look at any, to be used by all walk addresses from
     /// `first` to `last`.
     #[inline(always)]
-    fn nearest(&self, first: u64, last: u64) -> (TableId, usize) {
+    fn nearest(&self, first: u64, last: u64) -> (M::Table, usize) {
         let hop = deepest::<F>();
-        let is_known = |hop: usize, recent: Recent| {
+        let is_known = |hop: usize, recent: Recent<M::Table>| {
             let geometry = geometry_of::<F>(hop);
             recent.prefix == geometry.prefix(first) && recent.prefix == geometry.prefix(last)
         };
@@ -374,7 +377,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// counts the tables below it.
     pub(super) fn check_vacant(
         &self,
-        table: TableId,
+        table: M::Table,
         hop: usize,
         first: u64,
         last: u64,
@@ -407,7 +410,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     pub(super) fn commit(
         &mut self,
         request: &Request<F::Attributes>,
-        start: Start,
+        start: Start<M::Table>,
         count: TableCount,
         fill: impl FnOnce(&mut Builder<F, M>) -> Result<(), RunsChanged>,
     ) -> Result<(), MapError> {
@@ -434,7 +437,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     pub(super) fn arrive(
         &mut self,
         request: &Request<F::Attributes>,
-        deepest_open: Option<TableId>,
+        deepest_open: Option<M::Table>,
     ) -> Result<(), MapError> {
         if self.memory.flush().is_err() {
             self.undo(request);
@@ -473,7 +476,7 @@ impl<A: Copy> Request<A> {
     }
 
     /// The tables that leaves of the smallest size need beyond those that exist.
-    pub(super) fn demand<F: Format>(&self, start: &Start) -> TableDemand {
+    pub(super) fn demand<F: Format, T>(&self, start: &Start<T>) -> TableDemand {
         self.count_smallest().demand::<F>(start.existing)
     }
 

@@ -4,7 +4,7 @@ use super::PageTable;
 use crate::addr::{AddrRange, DeviceAddr};
 use crate::error::UnmapError;
 use crate::format::{Entry, Hop, Permissions, deepest, geometry_of};
-use crate::memory::{Chain, Slot, TableId, TableMemory};
+use crate::memory::{Chain, Slot, TableMemory};
 use crate::removed::{Extent, Removed};
 
 impl<F: Permissions, M: TableMemory> PageTable<F, M> {
@@ -46,7 +46,7 @@ impl<F: Permissions, M: TableMemory> PageTable<F, M> {
     /// `stale` what a cached copy of them would still allow.
     fn protect_leaves(
         &self,
-        table: TableId,
+        table: M::Table,
         hop: usize,
         first: u64,
         last: u64,

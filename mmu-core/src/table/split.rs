@@ -5,12 +5,12 @@ use super::map::leaf_entries;
 use crate::addr::{AddrRange, DeviceAddr};
 use crate::error::SplitError;
 use crate::format::{Entry, Format, Hop, TABLE_ENTRIES, deepest, geometry_of};
-use crate::memory::{Chain, Slot, TableId, TableMemory};
+use crate::memory::{Chain, Slot, TableMemory};
 use crate::removed::{Extent, Removed};
 
 /// A leaf and where its entry is.
-struct Leaf {
-    table: TableId,
+struct Leaf<T> {
+    table: T,
     hop: usize,
     index: usize,
     entry: u64,
@@ -94,7 +94,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         Ok(self.removed(Extent::Range(range), Chain::EMPTY))
     }
 
-    fn find_leaf(&self, walk: u64, at: DeviceAddr) -> Result<Leaf, SplitError> {
+    fn find_leaf(&self, walk: u64, at: DeviceAddr) -> Result<Leaf<M::Table>, SplitError> {
         let mut table = self.root;
         // The deepest hop never holds tables, so the loop ends in one of the other arms.
         for hop in 0..F::HOPS.len() {

@@ -5,7 +5,7 @@ use super::{PageTable, Recent};
 use crate::addr::{AddrRange, DeviceAddr};
 use crate::error::UnmapError;
 use crate::format::{Format, Hop, TABLE_ENTRIES, deepest, geometry_of};
-use crate::memory::{Chain, Slot, TableId, TableMemory};
+use crate::memory::{Chain, Slot, TableMemory};
 use crate::removed::{Extent, Removed};
 
 impl<F: Format, M: TableMemory> PageTable<F, M> {
@@ -144,7 +144,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     #[inline(always)]
     fn holds_leaves(
         &self,
-        table: TableId,
+        table: M::Table,
         hop: usize,
         live: u32,
         from: usize,
@@ -152,7 +152,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     ) -> bool {
         let number = Hop::from_index(hop);
         if count == 1 {
-            return self.memory.slot::<F>(table, number, from) == Slot::Leaf;
+            return matches!(self.memory.slot::<F>(table, number, from), Slot::Leaf);
         }
         let slots = geometry_of::<F>(hop).slots();
         if hop == deepest::<F>() && live as usize == slots {
@@ -165,7 +165,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// Unmaps `count` leaves in `table` of `hop`, and unlinks it where that leaves it empty and it is not
     /// the only one in its parent.
     #[inline(always)]
-    fn unmap_in(&mut self, table: TableId, hop: usize, first: u64, count: usize) -> Option<Chain> {
+    fn unmap_in(&mut self, table: M::Table, hop: usize, first: u64, count: usize) -> Option<Chain> {
         let from = geometry_of::<F>(hop).index(first);
         let memory = self.memory;
         let live = memory.live(table);
@@ -189,7 +189,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         memory.clear(table, from, count);
         memory.clear(parent, geometry_of::<F>(hop - 1).index(first), 1);
         memory.set_live(parent, siblings);
-        self.recent.set(Recent::NONE);
+        self.recent.set(Recent::none(self.root));
         let mut freed = Chain::EMPTY;
         memory.append(&mut freed, table, true);
         Some(freed)
@@ -199,7 +199,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// all of it.
     pub(super) fn check_mapped(
         &self,
-        table: TableId,
+        table: M::Table,
         hop: usize,
         first: u64,
         last: u64,
@@ -249,7 +249,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// Whether nothing but leaves of `table` maps `first..=last`, and none reaches beyond. Reads
     /// one slot where it does not begin with a leaf.
     #[inline(always)]
-    fn is_leaves(&self, table: TableId, hop: usize, first: u64, last: u64) -> bool {
+    fn is_leaves(&self, table: M::Table, hop: usize, first: u64, last: u64) -> bool {
         let geometry = geometry_of::<F>(hop);
         let (from, to) = (geometry.index(first), geometry.index(last));
         let count = to - from + 1;
@@ -261,7 +261,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     }
 
     /// The part of [`remove_all_in`](Self::remove_all_in) that concerns one table.
-    fn remove(&self, table: TableId, hop: usize, first: u64, last: u64, freed: &mut Chain) {
+    fn remove(&self, table: M::Table, hop: usize, first: u64, last: u64, freed: &mut Chain) {
         let geometry = geometry_of::<F>(hop);
         let (from, to) = (geometry.index(first), geometry.index(last));
         if self.is_leaves(table, hop, first, last) {
@@ -313,7 +313,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     }
 
     /// Adds a table that is unlinked as a whole, with all below it, to `freed`.
-    pub(super) fn collect(&self, table: TableId, hop: usize, freed: &mut Chain) {
+    pub(super) fn collect(&self, table: M::Table, hop: usize, freed: &mut Chain) {
         let slots = geometry_of::<F>(hop).slots();
         let number = Hop::from_index(hop);
         if hop < deepest::<F>() && self.memory.leaf_slots::<F>(table, number, 0, slots) != slots {

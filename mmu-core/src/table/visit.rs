@@ -7,7 +7,7 @@ use super::PageTable;
 use crate::addr::{AddrRange, BusAddr, DeviceAddr};
 use crate::error::QueryError;
 use crate::format::{Entry, Format, Hop, PerHop, geometry_of};
-use crate::memory::{Slot, TableId, TableMemory};
+use crate::memory::{Slot, TableMemory};
 
 /// Consecutive device addresses that lead to consecutive bus addresses, through leaves of one size
 /// with equal attributes.
@@ -66,13 +66,13 @@ type Found<A> = Result<MappedRun<A>, QueryError>;
 
 /// The runs mapped in a range; see [`PageTable::runs`].
 #[must_use = "nothing is visited until the iterator is asked"]
-pub struct Runs<'t, F: Format, M> {
+pub struct Runs<'t, F: Format, M: TableMemory> {
     page_table: &'t PageTable<F, M>,
     range: AddrRange<DeviceAddr>,
     /// The first and the last walk address not visited yet.
     rest: Option<(u64, u64)>,
     /// The tables that the first of them uses, down to `hop`.
-    tables: PerHop<TableId>,
+    tables: PerHop<M::Table>,
     hop: usize,
     /// Found, but perhaps continued by what comes next.
     pending: Option<Found<F::Attributes>>,
@@ -123,7 +123,7 @@ impl<F: Format, M: TableMemory> Runs<'_, F, M> {
     }
 
     /// The part of a leaf that lies within the range.
-    fn leaf(&self, table: TableId, hop: usize, index: usize, walk: u64) -> Found<F::Attributes> {
+    fn leaf(&self, table: M::Table, hop: usize, index: usize, walk: u64) -> Found<F::Attributes> {
         let corrupt = QueryError::Corrupt {
             at: F::device_address(walk),
         };
@@ -177,7 +177,7 @@ impl<F: Format, M: TableMemory> Iterator for Runs<'_, F, M> {
 
 impl<F: Format, M: TableMemory> FusedIterator for Runs<'_, F, M> {}
 
-impl<F: Format, M> fmt::Debug for Runs<'_, F, M> {
+impl<F: Format, M: TableMemory> fmt::Debug for Runs<'_, F, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Runs")
             .field("format", &F::NAME)

@@ -104,8 +104,8 @@ fn an_unmap_of_whole_tables_stores_one_entry_per_table_and_reads_no_leaf<F: Shap
     // full of leaves. Read their addresses off the hop above.
     let leaf_tables: Vec<u32> = (0..pool.usage().used())
         .filter(|&number| {
-            use mmu_core::{TableId, TableMemory};
-            u64::from(pool.live(TableId::new(number))) == F::slots()
+            use mmu_core::TableId;
+            u64::from(pool.live_slots(TableId::new(number)).unwrap()) == F::slots()
         })
         .collect();
     assert_eq!(leaf_tables.len(), 4);
