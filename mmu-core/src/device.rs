@@ -245,6 +245,8 @@ impl<B, R> Sealed for &DeviceTablePool<'_, B, R> {}
 impl<'p, B: TableBus, R: RawMutex> TableMemory for &'p DeviceTablePool<'_, B, R> {
     type Table = DeviceTable<'p>;
 
+    const HAS_DEFAULTS: bool = true;
+
     fn reserve(self, demand: TableDemand) -> Option<Reserved> {
         let mut free = self.free.lock();
         if demand.interior > u64::from(free.maps.usage().free) {

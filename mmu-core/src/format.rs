@@ -136,6 +136,15 @@ impl HopGeometry {
         start.wrapping_add(((index - at) as u64) << self.shift)
     }
 
+    /// The bits of a walk address that are not the same for all that use one table of this hop.
+    #[inline(always)]
+    pub(crate) const fn table_mask(self) -> u64 {
+        match 1_u64.checked_shl(self.shift as u32 + self.index_bits as u32) {
+            Some(span) => span - 1,
+            None => u64::MAX,
+        }
+    }
+
     /// What remains of a walk address when the bits that select an entry within this hop's table
     /// are dropped: equal for two addresses exactly when they use the same table.
     #[must_use]

@@ -209,6 +209,10 @@ pub trait TableMemory: Copy + Sealed {
     /// nobody writes to a table by its number.
     type Table: Copy + Send + Sync;
 
+    /// Whether there can be tables of default leaves ([`DefaultTables`]): where not, nothing is left
+    /// of what looks after them.
+    const HAS_DEFAULTS: bool = false;
+
     /// Takes tables out of the pool, all that are asked for or none.
     fn reserve(self, demand: TableDemand) -> Option<Reserved>;
 

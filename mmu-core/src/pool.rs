@@ -528,6 +528,20 @@ fn store_run<W: TableWord>(slots: &[W], entry: u64, step: u64) {
     }
 }
 
+/// Stores zeros, one by one: others may read the slots meanwhile.
+#[inline(never)]
+fn store_zeros<W: TableWord>(slots: &[W]) {
+    let (blocks, rest) = slots.as_chunks::<BLOCK>();
+    for block in blocks {
+        for slot in block {
+            slot.store(0);
+        }
+    }
+    for slot in rest {
+        slot.store(0);
+    }
+}
+
 impl<A, R> Sealed for &TablePool<'_, A, R> {}
 
 impl<'p, A: TableArena, R: RawMutex> TableMemory for &'p TablePool<'_, A, R> {
@@ -635,7 +649,7 @@ impl<'p, A: TableArena, R: RawMutex> TableMemory for &'p TablePool<'_, A, R> {
         }
     }
 
-    #[inline(always)]
+    #[inline]
     fn empty_slots<F: Format>(
         self,
         table: Self::Table,
@@ -648,7 +662,7 @@ impl<'p, A: TableArena, R: RawMutex> TableMemory for &'p TablePool<'_, A, R> {
         })
     }
 
-    #[inline(always)]
+    #[inline]
     fn leaf_slots<F: Format>(
         self,
         table: Self::Table,
@@ -726,21 +740,14 @@ impl<'p, A: TableArena, R: RawMutex> TableMemory for &'p TablePool<'_, A, R> {
 
     #[inline(always)]
     fn clear(self, table: Self::Table, first: usize, count: usize) {
-        let Some(slots) = table.slots(first, count) else {
-            return;
-        };
-        let (blocks, rest) = slots.as_chunks::<BLOCK>();
-        for block in blocks {
-            for slot in block {
-                slot.store(0);
-            }
-        }
-        for slot in rest {
-            slot.store(0);
+        if count == 1 {
+            table.words[first % TABLE_ENTRIES].store(0);
+        } else if let Some(slots) = table.slots(first, count) {
+            store_zeros(slots);
         }
     }
 
-    #[inline(always)]
+    #[inline]
     fn zero(self, table: Self::Table, first: usize, end: usize) {
         if let Some(slots) = table.slots(first, end.saturating_sub(first)) {
             self.arena.zero(slots);

@@ -58,7 +58,20 @@ struct Recent<T> {
     table: T,
 }
 
-impl<T> Recent<T> {
+impl<T: Copy> Recent<T> {
+    /// The table of `hop` that `walk` uses.
+    #[inline(always)]
+    fn of<F: Format>(hop: usize, walk: u64, table: T) -> Self {
+        let prefix = geometry_of::<F>(hop).prefix(walk);
+        Self { prefix, table }
+    }
+
+    /// The table, where it is that of `hop` which `walk` uses.
+    #[inline(always)]
+    fn table_for<F: Format>(self, hop: usize, walk: u64) -> Option<T> {
+        (self.prefix == geometry_of::<F>(hop).prefix(walk)).then_some(self.table)
+    }
+
     /// No table: prefixes have fewer bits than this. The table is any.
     const fn none(table: T) -> Self {
         Self {
@@ -68,12 +81,22 @@ impl<T> Recent<T> {
     }
 }
 
-/// Where a walk ended before the hop it was to reach.
+/// Where a walk ends: the deepest table that exists and that all addresses of a range use.
 struct Stop<T> {
     table: T,
     hop: usize,
-    /// No table.
-    slot: Slot<T>,
+    /// What the slot says that all of them use there: no table. `None` where they use several.
+    slot: Option<Slot<T>>,
+}
+
+/// What is known of a table of the deepest hop.
+enum Nearby<T> {
+    /// It is this one.
+    Table(T),
+    /// There is none, and this table of the hop above has an empty slot for it.
+    Room(T),
+    /// There is none, and it takes more than that.
+    Nothing,
 }
 
 /// Where an address leads.
@@ -169,14 +192,11 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         walk: u64,
         address: DeviceAddr,
     ) -> Result<Translation<F::Attributes>, QueryError> {
-        match self.deepest_table(walk) {
-            Ok(table) => self.translation(table, deepest::<F>(), walk, address),
-            Err(Stop {
-                slot: Slot::Foreign,
-                ..
-            }) => Err(QueryError::Corrupt { at: address }),
-            Err(stop) => self.translation(stop.table, stop.hop, walk, address),
+        let stop = self.walk(walk, walk);
+        if let Some(Slot::Foreign) = stop.slot {
+            return Err(QueryError::Corrupt { at: address });
         }
+        self.translation(stop.table, stop.hop, walk, address)
     }
 
     /// The table of the deepest hop that `walk` uses, where that or the one above was used last.
@@ -186,23 +206,17 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     #[inline(always)]
     fn known_table(&self, walk: u64) -> Option<M::Table> {
         let hop = deepest::<F>();
-        let prefix = geometry_of::<F>(hop).prefix(walk);
-        let recent = self.recent.get();
-        if recent.prefix == prefix {
-            return Some(recent.table);
+        if let Some(table) = self.recent.get().table_for::<F>(hop, walk) {
+            return Some(table);
         }
-        let above = geometry_of::<F>(hop - 1);
-        let parent = self.recent_parent.get();
-        if parent.prefix != above.prefix(walk) {
-            return None;
-        }
-        let number = Hop::from_index(hop - 1);
+        let parent = self.recent_parent.get().table_for::<F>(hop - 1, walk)?;
+        let index = geometry_of::<F>(hop - 1).index(walk);
         match self
             .memory
-            .slot::<F>(parent.table, number, above.index(walk))
+            .slot::<F>(parent, Hop::from_index(hop - 1), index)
         {
             Slot::Table(table) => {
-                self.recent.set(Recent { prefix, table });
+                self.recent.set(Recent::of::<F>(hop, walk, table));
                 Some(table)
             }
             _ => None,
@@ -248,58 +262,81 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         })
     }
 
-    /// The table of the deepest hop that `walk` uses.
+    /// Whether there is a table of the deepest hop that `walk` uses, or room for one.
     #[inline(always)]
-    fn deepest_table(&self, walk: u64) -> Result<M::Table, Stop<M::Table>> {
+    fn deepest_table(&self, walk: u64) -> Nearby<M::Table> {
         let hop = deepest::<F>();
-        let prefix = geometry_of::<F>(hop).prefix(walk);
-        let recent = self.recent.get();
-        if recent.prefix == prefix {
-            return Ok(recent.table);
+        if let Some(table) = self.recent.get().table_for::<F>(hop, walk) {
+            return Nearby::Table(table);
         }
-        let parent = self.parent_table(walk)?;
+        let Some(parent) = self.parent_table(walk) else {
+            return Nearby::Nothing;
+        };
         let index = geometry_of::<F>(hop - 1).index(walk);
         match self
             .memory
             .slot::<F>(parent, Hop::from_index(hop - 1), index)
         {
             Slot::Table(table) => {
-                self.recent.set(Recent { prefix, table });
-                Ok(table)
+                self.recent.set(Recent::of::<F>(hop, walk, table));
+                Nearby::Table(table)
             }
-            slot => Err(Stop {
-                table: parent,
-                hop: hop - 1,
-                slot,
-            }),
+            Slot::Empty => Nearby::Room(parent),
+            Slot::Leaf | Slot::Default | Slot::Foreign => Nearby::Nothing,
         }
     }
 
     /// The table of the last hop but one that `walk` uses.
     #[inline(always)]
-    fn parent_table(&self, walk: u64) -> Result<M::Table, Stop<M::Table>> {
-        let recent = self.recent_parent.get();
-        if recent.prefix == geometry_of::<F>(deepest::<F>() - 1).prefix(walk) {
-            return Ok(recent.table);
-        }
-        self.walk_to_parent(walk)
+    fn parent_table(&self, walk: u64) -> Option<M::Table> {
+        let hop = deepest::<F>() - 1;
+        let known = || self.recent_parent.get().table_for::<F>(hop, walk);
+        known().or_else(|| {
+            self.walk(walk, walk);
+            known()
+        })
     }
 
-    /// [`parent_table`](Self::parent_table) by walking from the root.
+    /// Walks to the deepest table that exists and that all addresses from `first` to `last` use,
+    /// and remembers the last two on the way.
     #[inline(never)]
-    fn walk_to_parent(&self, walk: u64) -> Result<M::Table, Stop<M::Table>> {
-        let parent = deepest::<F>() - 1;
-        let mut table = self.root;
-        for hop in 0..parent {
-            let index = geometry_of::<F>(hop).index(walk);
-            match self.memory.slot::<F>(table, Hop::from_index(hop), index) {
-                Slot::Table(child) => table = child,
-                slot => return Err(Stop { table, hop, slot }),
+    fn walk(&self, first: u64, last: u64) -> Stop<M::Table> {
+        let (mut table, mut hop) = self.nearest(first, last);
+        loop {
+            let geometry = geometry_of::<F>(hop);
+            let index = geometry.index(first);
+            let slot = (index == geometry.index(last))
+                .then(|| self.memory.slot::<F>(table, Hop::from_index(hop), index));
+            let Some(Slot::Table(child)) = slot else {
+                return Stop { table, hop, slot };
+            };
+            table = child;
+            hop += 1;
+            let recent = Recent::of::<F>(hop, first, table);
+            if hop == deepest::<F>() {
+                self.recent.set(recent);
+            } else if hop + 1 == deepest::<F>() {
+                self.recent_parent.set(recent);
             }
         }
-        let prefix = geometry_of::<F>(parent).prefix(walk);
-        self.recent_parent.set(Recent { prefix, table });
-        Ok(table)
+    }
+
+    /// The deepest table that is known, without a look at any, to be used by all walk addresses from
+    /// `first` to `last`.
+    #[inline(always)]
+    fn nearest(&self, first: u64, last: u64) -> (M::Table, usize) {
+        let hop = deepest::<F>();
+        let known = |hop: usize, recent: &Cell<Recent<M::Table>>| {
+            let shares = (first ^ last) & !geometry_of::<F>(hop).table_mask() == 0;
+            recent.get().table_for::<F>(hop, first).filter(|_| shares)
+        };
+        if let Some(table) = known(hop, &self.recent) {
+            (table, hop)
+        } else if let Some(table) = known(hop - 1, &self.recent_parent) {
+            (table, hop - 1)
+        } else {
+            (self.root, 0)
+        }
     }
 
     /// Forgets which tables were used last, since some table is unlinked.

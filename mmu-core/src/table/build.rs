@@ -28,7 +28,7 @@ pub(super) struct Rest {
 
 impl Rest {
     /// The next leaves of one size: as many as there are before a larger size becomes possible.
-    #[inline(always)]
+    #[inline]
     pub(super) fn next_segment<F: Format>(
         &mut self,
         sizes: LeafSizes,

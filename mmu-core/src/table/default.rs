@@ -26,22 +26,28 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// The range of the default mapping; `None` where there is none.
     #[must_use]
     pub fn default_range(&self) -> Option<AddrRange<DeviceAddr>> {
-        let backing = self.backing?;
+        let backing = self.backing()?;
         let len = F::device_len(backing.last.wrapping_sub(backing.first).wrapping_add(1));
         AddrRange::new(F::device_address(backing.first), len)
+    }
+
+    /// The default mapping. There is none, to the compiler too, where the memory knows none.
+    #[inline(always)]
+    fn backing(&self) -> Option<Backing> {
+        if M::HAS_DEFAULTS { self.backing } else { None }
     }
 
     /// Whether any of the walk addresses from `first` to `last` is in the default range.
     #[inline(always)]
     pub(super) fn overlaps_default(&self, first: u64, last: u64) -> bool {
-        self.backing
+        self.backing()
             .is_some_and(|backing| first <= backing.last && backing.first <= last)
     }
 
     /// Empties slots, to what the table has in empty ones.
     #[inline(always)]
     pub(super) fn clear(&self, table: M::Table, first: usize, count: usize) {
-        match self.backing {
+        match self.backing() {
             Some(backing) if self.memory.is_backed(table) => {
                 self.memory.restore(table, first, count, backing.entry);
             }
@@ -58,7 +64,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         options: &MapOptions<F::Attributes>,
         runs: impl FnOnce() -> I,
     ) -> Result<(), MapError> {
-        match self.backing {
+        match self.backing() {
             Some(backing) => Self::check_default_leaves(&backing, walk, options, runs()),
             None => Ok(()),
         }

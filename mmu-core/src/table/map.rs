@@ -1,7 +1,7 @@
 //! Mapping: check everything, reserve every table, then fill, order and link.
 
 use super::build::{Builder, Rest, RunsChanged};
-use super::{PageTable, Recent};
+use super::{Nearby, PageTable, Recent, Stop};
 use crate::addr::{AddrRange, BusAddr, DeviceAddr, Run};
 use crate::error::MapError;
 use crate::format::{Format, Hop, LeafSizes, TABLE_ENTRIES, deepest, geometry_of};
@@ -146,14 +146,16 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         run: Run,
         options: &MapOptions<F::Attributes>,
     ) -> Result<(), MapError> {
-        let hop = deepest::<F>();
-        if options.sizes.allows::<F>(hop) && run.len() == page_bytes::<F>(hop) {
-            if self.map_page(hop, at, run.start(), options.attributes) {
-                return Ok(());
-            }
-        } else if options.sizes.allows::<F>(hop - 1)
-            && run.len() == page_bytes::<F>(hop - 1)
-            && self.map_page(hop - 1, at, run.start(), options.attributes)
+        let (small, large) = (deepest::<F>(), deepest::<F>() - 1);
+        let is_page = |hop| options.sizes.allows::<F>(hop) && run.len() == page_bytes::<F>(hop);
+        // One call for both, since it is long in line.
+        let hop = if is_page(small) {
+            Some(small)
+        } else {
+            is_page(large).then_some(large)
+        };
+        if let Some(hop) = hop
+            && self.map_page(hop, at, run.start(), options.attributes)
         {
             return Ok(());
         }
@@ -239,19 +241,14 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             return false;
         }
         let entry = F::leaf_entry(Hop::from_index(hop), address, attributes);
-        let table = if hop == deepest::<F>() {
-            self.deepest_table(walk)
-        } else {
-            self.parent_table(walk)
-        };
-        match table {
-            Ok(table) => self.map_page_in(table, hop, walk, entry),
-            Err(stop) => {
-                hop == deepest::<F>()
-                    && stop.hop == hop - 1
-                    && matches!(stop.slot, Slot::Empty)
-                    && self.map_page_in_new(stop.table, walk, entry)
-            }
+        if hop != deepest::<F>() {
+            let table = self.parent_table(walk);
+            return table.is_some_and(|table| self.map_page_in(table, hop, walk, entry));
+        }
+        match self.deepest_table(walk) {
+            Nearby::Table(table) => self.map_page_in(table, hop, walk, entry),
+            Nearby::Room(parent) => self.map_page_in_new(parent, walk, entry),
+            Nearby::Nothing => false,
         }
     }
 
@@ -301,8 +298,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             self.memory.append_chain(&mut self.undone, undone);
             return false;
         }
-        let prefix = geometry.prefix(walk);
-        self.recent.set(Recent { prefix, table });
+        self.recent.set(Recent::of::<F>(hop, walk, table));
         true
     }
 
@@ -315,62 +311,32 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         request: &Request<F::Attributes>,
     ) -> Result<Start<M::Table>, MapError> {
         let (first, last) = (request.walk, request.last());
-        let (mut table, mut hop) = self.nearest(first, last);
-        loop {
-            let geometry = geometry_of::<F>(hop);
-            let number = Hop::from_index(hop);
-            let (from, to) = (geometry.index(first), geometry.index(last));
-            let is_empty = if from == to {
-                let slot = self.memory.slot::<F>(table, number, from);
-                if let Slot::Table(child) = slot {
-                    table = child;
-                    hop += 1;
-                    if hop + 1 == deepest::<F>() {
-                        let prefix = geometry_of::<F>(hop).prefix(first);
-                        self.recent_parent.set(Recent { prefix, table });
-                    }
-                    continue;
-                }
-                matches!(slot, Slot::Empty | Slot::Default)
-            } else {
-                let count = to - from + 1;
+        let Stop { table, hop, slot } = self.walk(first, last);
+        let is_empty = match slot {
+            Some(slot) => matches!(slot, Slot::Empty | Slot::Default),
+            None => {
+                let geometry = geometry_of::<F>(hop);
+                let from = geometry.index(first);
+                let count = geometry.index(last) - from + 1;
+                let number = Hop::from_index(hop);
                 self.memory.empty_slots::<F>(table, number, from, count) == count
-            };
-            let deepest = usize::from(hop == deepest::<F>());
-            let mut start = Start {
-                table,
-                hop,
-                // A default leaf is as good as nothing, but it is not nothing.
-                vacant: is_empty && !self.overlaps_default(first, last),
-                existing: TableDemand {
-                    deepest: deepest as u64,
-                    interior: (hop - deepest) as u64,
-                },
-            };
-            if !is_empty {
-                self.check_vacant(table, hop, first, last, &mut start.existing)?;
             }
-            return Ok(start);
-        }
-    }
-
-    /// The deepest table that is known, without a look at any, to be used by all walk addresses from
-    /// `first` to `last`.
-    #[inline(always)]
-    fn nearest(&self, first: u64, last: u64) -> (M::Table, usize) {
-        let hop = deepest::<F>();
-        let is_known = |hop: usize, recent: Recent<M::Table>| {
-            let geometry = geometry_of::<F>(hop);
-            recent.prefix == geometry.prefix(first) && recent.prefix == geometry.prefix(last)
         };
-        let (recent, parent) = (self.recent.get(), self.recent_parent.get());
-        if is_known(hop, recent) {
-            (recent.table, hop)
-        } else if is_known(hop - 1, parent) {
-            (parent.table, hop - 1)
-        } else {
-            (self.root, 0)
+        let deepest = usize::from(hop == deepest::<F>());
+        let mut start = Start {
+            table,
+            hop,
+            // A default leaf is as good as nothing, but it is not nothing.
+            vacant: is_empty && !self.overlaps_default(first, last),
+            existing: TableDemand {
+                deepest: deepest as u64,
+                interior: (hop - deepest) as u64,
+            },
+        };
+        if !is_empty {
+            self.check_vacant(table, hop, first, last, &mut start.existing)?;
         }
+        Ok(start)
     }
 
     /// Checks that nothing is mapped from `first` to `last`, addresses of one table of `hop`, and
@@ -444,8 +410,8 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             return Err(MapError::DeviceLost);
         }
         if let Some(table) = deepest_open {
-            let prefix = geometry_of::<F>(deepest::<F>()).prefix(request.last());
-            self.recent.set(Recent { prefix, table });
+            self.recent
+                .set(Recent::of::<F>(deepest::<F>(), request.last(), table));
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Splitting a large leaf, so that a part of it can be unmapped or changed.
 
-use super::PageTable;
 use super::map::leaf_entries;
+use super::{PageTable, Stop};
 use crate::addr::{AddrRange, DeviceAddr};
 use crate::error::SplitError;
 use crate::format::{Entry, Format, Hop, TABLE_ENTRIES, deepest, geometry_of};
@@ -95,24 +95,17 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     }
 
     fn find_leaf(&self, walk: u64, at: DeviceAddr) -> Result<Leaf<M::Table>, SplitError> {
-        let mut table = self.root;
-        // The deepest hop never holds tables, so the loop ends in one of the other arms.
-        for hop in 0..F::HOPS.len() {
-            let index = geometry_of::<F>(hop).index(walk);
-            match self.memory.slot::<F>(table, Hop::from_index(hop), index) {
-                Slot::Table(child) => table = child,
-                Slot::Leaf => {
-                    return Ok(Leaf {
-                        table,
-                        hop,
-                        index,
-                        entry: self.memory.entry(table, index),
-                    });
-                }
-                Slot::Empty | Slot::Default => return Err(SplitError::NotMapped { at }),
-                Slot::Foreign => break,
-            }
+        let Stop { table, hop, slot } = self.walk(walk, walk);
+        let index = geometry_of::<F>(hop).index(walk);
+        match slot {
+            Some(Slot::Leaf) => Ok(Leaf {
+                table,
+                hop,
+                index,
+                entry: self.memory.entry(table, index),
+            }),
+            Some(Slot::Empty | Slot::Default) => Err(SplitError::NotMapped { at }),
+            _ => Err(SplitError::Corrupt { at }),
         }
-        Err(SplitError::Corrupt { at })
     }
 }

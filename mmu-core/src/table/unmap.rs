@@ -1,7 +1,7 @@
 //! Unmapping: exactly what is mapped, or nothing at all; and sweeping, for teardown.
 
 use super::map::page_bytes;
-use super::{PageTable, Recent};
+use super::{Nearby, PageTable, Recent, Stop};
 use crate::addr::{AddrRange, DeviceAddr};
 use crate::error::UnmapError;
 use crate::format::{Format, Hop, TABLE_ENTRIES, deepest, geometry_of};
@@ -23,14 +23,15 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     // Inlined for the same reason as `map`.
     #[inline(always)]
     pub fn unmap(&mut self, range: AddrRange<DeviceAddr>) -> Result<Removed<M>, UnmapError> {
-        let hop = deepest::<F>();
-        let page = if range.len() == page_bytes::<F>(hop) {
-            self.unmap_page(hop, range.start())
-        } else if range.len() == page_bytes::<F>(hop - 1) {
-            self.unmap_page(hop - 1, range.start())
+        let (small, large) = (deepest::<F>(), deepest::<F>() - 1);
+        let is_page = |hop| range.len() == page_bytes::<F>(hop);
+        // One call for both, since it is long in line.
+        let hop = if is_page(small) {
+            Some(small)
         } else {
-            None
+            is_page(large).then_some(large)
         };
+        let page = hop.and_then(|hop| self.unmap_page(hop, range.start()));
         let freed = match page {
             Some(freed) => freed,
             None => self.unmap_range(range)?,
@@ -46,12 +47,19 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         if (first | len) & geometry_of::<F>(deepest::<F>()).offset_mask() != 0 {
             return Err(UnmapError::Misaligned { at });
         }
-        if let Some(freed) = self.unmap_in_one_table(first, len) {
-            return Ok(freed);
-        }
         let last = first.wrapping_add(len - 1);
-        self.check_mapped(self.root, 0, first, last)?;
-        Ok(self.remove_all_in(first, last))
+        let Stop { table, hop, .. } = self.walk(first, last);
+        self.check_mapped(table, hop, first, last)?;
+        let mut freed = Chain::EMPTY;
+        let leaves = len >> geometry_of::<F>(deepest::<F>()).shift;
+        if hop == deepest::<F>() && u64::from(self.memory.live(table)) > leaves {
+            // The table stays, so nothing above it changes.
+            self.remove(table, hop, (first, last), true, &mut freed);
+        } else {
+            self.remove(self.root, 0, (first, last), true, &mut freed);
+        }
+        self.forget_if(&freed);
+        Ok(freed)
     }
 
     /// Unmaps every leaf that lies within `range`; one that reaches beyond it stays. The leaves of
@@ -107,8 +115,9 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         freed
     }
 
-    /// Unmaps one leaf of one of the two deepest hops; `None`, with nothing changed, where the
-    /// general way must be gone. The counterpart of `map_page`.
+    /// Unmaps one leaf of one of the two deepest hops, and unlinks its table where that leaves it
+    /// empty and it is not the only one in its parent; `None`, with nothing changed, where the general
+    /// way must be gone. The counterpart of `map_page`.
     #[inline(always)]
     fn unmap_page(&mut self, hop: usize, at: DeviceAddr) -> Option<Chain> {
         let geometry = geometry_of::<F>(hop);
@@ -116,78 +125,34 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         if walk & geometry.offset_mask() != 0 {
             return None;
         }
-        let table = if hop == deepest::<F>() {
-            self.deepest_table(walk).ok()?
+        let table = if hop != deepest::<F>() {
+            self.parent_table(walk)?
+        } else if let Nearby::Table(table) = self.deepest_table(walk) {
+            table
         } else {
-            self.parent_table(walk).ok()?
+            return None;
         };
-        self.unmap_in(table, hop, walk, 1)
-    }
-
-    /// Unmaps leaves of the deepest hop that lie in one table; `None` as above.
-    #[inline(always)]
-    fn unmap_in_one_table(&mut self, first: u64, len: u64) -> Option<Chain> {
-        let hop = deepest::<F>();
-        if len >= geometry_of::<F>(hop - 1).entry_span() {
-            return None;
-        }
-        let table = self.deepest_table(first).ok()?;
-        self.unmap_in(
-            table,
-            hop,
-            first,
-            (len >> geometry_of::<F>(hop).shift) as usize,
-        )
-    }
-
-    /// Whether `count` slots of a table of `hop` with `live` slots in use all hold leaves.
-    #[inline(always)]
-    fn holds_leaves(
-        &self,
-        table: M::Table,
-        hop: usize,
-        live: u32,
-        from: usize,
-        count: usize,
-    ) -> bool {
-        let number = Hop::from_index(hop);
-        if count == 1 {
-            return matches!(self.memory.slot::<F>(table, number, from), Slot::Leaf);
-        }
-        let slots = geometry_of::<F>(hop).slots();
-        if hop == deepest::<F>() && live as usize == slots {
-            // Full, and no table can be in it.
-            return from + count <= slots;
-        }
-        self.memory.leaf_slots::<F>(table, number, from, count) == count
-    }
-
-    /// Unmaps `count` leaves in `table` of `hop`, and unlinks it where that leaves it empty and it is not
-    /// the only one in its parent.
-    #[inline(always)]
-    fn unmap_in(&mut self, table: M::Table, hop: usize, first: u64, count: usize) -> Option<Chain> {
-        let from = geometry_of::<F>(hop).index(first);
         let memory = self.memory;
-        let live = memory.live(table);
-        if !self.holds_leaves(table, hop, live, from, count) {
+        let index = geometry.index(walk);
+        let Slot::Leaf = memory.slot::<F>(table, Hop::from_index(hop), index) else {
             return None;
-        }
-        let left = live.checked_sub(count as u32)?;
+        };
+        let left = memory.live(table).checked_sub(1)?;
         if left != 0 {
-            self.clear(table, from, count);
+            self.clear(table, index, 1);
             memory.set_live(table, left);
             return Some(Chain::EMPTY);
         }
         if hop != deepest::<F>() {
             return None;
         }
-        let parent = self.parent_table(first).ok()?;
+        let parent = self.parent_table(walk)?;
         let siblings = memory.live(parent).checked_sub(1)?;
         if siblings == 0 {
             return None;
         }
-        memory.clear(table, from, count);
-        memory.clear(parent, geometry_of::<F>(hop - 1).index(first), 1);
+        memory.clear(table, index, 1);
+        memory.clear(parent, geometry_of::<F>(hop - 1).index(walk), 1);
         memory.set_live(parent, siblings);
         self.recent.set(Recent::none(self.root));
         let mut freed = Chain::EMPTY;
@@ -206,10 +171,8 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     ) -> Result<(), UnmapError> {
         let geometry = geometry_of::<F>(hop);
         let (from, to) = (geometry.index(first), geometry.index(last));
-        if hop == deepest::<F>()
-            && to - from + 1 == geometry.slots()
-            && self.memory.live(table) as usize == geometry.slots()
-        {
+        if hop == deepest::<F>() && self.memory.live(table) as usize == geometry.slots() {
+            // Full, and no table can be in it.
             return Ok(());
         }
         if self.is_leaves(table, hop, first, last) {
@@ -239,11 +202,16 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// Removes every leaf that lies within `first..=last` and every table that is empty then.
     pub(super) fn remove_all_in(&mut self, first: u64, last: u64) -> Chain {
         let mut freed = Chain::EMPTY;
-        self.remove(self.root, 0, first, last, &mut freed);
+        self.remove(self.root, 0, (first, last), false, &mut freed);
+        self.forget_if(&freed);
+        freed
+    }
+
+    /// Forgets which tables were used last, where some are freed.
+    fn forget_if(&self, freed: &Chain) {
         if !freed.is_empty() {
             self.forget();
         }
-        freed
     }
 
     /// Whether nothing but leaves of `table` maps `first..=last`, and none reaches beyond. Reads
@@ -260,11 +228,20 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
                 == count
     }
 
-    /// The part of [`remove_all_in`](Self::remove_all_in) that concerns one table.
-    fn remove(&self, table: M::Table, hop: usize, first: u64, last: u64, freed: &mut Chain) {
+    /// The part of [`remove_all_in`](Self::remove_all_in) that concerns one table. `mapped` says that
+    /// leaves which end within the range are known to map all of it.
+    fn remove(
+        &self,
+        table: M::Table,
+        hop: usize,
+        (first, last): (u64, u64),
+        mapped: bool,
+        freed: &mut Chain,
+    ) {
         let geometry = geometry_of::<F>(hop);
         let (from, to) = (geometry.index(first), geometry.index(last));
-        if self.is_leaves(table, hop, first, last) {
+        let is_leaves = mapped && hop == deepest::<F>();
+        if is_leaves || self.is_leaves(table, hop, first, last) {
             let count = to - from + 1;
             self.clear(table, from, count);
             // As below: a stranger may have written leaves that were never counted.
@@ -287,7 +264,8 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
                     true
                 }
                 Slot::Table(child) => {
-                    self.remove(child, hop + 1, start.max(first), end.min(last), freed);
+                    let part = (start.max(first), end.min(last));
+                    self.remove(child, hop + 1, part, mapped, freed);
                     let empty = self.memory.live(child) == 0;
                     if empty {
                         self.memory.append(freed, child, true);
