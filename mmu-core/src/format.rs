@@ -309,40 +309,38 @@ pub(crate) const fn deepest<F: Format>() -> usize {
 
 /// Elements of an array that has one for each hop: a power of two, so that the remainder of any
 /// number is an index, which the compiler sees and checks nothing.
-const PER_HOP: usize = MAX_HOPS.next_power_of_two();
+pub(crate) const PER_HOP: usize = MAX_HOPS.next_power_of_two();
 
-/// Something for each hop.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PerHop<T>([T; PER_HOP]);
-
-impl<T: Copy> PerHop<T> {
-    /// The same for all hops.
-    #[inline(always)]
-    pub(crate) const fn all(value: T) -> Self {
-        Self([value; PER_HOP])
-    }
-
+/// An array with something for each hop.
+// Not a type of its own: as the field of one, the array would be made in one place and then moved.
+pub(crate) trait PerHop<T> {
     /// What there is for the hop with this number. There is something for every number, so that no
     /// caller has to say what else to do; only those of hops have a meaning.
-    #[inline(always)]
-    pub(crate) const fn at(&self, hop: usize) -> T {
-        self.0[hop % PER_HOP]
-    }
+    fn at(&self, hop: usize) -> T;
 
     /// What there is for the hop with this number, to be changed.
+    fn at_mut(&mut self, hop: usize) -> &mut T;
+}
+
+impl<T: Copy> PerHop<T> for [T; PER_HOP] {
     #[inline(always)]
-    pub(crate) const fn at_mut(&mut self, hop: usize) -> &mut T {
-        &mut self.0[hop % PER_HOP]
+    fn at(&self, hop: usize) -> T {
+        self[hop % PER_HOP]
+    }
+
+    #[inline(always)]
+    fn at_mut(&mut self, hop: usize) -> &mut T {
+        &mut self[hop % PER_HOP]
     }
 }
 
 /// The geometry of each hop of a format.
 trait Geometries: Format {
-    const GEOMETRIES: &'static PerHop<HopGeometry> = &{
-        let mut all = PerHop::all(Self::HOPS[deepest::<Self>()]);
+    const GEOMETRIES: &'static [HopGeometry; PER_HOP] = &{
+        let mut all = [Self::HOPS[deepest::<Self>()]; PER_HOP];
         let mut hop = 0;
         while hop < Self::HOPS.len() {
-            *all.at_mut(hop) = Self::HOPS[hop];
+            all[hop] = Self::HOPS[hop];
             hop += 1;
         }
         all
@@ -354,7 +352,7 @@ impl<F: Format> Geometries for F {}
 /// The geometry of the hop with this number.
 #[inline(always)]
 pub(crate) const fn geometry_of<F: Format>(hop: usize) -> HopGeometry {
-    F::GEOMETRIES.at(hop)
+    F::GEOMETRIES[hop % PER_HOP]
 }
 
 /// Checks a format's constants at compile time; each table evaluates it once.

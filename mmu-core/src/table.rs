@@ -113,6 +113,17 @@ pub struct Translation<A> {
     pub attributes: A,
 }
 
+/// What a slot holds, for the loops that ask for it once for each table: one function for them all.
+#[inline(never)]
+fn slot_at<F: Format, M: TableMemory>(
+    memory: M,
+    table: M::Table,
+    hop: usize,
+    index: usize,
+) -> Slot<M::Table> {
+    memory.slot::<F>(table, Hop::from_index(hop), index)
+}
+
 impl<F: Format, M: TableMemory> PageTable<F, M> {
     const GEOMETRY_IS_SOUND: () = assert!(
         geometry_is_sound::<F>(),
@@ -306,7 +317,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             let geometry = geometry_of::<F>(hop);
             let index = geometry.index(first);
             let slot = (index == geometry.index(last))
-                .then(|| self.memory.slot::<F>(table, Hop::from_index(hop), index));
+                .then(|| slot_at::<F, M>(self.memory, table, hop, index));
             let Some(Slot::Table(child)) = slot else {
                 return Stop { table, hop, slot };
             };

@@ -3,8 +3,9 @@
 
 use super::list::{PageCheck, page_entry};
 use super::map::{Request, Start, leaf_entries};
+use super::slot_at;
 use crate::addr::{BusAddr, Run};
-use crate::format::{Format, Hop, LeafSizes, PerHop, TABLE_ENTRIES, deepest, geometry_of};
+use crate::format::{Format, Hop, LeafSizes, PER_HOP, PerHop, TABLE_ENTRIES, deepest, geometry_of};
 use crate::memory::{Chain, Reserved, Slot, TableMemory};
 
 /// The runs differ from those that were checked.
@@ -71,7 +72,7 @@ impl Rest {
 
 /// A table on the way to where entries are being written.
 #[derive(Clone, Copy)]
-struct Open<T> {
+pub(super) struct Open<T> {
     table: T,
     /// Entries written so far.
     added: u32,
@@ -84,14 +85,28 @@ struct Open<T> {
     vacant: bool,
 }
 
+impl<T: Copy> Open<T> {
+    /// The table that a builder starts from.
+    #[inline(always)]
+    pub(super) fn first(start: &Start<T>) -> Self {
+        Self {
+            table: start.table,
+            added: 0,
+            filled: TABLE_ENTRIES as u32,
+            fresh: false,
+            vacant: start.vacant,
+        }
+    }
+}
+
 /// Writes leaves in ascending order of walk addresses, keeping its place in the tables.
-pub(super) struct Builder<F, M: TableMemory> {
+pub(super) struct Builder<'o, F, M: TableMemory> {
     memory: M,
     reserved: Reserved,
     /// Whether complete tables are kept in `held` where a link would make them visible.
     holds: bool,
     held: Chain,
-    open: PerHop<Open<M::Table>>,
+    open: &'o mut [Open<M::Table>; PER_HOP],
     /// The hop of the table where the builder started.
     top: usize,
     /// The deepest hop with an open table.
@@ -109,42 +124,31 @@ pub(super) struct Held<T> {
     pub(super) last: Option<T>,
 }
 
-impl<F: Format, M: TableMemory> Builder<F, M> {
-    /// A builder that links no table into one that the device can reach: where all leaves go into
+impl<'o, F: Format, M: TableMemory> Builder<'o, F, M> {
+    /// A builder that begins in the first table of `open`, which the caller has so that it does not
+    /// move with the builder.
+    ///
+    /// One that `holds` links no table into one that the device can reach: where all leaves go into
     /// new tables, it stores nothing that anybody can see.
     #[inline(always)]
-    pub(super) fn holding(
+    pub(super) fn new(
         memory: M,
         start: &Start<M::Table>,
         walk: u64,
         reserved: Reserved,
+        holds: bool,
+        open: &'o mut [Open<M::Table>; PER_HOP],
     ) -> Self {
-        Self {
-            holds: true,
-            ..Self::new(memory, start, walk, reserved)
-        }
-    }
-
-    #[inline(always)]
-    pub(super) fn new(memory: M, start: &Start<M::Table>, walk: u64, reserved: Reserved) -> Self {
-        let open = Open {
-            table: start.table,
-            added: 0,
-            filled: TABLE_ENTRIES as u32,
-            fresh: false,
-            vacant: start.vacant,
-        };
-        let format = core::marker::PhantomData;
         Self {
             memory,
             reserved,
-            holds: false,
+            holds,
             held: Chain::EMPTY,
-            open: PerHop::all(open),
+            open,
             top: start.hop,
             depth: start.hop,
             walk,
-            format,
+            format: core::marker::PhantomData,
         }
     }
 
@@ -387,8 +391,7 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
                 Slot::Empty
             } else {
                 let index = geometry_of::<F>(self.depth).index(walk);
-                self.memory
-                    .slot::<F>(parent.table, Hop::from_index(self.depth), index)
+                slot_at::<F, M>(self.memory, parent.table, self.depth, index)
             };
             let (table, fresh) = match slot {
                 Slot::Table(table) => (table, false),

@@ -1,11 +1,11 @@
 //! Mapping lists: of runs of any lengths, and of single pages.
 
 use super::PageTable;
-use super::build::{Builder, Held};
+use super::build::{Builder, Held, Open};
 use super::map::{MapOptions, Request, Start, TableCount, page_bytes};
 use crate::addr::{AddrRange, BusAddr, DeviceAddr, Run};
 use crate::error::MapError;
-use crate::format::{Format, Hop, deepest, geometry_of};
+use crate::format::{Format, Hop, PER_HOP, deepest, geometry_of};
 use crate::memory::{Chain, TableMemory};
 
 /// The entry address of a run of exactly one leaf of the hop; `None` for any other run.
@@ -216,7 +216,9 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             return None;
         }
         let reserved = self.memory.reserve(request.demand::<F, _>(start))?;
-        let mut builder = Builder::<F, M>::holding(self.memory, start, request.walk, reserved);
+        let mut open = [Open::first(start); PER_HOP];
+        let mut builder =
+            Builder::<F, M>::new(self.memory, start, request.walk, reserved, true, &mut open);
         let built = builder.map_pages(request, pages);
         let held = builder.finish_held();
         if built.is_err() {

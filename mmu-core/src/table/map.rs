@@ -1,10 +1,10 @@
 //! Mapping: check everything, reserve every table, then fill, order and link.
 
-use super::build::{Builder, Rest, RunsChanged};
-use super::{Nearby, PageTable, Recent, Stop};
+use super::build::{Builder, Open, Rest, RunsChanged};
+use super::{Nearby, PageTable, Recent, Stop, slot_at};
 use crate::addr::{AddrRange, BusAddr, DeviceAddr, Run};
 use crate::error::MapError;
-use crate::format::{Format, Hop, LeafSizes, TABLE_ENTRIES, deepest, geometry_of};
+use crate::format::{Format, Hop, LeafSizes, PER_HOP, TABLE_ENTRIES, deepest, geometry_of};
 use crate::memory::{Slot, TableDemand, TableMemory};
 
 /// How to map: which leaf sizes may be used, and what each leaf carries.
@@ -355,7 +355,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             let start = geometry.slot_start(first, from, index);
             let from = start.max(first);
             let at = F::device_address(from);
-            match self.memory.slot::<F>(table, Hop::from_index(hop), index) {
+            match slot_at::<F, M>(self.memory, table, hop, index) {
                 // A default leaf makes room for another: see `check_default`.
                 Slot::Empty | Slot::Default => {}
                 Slot::Leaf => return Err(MapError::AlreadyMapped { at }),
@@ -378,7 +378,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         request: &Request<F::Attributes>,
         start: Start<M::Table>,
         count: TableCount,
-        fill: impl FnOnce(&mut Builder<F, M>) -> Result<(), RunsChanged>,
+        fill: impl FnOnce(&mut Builder<'_, F, M>) -> Result<(), RunsChanged>,
     ) -> Result<(), MapError> {
         let demand = count.demand::<F>(start.existing);
         let Some(reserved) = self.memory.reserve(demand) else {
@@ -386,7 +386,15 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
                 needed: demand.total(),
             });
         };
-        let mut builder = Builder::new(self.memory, &start, request.walk, reserved);
+        let mut open = [Open::first(&start); PER_HOP];
+        let mut builder = Builder::new(
+            self.memory,
+            &start,
+            request.walk,
+            reserved,
+            false,
+            &mut open,
+        );
         let built = fill(&mut builder);
         let deepest_open = builder.finish();
         match built {

@@ -1,7 +1,7 @@
 //! Unmapping: exactly what is mapped, or nothing at all; and sweeping, for teardown.
 
 use super::map::page_bytes;
-use super::{Nearby, PageTable, Recent, Stop};
+use super::{Nearby, PageTable, Recent, Stop, slot_at};
 use crate::addr::{AddrRange, DeviceAddr};
 use crate::error::UnmapError;
 use crate::format::{Format, Hop, TABLE_ENTRIES, deepest, geometry_of};
@@ -50,16 +50,29 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         let last = first.wrapping_add(len - 1);
         let Stop { table, hop, .. } = self.walk(first, last);
         self.check_mapped(table, hop, first, last)?;
+        let (top, hop) = self.lasting(table, hop, first, last);
         let mut freed = Chain::EMPTY;
-        let leaves = len >> geometry_of::<F>(deepest::<F>()).shift;
-        if hop == deepest::<F>() && u64::from(self.memory.live(table)) > leaves {
-            // The table stays, so nothing above it changes.
-            self.remove(table, hop, (first, last), true, &mut freed);
-        } else {
-            self.remove(self.root, 0, (first, last), true, &mut freed);
-        }
+        self.remove(top, hop, (first, last), true, &mut freed);
         self.forget_if(&freed);
         Ok(freed)
+    }
+
+    /// The deepest table known to stay when everything from `first` to `last` is unmapped, of which
+    /// all is in `table`: nothing above it changes.
+    #[inline(always)]
+    fn lasting(&self, table: M::Table, hop: usize, first: u64, last: u64) -> (M::Table, usize) {
+        let geometry = geometry_of::<F>(hop);
+        let used = geometry.index(last) - geometry.index(first) + 1;
+        if self.memory.live(table) as usize > used {
+            return (table, hop);
+        }
+        if hop == deepest::<F>()
+            && let Some(parent) = self.parent_table(first)
+            && self.memory.live(parent) > 1
+        {
+            return (parent, hop - 1);
+        }
+        (self.root, 0)
     }
 
     /// Unmaps every leaf that lies within `range`; one that reaches beyond it stays. The leaves of
@@ -146,12 +159,20 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         if hop != deepest::<F>() {
             return None;
         }
+        self.unlink_table_of(table, walk)
+    }
+
+    /// Unmaps the last leaf of `table`, which is of the deepest hop, and unlinks it; `None` as above.
+    #[inline(always)]
+    fn unlink_table_of(&mut self, table: M::Table, walk: u64) -> Option<Chain> {
+        let hop = deepest::<F>();
+        let memory = self.memory;
         let parent = self.parent_table(walk)?;
         let siblings = memory.live(parent).checked_sub(1)?;
         if siblings == 0 {
             return None;
         }
-        memory.clear(table, index, 1);
+        memory.clear(table, geometry_of::<F>(hop).index(walk), 1);
         memory.clear(parent, geometry_of::<F>(hop - 1).index(walk), 1);
         memory.set_live(parent, siblings);
         self.recent.set(Recent::none(self.root));
@@ -182,7 +203,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             let start = geometry.slot_start(first, from, index);
             let end = start | geometry.offset_mask();
             let at = F::device_address(start.max(first));
-            match self.memory.slot::<F>(table, Hop::from_index(hop), index) {
+            match slot_at::<F, M>(self.memory, table, hop, index) {
                 Slot::Leaf if start >= first && end <= last => {}
                 Slot::Leaf => {
                     return Err(UnmapError::WouldSplit {
@@ -216,7 +237,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
 
     /// Whether nothing but leaves of `table` maps `first..=last`, and none reaches beyond. Reads
     /// one slot where it does not begin with a leaf.
-    #[inline(always)]
+    #[inline(never)]
     fn is_leaves(&self, table: M::Table, hop: usize, first: u64, last: u64) -> bool {
         let geometry = geometry_of::<F>(hop);
         let (from, to) = (geometry.index(first), geometry.index(last));
@@ -256,7 +277,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             let start = geometry.slot_start(first, from, index);
             let end = start | geometry.offset_mask();
             let inside = start >= first && end <= last;
-            let clear = match self.memory.slot::<F>(table, Hop::from_index(hop), index) {
+            let clear = match slot_at::<F, M>(self.memory, table, hop, index) {
                 Slot::Empty | Slot::Default | Slot::Foreign => false,
                 Slot::Leaf => inside,
                 Slot::Table(child) if inside && !self.overlaps_default(start, end) => {
@@ -296,7 +317,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         let number = Hop::from_index(hop);
         if hop < deepest::<F>() && self.memory.leaf_slots::<F>(table, number, 0, slots) != slots {
             for index in 0..slots {
-                if let Slot::Table(child) = self.memory.slot::<F>(table, number, index) {
+                if let Slot::Table(child) = slot_at::<F, M>(self.memory, table, hop, index) {
                     self.collect(child, hop + 1, freed);
                 }
             }

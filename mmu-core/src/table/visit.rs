@@ -6,7 +6,7 @@ use core::iter::FusedIterator;
 use super::PageTable;
 use crate::addr::{AddrRange, BusAddr, DeviceAddr};
 use crate::error::QueryError;
-use crate::format::{Entry, Format, Hop, PerHop, geometry_of};
+use crate::format::{Entry, Format, Hop, PER_HOP, PerHop, geometry_of};
 use crate::memory::{Slot, TableMemory};
 
 /// Consecutive device addresses that lead to consecutive bus addresses, through leaves of one size
@@ -54,7 +54,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             page_table: self,
             range,
             rest: F::walk_hull(range),
-            tables: PerHop::all(self.root),
+            tables: [self.root; PER_HOP],
             hop: 0,
             pending: None,
         }
@@ -72,7 +72,7 @@ pub struct Runs<'t, F: Format, M: TableMemory> {
     /// The first and the last walk address not visited yet.
     rest: Option<(u64, u64)>,
     /// The tables that the first of them uses, down to `hop`.
-    tables: PerHop<M::Table>,
+    tables: [M::Table; PER_HOP],
     hop: usize,
     /// Found, but perhaps continued by what comes next.
     pending: Option<Found<F::Attributes>>,
