@@ -336,6 +336,19 @@ impl<T: Copy> PerHop<T> for [T; PER_HOP] {
 
 /// The geometry of each hop of a format.
 trait Geometries: Format {
+    /// The hops that can have leaves, one bit for each.
+    const LEAF_HOPS: u8 = {
+        let mut hops = 0;
+        let mut hop = 0;
+        while hop < Self::HOPS.len() {
+            if Self::HOPS[hop].leaf {
+                hops |= 1 << hop;
+            }
+            hop += 1;
+        }
+        hops
+    };
+
     const GEOMETRIES: &'static [HopGeometry; PER_HOP] = &{
         let mut all = [Self::HOPS[deepest::<Self>()]; PER_HOP];
         let mut hop = 0;
@@ -348,6 +361,12 @@ trait Geometries: Format {
 }
 
 impl<F: Format> Geometries for F {}
+
+/// The hops of a format that can have leaves, one bit for each.
+#[inline(always)]
+const fn leaf_hops<F: Format>() -> u8 {
+    F::LEAF_HOPS
+}
 
 /// The geometry of the hop with this number.
 #[inline(always)]
@@ -420,14 +439,21 @@ impl LeafSizes {
     /// The deepest hop of a format that the set allows.
     #[inline(always)]
     pub(crate) const fn deepest_allowed<F: Format>(self) -> Option<usize> {
-        let mut hop = F::HOPS.len();
-        while hop > 0 {
-            hop -= 1;
-            if self.allows::<F>(hop) {
-                return Some(hop);
-            }
+        match (self.0 & leaf_hops::<F>()).checked_ilog2() {
+            Some(hop) => Some(hop as usize),
+            None => None,
         }
-        None
+    }
+
+    /// The hops of a format above `hop` that the set allows, the deepest first.
+    #[inline(always)]
+    pub(crate) fn allowed_above<F: Format>(self, hop: usize) -> impl Iterator<Item = usize> {
+        let mut hops = self.0 & leaf_hops::<F>() & !(u8::MAX << hop);
+        core::iter::from_fn(move || {
+            let hop = hops.checked_ilog2()?;
+            hops ^= 1 << hop;
+            Some(hop as usize)
+        })
     }
 }
 

@@ -40,7 +40,7 @@ impl Rest {
         }
         let mut hop = smallest;
         let mut len = self.len;
-        for larger in (0..smallest).rev().filter(|&hop| sizes.allows::<F>(hop)) {
+        for larger in sizes.allowed_above::<F>(smallest) {
             let geometry = geometry_of::<F>(larger);
             let span = geometry.entry_span();
             if self.len < span || (self.walk ^ self.entry) & geometry.offset_mask() != 0 {
