@@ -1,179 +1,24 @@
 //! Tables in memory that the processor reads and writes directly.
 
+mod arena;
+mod free;
+mod table;
+
+pub(crate) use free::FreeList;
+
+pub use arena::{Region, TableArena, TableWord, Word};
+pub use free::{PoolUsage, ReuseOrder};
+pub use table::PoolTable;
+
 use core::fmt;
 
 use lock_api::{Mutex, RawMutex};
 
 use crate::addr::BusAddr;
-use crate::format::{Entry, Format, Hop, TABLE_BYTES, TABLE_ENTRIES, deepest};
+use crate::format::{Entry, Format, Hop, TABLE_ENTRIES, deepest};
 use crate::memory::{Chain, DeviceLost, Reserved, Sealed, Slot, TableDemand, TableId, TableMemory};
-#[cfg(not(any(loom, target_has_atomic = "64")))]
-use crate::split_word::SplitWord;
-#[cfg(any(loom, target_has_atomic = "64"))]
-use crate::sync::AtomicU64;
-use crate::sync::{AtomicU32, Ordering, fence};
-
-/// One 64-bit entry in memory that a device reads while the processor writes it.
-///
-/// Implemented for `AtomicU64` where the processor has it, and for
-/// [`SplitWord`](crate::SplitWord); a model checker supplies its own. A page table may go to another
-/// thread and is written from there, hence `Sync`.
-pub trait TableWord: Sync {
-    /// Reads the entry, whole.
-    fn load(&self) -> u64;
-
-    /// Writes the entry, whole: a device that reads concurrently sees the old value or the new
-    /// one. Orders nothing else.
-    fn store(&self, entry: u64);
-}
-
-// The device reads memory in little-endian order (facts 2.1), whatever the host's order.
-#[cfg(any(loom, target_has_atomic = "64"))]
-impl TableWord for AtomicU64 {
-    #[inline(always)]
-    fn load(&self) -> u64 {
-        u64::from_le(AtomicU64::load(self, Ordering::Relaxed))
-    }
-
-    #[inline(always)]
-    fn store(&self, entry: u64) {
-        AtomicU64::store(self, entry.to_le(), Ordering::Relaxed);
-    }
-}
-
-/// The kind of entry that suits the processor this is compiled for.
-#[cfg(any(loom, target_has_atomic = "64"))]
-pub type Word = AtomicU64;
-/// The kind of entry that suits the processor this is compiled for.
-#[cfg(not(any(loom, target_has_atomic = "64")))]
-pub type Word = SplitWord;
-
-/// The memory of a [`TablePool`]: some number of tables, each page-aligned and at a fixed bus
-/// address.
-///
-/// # For implementers
-///
-/// Tables are numbered from zero. [`locate`](Self::locate) is the inverse of
-/// [`address`](Self::address). A wrong answer cannot break memory safety here, but it makes the
-/// *device* walk wrong tables.
-pub trait TableArena {
-    /// What an entry is made of.
-    type Word: TableWord;
-
-    /// The number of tables.
-    fn capacity(&self) -> u32;
-
-    /// The entries of a table; `None` beyond the capacity.
-    fn words(&self, table: TableId) -> Option<&[Self::Word; TABLE_ENTRIES]>;
-
-    /// The bus address of a table, by which the device reads it.
-    fn address(&self, table: TableId) -> BusAddr;
-
-    /// The table at a bus address, if it is one of the arena's.
-    fn locate(&self, address: BusAddr) -> Option<TableId>;
-
-    /// The table at a bus address, if it is one of the arena's, and its entries.
-    ///
-    /// What the other two say together. Each step of a walk asks this, so that an arena which checks
-    /// once for both is faster.
-    #[inline(always)]
-    fn find(&self, address: BusAddr) -> Option<(TableId, &[Self::Word; TABLE_ENTRIES])> {
-        let table = self.locate(address)?;
-        Some((table, self.words(table)?))
-    }
-
-    /// Fills entries of a table that no device can reach with zeros.
-    ///
-    /// The default stores them one by one. That is the slowest part of taking a table into use,
-    /// so an embedder that may write the memory by other means (`memset`, an instruction that
-    /// zeroes cache lines) does well to use them here.
-    #[inline(always)]
-    fn zero(&self, entries: &[Self::Word]) {
-        for entry in entries {
-            entry.store(0);
-        }
-    }
-
-    /// Orders the entries stored before this call before those stored after it, for a device that
-    /// reads both. The default suffices where the device is coherent with the processor's ordinary
-    /// memory ordering; elsewhere this is the place for the barrier.
-    #[inline(always)]
-    fn publish(&self) {
-        fence(Ordering::Release);
-    }
-}
-
-/// A [`TableArena`] of one contiguous piece of memory.
-///
-/// `W` is [`Word`] outside of models.
-pub struct Region<'a, W = Word> {
-    tables: &'a [[W; TABLE_ENTRIES]],
-    address: BusAddr,
-}
-
-impl<'a, W> Region<'a, W> {
-    /// The tables in `tables`, the first of which lies at `address`, a multiple of 4096, as the
-    /// device sees it. `None` where `address` is not aligned, or the region would reach 2^64 or
-    /// hold 2^32 - 1 tables or more.
-    #[must_use]
-    pub fn new(tables: &'a [[W; TABLE_ENTRIES]], address: BusAddr) -> Option<Self> {
-        let count = u32::try_from(tables.len())
-            .ok()
-            .filter(|&count| count != TableId::NONE)?;
-        address.checked_add(u64::from(count) * TABLE_BYTES)?;
-        address
-            .is_multiple_of(TABLE_BYTES)
-            .then_some(Self { tables, address })
-    }
-}
-
-impl<W> fmt::Debug for Region<'_, W> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Region({} tables at {})",
-            self.tables.len(),
-            self.address
-        )
-    }
-}
-
-impl<W: TableWord> TableArena for Region<'_, W> {
-    type Word = W;
-
-    #[inline(always)]
-    fn capacity(&self) -> u32 {
-        self.tables.len() as u32
-    }
-
-    #[inline(always)]
-    fn words(&self, table: TableId) -> Option<&[W; TABLE_ENTRIES]> {
-        self.tables.get(table.index())
-    }
-
-    #[inline(always)]
-    fn address(&self, table: TableId) -> BusAddr {
-        // `new` checked that no table of the region lies beyond 2^64.
-        BusAddr::new(
-            self.address
-                .get()
-                .wrapping_add(u64::from(table.number()) * TABLE_BYTES),
-        )
-    }
-
-    #[inline(always)]
-    fn locate(&self, address: BusAddr) -> Option<TableId> {
-        self.find(address).map(|(table, _)| table)
-    }
-
-    #[inline(always)]
-    fn find(&self, address: BusAddr) -> Option<(TableId, &[W; TABLE_ENTRIES])> {
-        let index = address.get().wrapping_sub(self.address.get()) / TABLE_BYTES;
-        let words = self.tables.get(usize::try_from(index).ok()?)?;
-        // `new` checked that there are fewer tables than this has numbers.
-        Some((TableId::new(index as u32), words))
-    }
-}
+use crate::sync::{AtomicU32, Ordering};
+use table::{BLOCK, store_run, store_zeros};
 
 /// What a pool remembers of one table: 8 bytes.
 #[derive(Debug)]
@@ -185,14 +30,6 @@ pub struct TableRecord {
 }
 
 const ZEROED: u32 = 1 << 31;
-
-/// Words that loops over many of them handle in one round: the processor stores more than one
-/// word in the time that a round takes at least, and the compiler does not unroll loops over words
-/// that others may read or write.
-const BLOCK: usize = 8;
-
-/// Entries of a run that are kept at a time. A divisor of [`BLOCK`].
-const LANES: usize = 4;
 
 impl TableRecord {
     /// The record of a table that has never been used.
@@ -219,111 +56,6 @@ impl TableRecord {
 impl Default for TableRecord {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// How many tables a pool has, and where they are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct PoolUsage {
-    /// Tables in the pool, free or not.
-    pub capacity: u32,
-    /// Tables that can be taken.
-    pub free: u32,
-}
-
-impl PoolUsage {
-    /// Tables in use, or removed and not yet released.
-    #[must_use]
-    pub const fn used(self) -> u32 {
-        self.capacity - self.free
-    }
-}
-
-/// The order in which released tables are used again.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum ReuseOrder {
-    /// The last released first: it is the likeliest to be in a cache.
-    #[default]
-    LastReleased,
-    /// The first released first: a stale use of a released table goes unpunished for longest,
-    /// which spreads wear and helps when hunting one.
-    FirstReleased,
-}
-
-/// A free list over side-array links, with the tables never used so far behind it.
-#[derive(Debug)]
-pub(crate) struct FreeList {
-    released: Chain,
-    unused: u32,
-    capacity: u32,
-    order: ReuseOrder,
-}
-
-impl FreeList {
-    pub(crate) const fn new(capacity: u32, order: ReuseOrder) -> Self {
-        Self {
-            released: Chain::EMPTY,
-            unused: 0,
-            capacity,
-            order,
-        }
-    }
-
-    pub(crate) const fn usage(&self) -> PoolUsage {
-        PoolUsage {
-            capacity: self.capacity,
-            free: self.released.count + self.capacity - self.unused,
-        }
-    }
-
-    /// Takes `count` tables as a chain. `link` reads the link of a table and `set_link` writes it.
-    #[inline]
-    pub(crate) fn reserve(
-        &mut self,
-        count: u64,
-        link: impl Fn(u32) -> u32,
-        set_link: impl Fn(u32, u32),
-    ) -> Option<Chain> {
-        if count > u64::from(self.usage().free) {
-            return None;
-        }
-        let mut taken = Chain::EMPTY;
-        while u64::from(taken.count) < count {
-            let table = self.take_one(&link)?;
-            taken.append(Chain::of(table), &set_link);
-        }
-        Some(taken)
-    }
-
-    /// Takes one table. `link` reads the link of a table.
-    #[inline]
-    pub(crate) fn take_one(&mut self, link: impl Fn(u32) -> u32) -> Option<TableId> {
-        if let Some(table) = self.released.pop(link) {
-            return Some(table);
-        }
-        let table = self.unused;
-        if table == self.capacity {
-            return None;
-        }
-        self.unused += 1;
-        Some(TableId::new(table))
-    }
-
-    #[inline]
-    pub(crate) fn release(&mut self, chain: Chain, set_link: impl Fn(u32, u32)) {
-        if chain.is_empty() {
-            return;
-        }
-        match self.order {
-            ReuseOrder::LastReleased => {
-                let mut all = chain;
-                all.append(self.released.take(), set_link);
-                self.released = all;
-            }
-            ReuseOrder::FirstReleased => self.released.append(chain, set_link),
-        }
     }
 }
 
@@ -437,108 +169,6 @@ impl<A: TableArena + fmt::Debug, R: RawMutex> fmt::Debug for TablePool<'_, A, R>
             .field("arena", &self.arena)
             .field("usage", &self.usage())
             .finish_non_exhaustive()
-    }
-}
-
-/// A table of a [`TablePool`]: where its entries are, and its number.
-pub struct PoolTable<'p, W> {
-    words: &'p [W; TABLE_ENTRIES],
-    number: TableId,
-}
-
-impl<W> PoolTable<'_, W> {
-    /// The number of the table in its pool.
-    #[must_use]
-    pub const fn number(self) -> TableId {
-        self.number
-    }
-}
-
-impl<W> Clone for PoolTable<'_, W> {
-    #[inline(always)]
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<W> Copy for PoolTable<'_, W> {}
-
-impl<W> fmt::Debug for PoolTable<'_, W> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PoolTable({})", self.number.number())
-    }
-}
-
-impl<'p, W: TableWord> PoolTable<'p, W> {
-    /// The words of `count` slots; `None` where the table does not have them all.
-    #[inline(always)]
-    fn slots(self, first: usize, count: usize) -> Option<&'p [W]> {
-        self.words.get(first..first.saturating_add(count))
-    }
-
-    /// How many of `count` slots satisfy a condition, up to the first that does not.
-    #[inline(always)]
-    fn prefix_len(self, first: usize, count: usize, condition: impl Fn(u64) -> bool) -> usize {
-        let Some(slots) = self.slots(first, count) else {
-            return 0;
-        };
-        // Whole blocks without a branch for each word, then up to the word that ends it. Loops and
-        // not iterator chains, which the compiler moves out of line, where the hop is no constant.
-        let mut len = 0;
-        for block in slots.as_chunks::<BLOCK>().0 {
-            let all = |all, slot: &W| all & condition(slot.load());
-            if !block.iter().fold(true, all) {
-                break;
-            }
-            len += BLOCK;
-        }
-        for slot in slots.get(len..).unwrap_or_default() {
-            if !condition(slot.load()) {
-                break;
-            }
-            len += 1;
-        }
-        len
-    }
-}
-
-/// Stores `entry` and, each `step` more than the one before, the entries that follow it.
-// Never in line: there, the compiler takes the sums apart that led to the step, and has more of them
-// to keep up in each round than there are entries.
-#[inline(never)]
-fn store_run<W: TableWord>(slots: &[W], entry: u64, step: u64) {
-    // Entries that do not wait for each other, so that the processor is not kept from storing more
-    // than one in a cycle.
-    let mut next: [u64; LANES] =
-        core::array::from_fn(|lane| entry.wrapping_add(step.wrapping_mul(lane as u64)));
-    let stride = step.wrapping_mul(LANES as u64);
-    let (blocks, rest) = slots.as_chunks::<BLOCK>();
-    for block in blocks {
-        for lanes in block.as_chunks::<LANES>().0 {
-            for (slot, entry) in lanes.iter().zip(&mut next) {
-                slot.store(*entry);
-                *entry = entry.wrapping_add(stride);
-            }
-        }
-    }
-    let [mut entry, ..] = next;
-    for slot in rest {
-        slot.store(entry);
-        entry = entry.wrapping_add(step);
-    }
-}
-
-/// Stores zeros, one by one: others may read the slots meanwhile.
-#[inline(never)]
-fn store_zeros<W: TableWord>(slots: &[W]) {
-    let (blocks, rest) = slots.as_chunks::<BLOCK>();
-    for block in blocks {
-        for slot in block {
-            slot.store(0);
-        }
-    }
-    for slot in rest {
-        slot.store(0);
     }
 }
 
