@@ -8,9 +8,9 @@ use core::hint::black_box;
 use hl_firmware_size::{any, opaque, slice, used};
 use mmu_core::format::{Gaudi2Hmmu, Gaudi2Pmmu, Gaudi2Pmmu64K, Hop, V1, X86_64, leaf_bytes};
 use mmu_core::{
-    AddrRange, BusAddr, ChildMap, DefaultTables, DeviceAddr, DeviceLost, DeviceTablePool, DeviceTableRecord,
-    Format, Invalidate, LeafSizes, MapOptions, PageTable, Permissions, Region, Removed, ReuseOrder,
-    Run, SplitWord, Stale, TableBus, TableMemory, TablePool, TableRecord,
+    AddrRange, BusAddr, ChildMap, DefaultTables, DeviceAddr, DeviceLost, DeviceTablePool,
+    DeviceTableRecord, Format, Invalidate, LeafSizes, MapOptions, PageTable, Permissions, Region,
+    Removed, ReuseOrder, Run, SplitWord, Stale, TableBus, TableMemory, TablePool, TableRecord,
 };
 use spin::mutex::SpinMutex;
 
