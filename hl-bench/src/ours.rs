@@ -94,6 +94,11 @@ impl TableArena for Arena {
     }
 
     #[inline(always)]
+    fn find(&self, address: BusAddr) -> Option<(TableId, &[AtomicU64; WORDS])> {
+        self.0.find(address)
+    }
+
+    #[inline(always)]
     fn zero(&self, entries: &[AtomicU64]) {
         let start = entries.as_ptr().cast_mut();
         // SAFETY: the words are valid for writes through a shared reference, being atomics, and

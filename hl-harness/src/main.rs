@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 use hl_harness::demo::{self, DemoOptions};
 use hl_harness::inspect;
 use hl_harness::scenario::command::{self, RunOptions, state_at_end};
+use hl_harness::scenario::random_command::{self, RandomOptions};
 
 /// A software accelerator of the habanalabs family, driven by hl-mem.
 #[derive(Debug, Parser)]
@@ -26,6 +27,8 @@ enum Command {
     /// Run scenario files: steps and expectations, one a line. `hl-harness/scenarios/README.md` lists
     /// them.
     Run(RunOptions),
+    /// Run random scenarios until one fails, and print a short one that fails in the same way.
+    Random(RandomOptions),
 }
 
 fn main() -> ExitCode {
@@ -33,5 +36,6 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::main(&options),
         Command::Look(command) => inspect::main(&command, state_at_end),
         Command::Run(options) => command::main(&options),
+        Command::Random(options) => random_command::main(&options),
     }
 }

@@ -10,6 +10,7 @@ use hl_harness::scenario::{Failure, MANUAL, Options, Script, Stop, run};
 mod scenario {
     mod failing;
     mod invalid;
+    mod random;
     mod shipped;
 }
 

@@ -330,6 +330,49 @@ mod tests {
     }
 
     #[test]
+    fn a_registry_and_its_slots_say_what_they_hold() {
+        let mut slots = storage(3);
+        let mut registry = Registry::new(&mut slots);
+        let filled = registry.hold().unwrap();
+        registry.fill(filled, key(1), 1);
+        let parked = registry.hold().unwrap();
+        registry.park(parked, 2);
+        assert_eq!(format!("{registry:?}"), "Registry(2 of 3 taken, 1 parked)");
+        let _held = registry.hold().unwrap();
+        assert_eq!(
+            format!("{slots:?}"),
+            "[filled at 0x0001000000001000, parked, held]"
+        );
+        assert_eq!(format!("{:?}", Slot::<u64>::default()), "vacant");
+    }
+
+    #[test]
+    fn a_search_for_the_next_goes_on_where_it_stopped() {
+        let mut slots = storage(3);
+        let mut registry = Registry::new(&mut slots);
+        for number in 0..3 {
+            let place = registry.hold().unwrap();
+            registry.fill(place, key(number), number);
+        }
+        let mut from = 0;
+        for number in 0..3 {
+            let (place, value) = registry.take_next(&mut from).unwrap();
+            assert_eq!((value, from as u64), (number, number + 1));
+            registry.park(place, value);
+        }
+        assert!(registry.take_next(&mut from).is_none());
+        let mut from = 0;
+        for number in 0..3 {
+            let (place, value) = registry.take_next_parked(&mut from).unwrap();
+            assert_eq!((value, from as u64), (number, number + 1));
+            assert_eq!(u64::from(registry.parked()), 2 - number);
+            registry.give_back(place);
+        }
+        assert!(registry.take_next_parked(&mut from).is_none());
+        assert_eq!(registry.taken(), 0);
+    }
+
+    #[test]
     fn a_registry_without_slots_finds_and_holds_nothing() {
         let mut registry: Registry<'_, u64> = Registry::new(&mut []);
         assert!(registry.hold().is_none() && registry.take(key(0)).is_none());

@@ -24,6 +24,38 @@ fn the_last_page_can_be_charged_and_the_one_after_it_not() {
 }
 
 #[test]
+fn a_budget_tells_its_limit_and_what_is_charged() {
+    let budget = Budget::new(10);
+    let charge = budget.charge(7).unwrap();
+    assert_eq!((budget.limit(), budget.charged()), (10, 7));
+    assert_eq!(
+        format!("{budget:?}"),
+        "Budget { charged: 7, limit: 10, .. }"
+    );
+    budget.refund(charge).unwrap();
+    assert_eq!(Budget::unlimited().limit(), usize::MAX);
+}
+
+#[test]
+fn refusals_say_in_words_how_much_is_missing_or_astray() {
+    let budget = Budget::new(10);
+    let charge = budget.charge(7).unwrap();
+    assert_eq!(
+        budget.charge(4).unwrap_err().to_string(),
+        "4 pages are to be locked, 3 are left of a limit of 10"
+    );
+    let ForeignCharge(charge) = {
+        let error = Budget::new(10).refund(charge).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "a charge of 7 pages was made on another budget"
+        );
+        error
+    };
+    budget.refund(charge).unwrap();
+}
+
+#[test]
 fn a_charge_of_nothing_is_good_even_where_nothing_is_left() {
     let budget = Budget::new(0);
     let nothing = budget.charge(0).unwrap();

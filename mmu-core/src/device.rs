@@ -44,6 +44,21 @@ pub trait TableBus {
     fn flush(&self) -> Result<(), DeviceLost>;
 }
 
+/// A table of a [`DeviceTablePool`]: what the pool remembers of it, and its number.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceTable<'p> {
+    record: &'p DeviceTableRecord,
+    number: TableId,
+}
+
+impl DeviceTable<'_> {
+    /// The number of the table in its pool.
+    #[must_use]
+    pub const fn number(self) -> TableId {
+        self.number
+    }
+}
+
 /// The free tables and the free child maps.
 #[derive(Debug)]
 struct Free {
@@ -136,8 +151,17 @@ impl<B, R: RawMutex> DeviceTablePool<'_, B, R> {
         &self.bus
     }
 
-    fn record(&self, table: TableId) -> Option<&DeviceTableRecord> {
-        self.records.get(table.index())
+    /// How many slots of a table are in use, of the table as it is now, whoever has it; 2^30 more in
+    /// a table of default leaves. `None` where there is no such table. For looking on from outside.
+    #[must_use]
+    pub fn live_slots(&self, table: TableId) -> Option<u32> {
+        let record = self.records.get(table.index())?;
+        Some(record.live.load(Ordering::Relaxed))
+    }
+
+    fn table(&self, number: TableId) -> Option<DeviceTable<'_>> {
+        let record = self.records.get(number.index())?;
+        Some(DeviceTable { record, number })
     }
 
     fn children(&self, record: &DeviceTableRecord) -> Option<&ChildMap> {
@@ -145,9 +169,9 @@ impl<B, R: RawMutex> DeviceTablePool<'_, B, R> {
             .get(record.children.load(Ordering::Relaxed) as usize)
     }
 
-    fn slot_address(&self, table: TableId, index: usize) -> BusAddr {
+    fn slot_address(&self, table: DeviceTable<'_>, index: usize) -> BusAddr {
         // `new` checked that no table lies beyond 2^64.
-        let offset = u64::from(table.number()) * TABLE_BYTES + index as u64 * 8;
+        let offset = u64::from(table.number.number()) * TABLE_BYTES + index as u64 * 8;
         BusAddr::new(self.address.get().wrapping_add(offset))
     }
 
@@ -178,7 +202,7 @@ impl<B, R: RawMutex> DeviceTablePool<'_, B, R> {
     }
 
     /// Writes `entry` into `count` slots without noting them as used.
-    fn write_default(&self, table: TableId, first: usize, count: usize, entry: u64)
+    fn write_default(&self, table: DeviceTable<'_>, first: usize, count: usize, entry: u64)
     where
         B: TableBus,
     {
@@ -191,7 +215,7 @@ impl<B, R: RawMutex> DeviceTablePool<'_, B, R> {
         let mut maps = Chain::EMPTY;
         let mut table = chain.head();
         for _ in 0..chain.count {
-            if let Some(record) = self.record(TableId::new(table)) {
+            if let Some(record) = self.records.get(table as usize) {
                 let map = record.children.load(Ordering::Relaxed);
                 if map != TableId::NONE {
                     record.children.store(TableId::NONE, Ordering::Relaxed);
@@ -218,7 +242,11 @@ impl<B: fmt::Debug, R: RawMutex> fmt::Debug for DeviceTablePool<'_, B, R> {
 
 impl<B, R> Sealed for &DeviceTablePool<'_, B, R> {}
 
-impl<B: TableBus, R: RawMutex> TableMemory for &DeviceTablePool<'_, B, R> {
+impl<'p, B: TableBus, R: RawMutex> TableMemory for &'p DeviceTablePool<'_, B, R> {
+    type Table = DeviceTable<'p>;
+
+    const HAS_DEFAULTS: bool = true;
+
     fn reserve(self, demand: TableDemand) -> Option<Reserved> {
         let mut free = self.free.lock();
         if demand.interior > u64::from(free.maps.usage().free) {
@@ -239,9 +267,9 @@ impl<B: TableBus, R: RawMutex> TableMemory for &DeviceTablePool<'_, B, R> {
         Some(Reserved { tables, maps })
     }
 
-    fn take(self, reserved: &mut Reserved, interior: bool) -> Option<TableId> {
+    fn take(self, reserved: &mut Reserved, interior: bool) -> Option<Self::Table> {
         let table = self.pop(&mut reserved.tables)?;
-        let record = self.record(table)?;
+        let record = table.record;
         if interior {
             let map = reserved.maps.pop(|map| self.map_link(map))?;
             self.maps.get(map.index())?.forget_all();
@@ -258,8 +286,9 @@ impl<B: TableBus, R: RawMutex> TableMemory for &DeviceTablePool<'_, B, R> {
             .release(reserved.maps, |map, next| self.set_map_link(map, next));
     }
 
-    fn pop(self, chain: &mut Chain) -> Option<TableId> {
-        chain.pop(|table| self.link(table))
+    fn pop(self, chain: &mut Chain) -> Option<Self::Table> {
+        let table = chain.pop(|table| self.link(table))?;
+        self.table(table)
     }
 
     fn release(self, chain: Chain) {
@@ -271,33 +300,36 @@ impl<B: TableBus, R: RawMutex> TableMemory for &DeviceTablePool<'_, B, R> {
             .release(detached, |map, next| self.set_map_link(map, next));
     }
 
-    fn append(self, chain: &mut Chain, table: TableId, zeroed: bool) {
-        if let Some(record) = self.record(table) {
-            record
-                .live
-                .store(if zeroed { ZEROED } else { 0 }, Ordering::Relaxed);
-        }
-        self.append_chain(chain, Chain::of(table));
+    fn append(self, chain: &mut Chain, table: Self::Table, zeroed: bool) {
+        self.set_live(table, if zeroed { ZEROED } else { 0 });
+        self.append_chain(chain, Chain::of(table.number));
+    }
+
+    fn chain_of(self, table: Self::Table) -> Chain {
+        Chain::of(table.number)
     }
 
     fn append_chain(self, chain: &mut Chain, other: Chain) {
         chain.append(other, |table, next| self.set_link(table, next));
     }
 
-    fn address(self, table: TableId) -> u64 {
+    fn address(self, table: Self::Table) -> u64 {
         self.slot_address(table, 0).get()
     }
 
-    fn is_zeroed(self, table: TableId) -> bool {
-        self.record(table)
-            .is_some_and(|record| record.live.load(Ordering::Relaxed) == ZEROED)
+    fn is_zeroed(self, table: Self::Table) -> bool {
+        table.record.live.load(Ordering::Relaxed) == ZEROED
     }
 
-    fn slot<F: Format>(self, table: TableId, hop: Hop, index: usize) -> Slot {
-        let Some(record) = self.record(table).filter(|record| record.is_used(index)) else {
-            let backed = self.record(table).is_some_and(DeviceTableRecord::is_backed);
-            return if backed { Slot::Default } else { Slot::Empty };
-        };
+    fn slot<F: Format>(self, table: Self::Table, hop: Hop, index: usize) -> Slot<Self::Table> {
+        let record = table.record;
+        if !record.is_used(index) {
+            return if record.is_backed() {
+                Slot::Default
+            } else {
+                Slot::Empty
+            };
+        }
         if usize::from(hop.number()) == deepest::<F>() {
             return Slot::Leaf;
         }
@@ -305,24 +337,25 @@ impl<B: TableBus, R: RawMutex> TableMemory for &DeviceTablePool<'_, B, R> {
             .children(record)
             .map(|map| map.tables[index % TABLE_ENTRIES].load(Ordering::Relaxed));
         match child {
-            Some(child) if child != TableId::NONE => Slot::Table(TableId::new(child)),
+            Some(child) if child != TableId::NONE => match self.table(TableId::new(child)) {
+                Some(child) => Slot::Table(child),
+                None => Slot::Foreign,
+            },
             _ => Slot::Leaf,
         }
     }
 
-    fn entry(self, table: TableId, index: usize) -> u64 {
+    fn entry(self, table: Self::Table, index: usize) -> u64 {
         self.bus.read(self.slot_address(table, index))
     }
 
     fn write_leaves(
         self,
-        table: TableId,
+        table: Self::Table,
         first: usize,
         entries: impl Iterator<Item = u64>,
     ) -> usize {
-        let Some(record) = self.record(table) else {
-            return 0;
-        };
+        let record = table.record;
         // A leaf may take a table's place.
         let children = self.children(record);
         let mut written = 0;
@@ -339,59 +372,48 @@ impl<B: TableBus, R: RawMutex> TableMemory for &DeviceTablePool<'_, B, R> {
         written
     }
 
-    fn write_table(self, table: TableId, index: usize, entry: u64, child: TableId) {
-        if let Some(record) = self.record(table) {
-            record.set_used(index, true);
-            if let Some(children) = self.children(record) {
-                children.set(index, child.number());
-            }
-            self.bus
-                .write(self.slot_address(table, index), core::iter::once(entry));
+    fn write_table(self, table: Self::Table, index: usize, entry: u64, child: Self::Table) {
+        table.record.set_used(index, true);
+        if let Some(children) = self.children(table.record) {
+            children.set(index, child.number.number());
         }
+        self.bus
+            .write(self.slot_address(table, index), core::iter::once(entry));
     }
 
-    fn clear(self, table: TableId, first: usize, count: usize) {
-        if let Some(record) = self.record(table) {
-            let children = self.children(record);
-            for index in first..first + count {
-                record.set_used(index, false);
-                if let Some(children) = children {
-                    children.set(index, TableId::NONE);
-                }
+    fn clear(self, table: Self::Table, first: usize, count: usize) {
+        let children = self.children(table.record);
+        for index in first..first + count {
+            table.record.set_used(index, false);
+            if let Some(children) = children {
+                children.set(index, TableId::NONE);
             }
-            self.zero(table, first, first + count);
         }
+        self.zero(table, first, first + count);
     }
 
-    fn is_backed(self, table: TableId) -> bool {
-        self.record(table).is_some_and(DeviceTableRecord::is_backed)
+    fn is_backed(self, table: Self::Table) -> bool {
+        table.record.is_backed()
     }
 
-    fn restore(self, table: TableId, first: usize, count: usize, entry: u64) {
-        if let Some(record) = self.record(table) {
-            for index in first..first + count {
-                record.set_used(index, false);
-            }
-            self.write_default(table, first, count, entry);
+    fn restore(self, table: Self::Table, first: usize, count: usize, entry: u64) {
+        for index in first..first + count {
+            table.record.set_used(index, false);
         }
+        self.write_default(table, first, count, entry);
     }
 
-    fn zero(self, table: TableId, first: usize, end: usize) {
+    fn zero(self, table: Self::Table, first: usize, end: usize) {
         let zeros = core::iter::repeat_n(0, end.saturating_sub(first));
         self.bus.write(self.slot_address(table, first), zeros);
     }
 
-    fn live(self, table: TableId) -> u32 {
-        match self.record(table) {
-            Some(record) => record.live.load(Ordering::Relaxed),
-            None => 0,
-        }
+    fn live(self, table: Self::Table) -> u32 {
+        table.record.live.load(Ordering::Relaxed)
     }
 
-    fn set_live(self, table: TableId, live: u32) {
-        if let Some(record) = self.record(table) {
-            record.live.store(live, Ordering::Relaxed);
-        }
+    fn set_live(self, table: Self::Table, live: u32) {
+        table.record.live.store(live, Ordering::Relaxed);
     }
 
     fn content_lost(self) {
@@ -413,7 +435,7 @@ impl<B: TableBus, R: RawMutex> TableMemory for &DeviceTablePool<'_, B, R> {
 }
 
 impl<B: TableBus, R: RawMutex> DefaultTables for &DeviceTablePool<'_, B, R> {
-    fn back(self, table: TableId, slots: usize, entry: u64) {
+    fn back(self, table: Self::Table, slots: usize, entry: u64) {
         let zeroed = self.is_zeroed(table);
         self.write_default(table, 0, slots, entry);
         if !zeroed && slots < TABLE_ENTRIES {
@@ -422,10 +444,8 @@ impl<B: TableBus, R: RawMutex> DefaultTables for &DeviceTablePool<'_, B, R> {
         self.set_live(table, BACKED);
     }
 
-    fn unback(self, table: TableId) -> bool {
-        let Some(record) = self.record(table) else {
-            return false;
-        };
+    fn unback(self, table: Self::Table) -> bool {
+        let record = table.record;
         let live = record.live.load(Ordering::Relaxed) & !BACKED;
         record.live.store(live, Ordering::Relaxed);
         if live == 0 {

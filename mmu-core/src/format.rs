@@ -136,6 +136,15 @@ impl HopGeometry {
         start.wrapping_add(((index - at) as u64) << self.shift)
     }
 
+    /// The bits of a walk address that are not the same for all that use one table of this hop.
+    #[inline(always)]
+    pub(crate) const fn table_mask(self) -> u64 {
+        match 1_u64.checked_shl(self.shift as u32 + self.index_bits as u32) {
+            Some(span) => span - 1,
+            None => u64::MAX,
+        }
+    }
+
     /// What remains of a walk address when the bits that select an entry within this hop's table
     /// are dropped: equal for two addresses exactly when they use the same table.
     #[must_use]
@@ -192,17 +201,12 @@ pub trait Format: Copy + fmt::Debug + 'static {
     fn table_entry(hop: Hop, address: u64) -> u64;
 
     /// An entry that maps the page at `address` (as the entry holds it), for a table of `hop`.
+    ///
+    /// Entries of consecutive pages with the same attributes are evenly spaced numbers, as they are
+    /// wherever an entry holds its address in one piece: this makes the first two of the leaves that
+    /// a run has in a table, and the others follow by adding the difference. Builds with debug
+    /// assertions check the last of them.
     fn leaf_entry(hop: Hop, address: u64, attributes: Self::Attributes) -> u64;
-
-    /// What is added to a leaf entry of `hop` to get the one that maps the next page with the same
-    /// attributes. The default is right for formats that hold the address bits in their own place.
-    #[inline(always)]
-    fn leaf_step(hop: Hop) -> u64 {
-        match Self::HOPS.get(usize::from(hop.number())) {
-            Some(geometry) => geometry.entry_span(),
-            None => 0,
-        }
-    }
 
     /// What an entry found in a table of `hop` says.
     fn decode(hop: Hop, entry: u64) -> Entry<Self::Attributes>;
@@ -303,6 +307,73 @@ pub(crate) const fn deepest<F: Format>() -> usize {
     F::HOPS.len() - 1
 }
 
+/// Elements of an array that has one for each hop: a power of two, so that the remainder of any
+/// number is an index, which the compiler sees and checks nothing.
+pub(crate) const PER_HOP: usize = MAX_HOPS.next_power_of_two();
+
+/// An array with something for each hop.
+// Not a type of its own: as the field of one, the array would be made in one place and then moved.
+pub(crate) trait PerHop<T> {
+    /// What there is for the hop with this number. There is something for every number, so that no
+    /// caller has to say what else to do; only those of hops have a meaning.
+    fn at(&self, hop: usize) -> T;
+
+    /// What there is for the hop with this number, to be changed.
+    fn at_mut(&mut self, hop: usize) -> &mut T;
+}
+
+impl<T: Copy> PerHop<T> for [T; PER_HOP] {
+    #[inline(always)]
+    fn at(&self, hop: usize) -> T {
+        self[hop % PER_HOP]
+    }
+
+    #[inline(always)]
+    fn at_mut(&mut self, hop: usize) -> &mut T {
+        &mut self[hop % PER_HOP]
+    }
+}
+
+/// The geometry of each hop of a format.
+trait Geometries: Format {
+    /// The hops that can have leaves, one bit for each.
+    const LEAF_HOPS: u8 = {
+        let mut hops = 0;
+        let mut hop = 0;
+        while hop < Self::HOPS.len() {
+            if Self::HOPS[hop].leaf {
+                hops |= 1 << hop;
+            }
+            hop += 1;
+        }
+        hops
+    };
+
+    const GEOMETRIES: &'static [HopGeometry; PER_HOP] = &{
+        let mut all = [Self::HOPS[deepest::<Self>()]; PER_HOP];
+        let mut hop = 0;
+        while hop < Self::HOPS.len() {
+            all[hop] = Self::HOPS[hop];
+            hop += 1;
+        }
+        all
+    };
+}
+
+impl<F: Format> Geometries for F {}
+
+/// The hops of a format that can have leaves, one bit for each.
+#[inline(always)]
+const fn leaf_hops<F: Format>() -> u8 {
+    F::LEAF_HOPS
+}
+
+/// The geometry of the hop with this number.
+#[inline(always)]
+pub(crate) const fn geometry_of<F: Format>(hop: usize) -> HopGeometry {
+    F::GEOMETRIES[hop % PER_HOP]
+}
+
 /// Checks a format's constants at compile time; each table evaluates it once.
 pub(crate) const fn geometry_is_sound<F: Format>() -> bool {
     let hops = F::HOPS;
@@ -362,20 +433,27 @@ impl LeafSizes {
     /// Whether the set has leaves of a format at the hop with this index.
     #[inline(always)]
     pub(crate) const fn allows<F: Format>(self, hop: usize) -> bool {
-        F::HOPS[hop].leaf && self.0 & (1 << hop) != 0
+        geometry_of::<F>(hop).leaf && self.0 & (1 << hop) != 0
     }
 
     /// The deepest hop of a format that the set allows.
     #[inline(always)]
     pub(crate) const fn deepest_allowed<F: Format>(self) -> Option<usize> {
-        let mut hop = F::HOPS.len();
-        while hop > 0 {
-            hop -= 1;
-            if self.allows::<F>(hop) {
-                return Some(hop);
-            }
+        match (self.0 & leaf_hops::<F>()).checked_ilog2() {
+            Some(hop) => Some(hop as usize),
+            None => None,
         }
-        None
+    }
+
+    /// The hops of a format above `hop` that the set allows, the deepest first.
+    #[inline(always)]
+    pub(crate) fn allowed_above<F: Format>(self, hop: usize) -> impl Iterator<Item = usize> {
+        let mut hops = self.0 & leaf_hops::<F>() & !(u8::MAX << hop);
+        core::iter::from_fn(move || {
+            let hop = hops.checked_ilog2()?;
+            hops ^= 1 << hop;
+            Some(hop as usize)
+        })
     }
 }
 

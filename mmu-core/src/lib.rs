@@ -17,12 +17,13 @@ mod sync;
 mod table;
 
 pub use addr::{AddrRange, Address, BusAddr, DeviceAddr, Run};
-pub use device::{ChildMap, DeviceTablePool, DeviceTableRecord, TableBus};
+pub use device::{ChildMap, DeviceTable, DeviceTablePool, DeviceTableRecord, TableBus};
 pub use error::{MapError, QueryError, SplitError, UnmapError};
 pub use format::{Format, Hop, LeafSizes, Permissions};
 pub use memory::{DefaultTables, DeviceLost, Slot, TableDemand, TableId, TableMemory};
 pub use pool::{
-    PoolError, PoolUsage, Region, ReuseOrder, TableArena, TablePool, TableRecord, TableWord, Word,
+    PoolError, PoolTable, PoolUsage, Region, ReuseOrder, TableArena, TablePool, TableRecord,
+    TableWord, Word,
 };
 pub use regions::Regions;
 pub use removed::{ConfirmError, Extent, Invalidate, Removed, Stale};

@@ -4,9 +4,9 @@
 use defmt::{Format, Formatter, write};
 use lock_api::RawMutex;
 
-use crate::device::DeviceTablePool;
+use crate::device::{DeviceTable, DeviceTablePool};
 use crate::memory::{TableId, TableMemory};
-use crate::pool::{Region, TableArena, TablePool, TableWord};
+use crate::pool::{PoolTable, Region, TableArena, TablePool, TableWord};
 use crate::regions::Regions;
 use crate::table::PageTable;
 
@@ -20,6 +20,18 @@ impl<F: crate::Format, M: TableMemory> Format for PageTable<F, M> {
             self.root(),
             is_empty
         );
+    }
+}
+
+impl<W> Format for PoolTable<'_, W> {
+    fn format(&self, f: Formatter<'_>) {
+        write!(f, "table {=u32}", self.number().number());
+    }
+}
+
+impl Format for DeviceTable<'_> {
+    fn format(&self, f: Formatter<'_>) {
+        write!(f, "table {=u32}", self.number().number());
     }
 }
 

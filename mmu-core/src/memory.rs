@@ -8,7 +8,7 @@
 
 use core::fmt;
 
-use crate::format::{Format, Hop, TABLE_ENTRIES};
+use crate::format::{Format, Hop, TABLE_ENTRIES, deepest};
 
 /// A table of a pool, by its number in that pool.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -39,11 +39,11 @@ impl TableId {
 /// What a slot of a table holds, as far as walking and bookkeeping need to know.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum Slot {
+pub enum Slot<T> {
     /// Nothing.
     Empty,
     /// A table of the next hop.
-    Table(TableId),
+    Table(T),
     /// A leaf.
     Leaf,
     /// A leaf of the default mapping: nothing is mapped here, and the device does not fault.
@@ -154,6 +154,21 @@ pub struct TableDemand {
 }
 
 impl TableDemand {
+    pub(crate) const NONE: Self = Self {
+        deepest: 0,
+        interior: 0,
+    };
+
+    /// Adds tables of the hop with this number.
+    #[inline(always)]
+    pub(crate) fn add<F: Format>(&mut self, hop: usize, tables: u64) {
+        if hop == deepest::<F>() {
+            self.deepest += tables;
+        } else {
+            self.interior += tables;
+        }
+    }
+
     /// Tables of either sort.
     #[must_use]
     pub const fn total(self) -> u64 {
@@ -190,39 +205,65 @@ pub(crate) use sealed::Sealed;
 /// so these calls need no lock of their own; taking and releasing tables goes through the pool's
 /// lock.
 pub trait TableMemory: Copy + Sealed {
+    /// A table of the pool. Only the pool makes them, of tables that are taken or linked, so that
+    /// nobody writes to a table by its number.
+    type Table: Copy + Send + Sync;
+
+    /// Whether there can be tables of default leaves ([`DefaultTables`]): where not, nothing is left
+    /// of what looks after them.
+    const HAS_DEFAULTS: bool = false;
+
     /// Takes tables out of the pool, all that are asked for or none.
     fn reserve(self, demand: TableDemand) -> Option<Reserved>;
 
     /// Takes one table of what is reserved; `interior` as it was counted when reserving.
-    fn take(self, reserved: &mut Reserved, interior: bool) -> Option<TableId>;
+    fn take(self, reserved: &mut Reserved, interior: bool) -> Option<Self::Table>;
+
+    /// Takes one table out of the pool; `interior` says whether it is of another hop than the deepest.
+    fn take_one(self, interior: bool) -> Option<Self::Table> {
+        let mut reserved = self.reserve(TableDemand {
+            deepest: u64::from(!interior),
+            interior: u64::from(interior),
+        })?;
+        self.take(&mut reserved, interior)
+    }
 
     /// Gives back what was reserved and not taken.
     fn give_back(self, reserved: Reserved);
 
     /// Takes the first table off a chain, as it is.
-    fn pop(self, chain: &mut Chain) -> Option<TableId>;
+    fn pop(self, chain: &mut Chain) -> Option<Self::Table>;
 
     /// Gives tables back to the pool for reuse.
     fn release(self, chain: Chain);
 
     /// Appends a table to a chain. `zeroed` says that all its entries are known to be zero.
-    fn append(self, chain: &mut Chain, table: TableId, zeroed: bool);
+    fn append(self, chain: &mut Chain, table: Self::Table, zeroed: bool);
+
+    /// The chain of one table, which stays what it is.
+    fn chain_of(self, table: Self::Table) -> Chain;
 
     /// Appends all of one chain to another.
     fn append_chain(self, chain: &mut Chain, other: Chain);
 
     /// The address of a table as an entry holds it.
-    fn address(self, table: TableId) -> u64;
+    fn address(self, table: Self::Table) -> u64;
 
     /// Whether all entries of a table just taken are known to be zero.
-    fn is_zeroed(self, table: TableId) -> bool;
+    fn is_zeroed(self, table: Self::Table) -> bool;
 
     /// What the slot at `index` holds.
-    fn slot<F: Format>(self, table: TableId, hop: Hop, index: usize) -> Slot;
+    fn slot<F: Format>(self, table: Self::Table, hop: Hop, index: usize) -> Slot<Self::Table>;
 
     /// How many of the `count` slots from `first` on have room for a leaf, up to the first that does
     /// not: those that are empty or hold a default leaf.
-    fn empty_slots<F: Format>(self, table: TableId, hop: Hop, first: usize, count: usize) -> usize {
+    fn empty_slots<F: Format>(
+        self,
+        table: Self::Table,
+        hop: Hop,
+        first: usize,
+        count: usize,
+    ) -> usize {
         (first..first.saturating_add(count).min(TABLE_ENTRIES))
             .take_while(|&index| {
                 let slot = self.slot::<F>(table, hop, index);
@@ -232,20 +273,26 @@ pub trait TableMemory: Copy + Sealed {
     }
 
     /// How many of the `count` slots from `first` on hold leaves, up to the first that does not.
-    fn leaf_slots<F: Format>(self, table: TableId, hop: Hop, first: usize, count: usize) -> usize {
+    fn leaf_slots<F: Format>(
+        self,
+        table: Self::Table,
+        hop: Hop,
+        first: usize,
+        count: usize,
+    ) -> usize {
         (first..first.saturating_add(count).min(TABLE_ENTRIES))
-            .take_while(|&index| self.slot::<F>(table, hop, index) == Slot::Leaf)
+            .take_while(|&index| matches!(self.slot::<F>(table, hop, index), Slot::Leaf))
             .count()
     }
 
     /// The entry at `index`, as the device sees it. May read over the bus.
-    fn entry(self, table: TableId, index: usize) -> u64;
+    fn entry(self, table: Self::Table, index: usize) -> u64;
 
     /// Writes leaves into consecutive slots, beginning at `first`, until the iterator or the
     /// table ends. Returns how many.
     fn write_leaves(
         self,
-        table: TableId,
+        table: Self::Table,
         first: usize,
         entries: impl Iterator<Item = u64>,
     ) -> usize;
@@ -254,7 +301,7 @@ pub trait TableMemory: Copy + Sealed {
     /// than it writes from the iterator. Returns how many.
     fn write_list(
         self,
-        table: TableId,
+        table: Self::Table,
         first: usize,
         count: usize,
         entries: &mut impl Iterator<Item = u64>,
@@ -264,37 +311,37 @@ pub trait TableMemory: Copy + Sealed {
 
     /// Writes `count` leaves, of which the first is `entry` and each of the others is `step` more
     /// than the one before.
-    fn write_run(self, table: TableId, first: usize, count: usize, entry: u64, step: u64) {
+    fn write_run(self, table: Self::Table, first: usize, count: usize, entry: u64, step: u64) {
         let entries = (0..count as u64).map(|leaf| entry.wrapping_add(leaf.wrapping_mul(step)));
         self.write_leaves(table, first, entries);
     }
 
     /// Writes an entry that points at `child`.
-    fn write_table(self, table: TableId, index: usize, entry: u64, child: TableId);
+    fn write_table(self, table: Self::Table, index: usize, entry: u64, child: Self::Table);
 
     /// Empties `count` slots, beginning at `first`.
-    fn clear(self, table: TableId, first: usize, count: usize);
+    fn clear(self, table: Self::Table, first: usize, count: usize);
 
     /// Whether the empty slots of a table hold default leaves.
-    fn is_backed(self, _table: TableId) -> bool {
+    fn is_backed(self, _table: Self::Table) -> bool {
         false
     }
 
     /// Empties `count` slots of a table that [`is_backed`](Self::is_backed), beginning at `first`,
     /// by writing the default leaf `entry` into each. Without [`DefaultTables`] there is no such
     /// table.
-    fn restore(self, table: TableId, first: usize, count: usize, _entry: u64) {
+    fn restore(self, table: Self::Table, first: usize, count: usize, _entry: u64) {
         self.clear(table, first, count);
     }
 
     /// Fills the slots from `first` up to `end` of a table nobody can see yet with zeros.
-    fn zero(self, table: TableId, first: usize, end: usize);
+    fn zero(self, table: Self::Table, first: usize, end: usize);
 
     /// How many slots are in use; 2^30 more in a table of default leaves, which do not count.
-    fn live(self, table: TableId) -> u32;
+    fn live(self, table: Self::Table) -> u32;
 
     /// Records how many slots are in use.
-    fn set_live(self, table: TableId, live: u32);
+    fn set_live(self, table: Self::Table, live: u32);
 
     /// Notes that the content of all tables may have changed, as when a device was reset.
     fn content_lost(self) {}
@@ -314,10 +361,10 @@ pub trait TableMemory: Copy + Sealed {
 pub trait DefaultTables: TableMemory {
     /// Fills the first `slots` slots of a table nobody can see yet with the default leaf `entry`,
     /// zeroes the others, and notes that the table is backed and has no slot in use.
-    fn back(self, table: TableId, slots: usize, entry: u64);
+    fn back(self, table: Self::Table, slots: usize, entry: u64);
 
     /// Notes that a table is not backed any more. Writes zero into the slots that hold default
     /// leaves where others are in use; returns whether there are any. A table without is to be
     /// unlinked as it is.
-    fn unback(self, table: TableId) -> bool;
+    fn unback(self, table: Self::Table) -> bool;
 }

@@ -1,162 +1,24 @@
 //! Tables in memory that the processor reads and writes directly.
 
+mod arena;
+mod free;
+mod table;
+
+pub(crate) use free::FreeList;
+
+pub use arena::{Region, TableArena, TableWord, Word};
+pub use free::{PoolUsage, ReuseOrder};
+pub use table::PoolTable;
+
 use core::fmt;
 
 use lock_api::{Mutex, RawMutex};
 
 use crate::addr::BusAddr;
-use crate::format::{Entry, Format, Hop, TABLE_BYTES, TABLE_ENTRIES, deepest};
+use crate::format::{Entry, Format, Hop, TABLE_ENTRIES, deepest};
 use crate::memory::{Chain, DeviceLost, Reserved, Sealed, Slot, TableDemand, TableId, TableMemory};
-#[cfg(not(any(loom, target_has_atomic = "64")))]
-use crate::split_word::SplitWord;
-#[cfg(any(loom, target_has_atomic = "64"))]
-use crate::sync::AtomicU64;
-use crate::sync::{AtomicU32, Ordering, fence};
-
-/// One 64-bit entry in memory that a device reads while the processor writes it.
-///
-/// Implemented for `AtomicU64` where the processor has it, and for
-/// [`SplitWord`](crate::SplitWord); a model checker
-/// supplies its own.
-pub trait TableWord {
-    /// Reads the entry, whole.
-    fn load(&self) -> u64;
-
-    /// Writes the entry, whole: a device that reads concurrently sees the old value or the new
-    /// one. Orders nothing else.
-    fn store(&self, entry: u64);
-}
-
-// The device reads memory in little-endian order (facts 2.1), whatever the host's order.
-#[cfg(any(loom, target_has_atomic = "64"))]
-impl TableWord for AtomicU64 {
-    #[inline(always)]
-    fn load(&self) -> u64 {
-        u64::from_le(AtomicU64::load(self, Ordering::Relaxed))
-    }
-
-    #[inline(always)]
-    fn store(&self, entry: u64) {
-        AtomicU64::store(self, entry.to_le(), Ordering::Relaxed);
-    }
-}
-
-/// The kind of entry that suits the processor this is compiled for.
-#[cfg(any(loom, target_has_atomic = "64"))]
-pub type Word = AtomicU64;
-/// The kind of entry that suits the processor this is compiled for.
-#[cfg(not(any(loom, target_has_atomic = "64")))]
-pub type Word = SplitWord;
-
-/// The memory of a [`TablePool`]: some number of tables, each page-aligned and at a fixed bus
-/// address.
-///
-/// # For implementers
-///
-/// Tables are numbered from zero. [`locate`](Self::locate) is the inverse of
-/// [`address`](Self::address). A wrong answer cannot break memory safety here, but it makes the
-/// *device* walk wrong tables.
-pub trait TableArena {
-    /// What an entry is made of.
-    type Word: TableWord;
-
-    /// The number of tables.
-    fn capacity(&self) -> u32;
-
-    /// The entries of a table; `None` beyond the capacity.
-    fn words(&self, table: TableId) -> Option<&[Self::Word; TABLE_ENTRIES]>;
-
-    /// The bus address of a table, by which the device reads it.
-    fn address(&self, table: TableId) -> BusAddr;
-
-    /// The table at a bus address, if it is one of the arena's.
-    fn locate(&self, address: BusAddr) -> Option<TableId>;
-
-    /// Fills entries of a table that no device can reach with zeros.
-    ///
-    /// The default stores them one by one. That is the slowest part of taking a table into use,
-    /// so an embedder that may write the memory by other means (`memset`, an instruction that
-    /// zeroes cache lines) does well to use them here.
-    #[inline(always)]
-    fn zero(&self, entries: &[Self::Word]) {
-        for entry in entries {
-            entry.store(0);
-        }
-    }
-
-    /// Orders the entries stored before this call before those stored after it, for a device that
-    /// reads both. The default suffices where the device is coherent with the processor's ordinary
-    /// memory ordering; elsewhere this is the place for the barrier.
-    #[inline(always)]
-    fn publish(&self) {
-        fence(Ordering::Release);
-    }
-}
-
-/// A [`TableArena`] of one contiguous piece of memory.
-///
-/// `W` is [`Word`] outside of models.
-pub struct Region<'a, W = Word> {
-    tables: &'a [[W; TABLE_ENTRIES]],
-    address: BusAddr,
-}
-
-impl<'a, W> Region<'a, W> {
-    /// The tables in `tables`, the first of which lies at `address`, a multiple of 4096, as the
-    /// device sees it. `None` where `address` is not aligned, or the region would reach 2^64 or
-    /// hold 2^32 - 1 tables or more.
-    #[must_use]
-    pub fn new(tables: &'a [[W; TABLE_ENTRIES]], address: BusAddr) -> Option<Self> {
-        let count = u32::try_from(tables.len())
-            .ok()
-            .filter(|&count| count != TableId::NONE)?;
-        address.checked_add(u64::from(count) * TABLE_BYTES)?;
-        address
-            .is_multiple_of(TABLE_BYTES)
-            .then_some(Self { tables, address })
-    }
-}
-
-impl<W> fmt::Debug for Region<'_, W> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Region({} tables at {})",
-            self.tables.len(),
-            self.address
-        )
-    }
-}
-
-impl<W: TableWord> TableArena for Region<'_, W> {
-    type Word = W;
-
-    #[inline(always)]
-    fn capacity(&self) -> u32 {
-        self.tables.len() as u32
-    }
-
-    #[inline(always)]
-    fn words(&self, table: TableId) -> Option<&[W; TABLE_ENTRIES]> {
-        self.tables.get(table.index())
-    }
-
-    #[inline(always)]
-    fn address(&self, table: TableId) -> BusAddr {
-        // `new` checked that no table of the region lies beyond 2^64.
-        BusAddr::new(
-            self.address
-                .get()
-                .wrapping_add(u64::from(table.number()) * TABLE_BYTES),
-        )
-    }
-
-    #[inline(always)]
-    fn locate(&self, address: BusAddr) -> Option<TableId> {
-        let index = address.get().wrapping_sub(self.address.get()) / TABLE_BYTES;
-        (index < self.tables.len() as u64).then_some(TableId::new(index as u32))
-    }
-}
+use crate::sync::{AtomicU32, Ordering};
+use table::{BLOCK, store_run, store_zeros};
 
 /// What a pool remembers of one table: 8 bytes.
 #[derive(Debug)]
@@ -168,11 +30,6 @@ pub struct TableRecord {
 }
 
 const ZEROED: u32 = 1 << 31;
-
-/// Words that loops over many of them handle in one round: the processor stores more than one
-/// word in the time that a round takes at least, and the compiler does not unroll loops over words
-/// that others may read or write.
-const BLOCK: usize = 8;
 
 impl TableRecord {
     /// The record of a table that has never been used.
@@ -199,100 +56,6 @@ impl TableRecord {
 impl Default for TableRecord {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// How many tables a pool has, and where they are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct PoolUsage {
-    /// Tables in the pool, free or not.
-    pub capacity: u32,
-    /// Tables that can be taken.
-    pub free: u32,
-}
-
-impl PoolUsage {
-    /// Tables in use, or removed and not yet released.
-    #[must_use]
-    pub const fn used(self) -> u32 {
-        self.capacity - self.free
-    }
-}
-
-/// The order in which released tables are used again.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum ReuseOrder {
-    /// The last released first: it is the likeliest to be in a cache.
-    #[default]
-    LastReleased,
-    /// The first released first: a stale use of a released table goes unpunished for longest,
-    /// which spreads wear and helps when hunting one.
-    FirstReleased,
-}
-
-/// A free list over side-array links, with the tables never used so far behind it.
-#[derive(Debug)]
-pub(crate) struct FreeList {
-    released: Chain,
-    unused: u32,
-    capacity: u32,
-    order: ReuseOrder,
-}
-
-impl FreeList {
-    pub(crate) const fn new(capacity: u32, order: ReuseOrder) -> Self {
-        Self {
-            released: Chain::EMPTY,
-            unused: 0,
-            capacity,
-            order,
-        }
-    }
-
-    pub(crate) const fn usage(&self) -> PoolUsage {
-        PoolUsage {
-            capacity: self.capacity,
-            free: self.released.count + self.capacity - self.unused,
-        }
-    }
-
-    /// Takes `count` tables as a chain. `link` reads the link of a table and `set_link` writes it.
-    #[inline]
-    pub(crate) fn reserve(
-        &mut self,
-        count: u64,
-        link: impl Fn(u32) -> u32,
-        set_link: impl Fn(u32, u32),
-    ) -> Option<Chain> {
-        if count > u64::from(self.usage().free) {
-            return None;
-        }
-        let mut taken = Chain::EMPTY;
-        while u64::from(taken.count) < count {
-            let table = self.released.pop(&link).unwrap_or_else(|| {
-                self.unused += 1;
-                TableId::new(self.unused - 1)
-            });
-            taken.append(Chain::of(table), &set_link);
-        }
-        Some(taken)
-    }
-
-    #[inline]
-    pub(crate) fn release(&mut self, chain: Chain, set_link: impl Fn(u32, u32)) {
-        if chain.is_empty() {
-            return;
-        }
-        match self.order {
-            ReuseOrder::LastReleased => {
-                let mut all = chain;
-                all.append(self.released.take(), set_link);
-                self.released = all;
-            }
-            ReuseOrder::FirstReleased => self.released.append(chain, set_link),
-        }
     }
 }
 
@@ -370,43 +133,18 @@ impl<A: TableArena, R: RawMutex> TablePool<'_, A, R> {
         &self.arena
     }
 
-    /// The words of `count` slots; `None` where the table does not have them all.
-    #[inline(always)]
-    fn slots(&self, table: TableId, first: usize, count: usize) -> Option<&[A::Word]> {
-        self.arena
-            .words(table)?
-            .get(first..first.saturating_add(count))
+    /// How many slots of a table are in use, of the table as it is now, whoever has it; 2^30 more in
+    /// a table of default leaves. `None` where there is no such table. For looking on from outside.
+    #[must_use]
+    pub fn live_slots(&self, table: TableId) -> Option<u32> {
+        let record = self.records.get(table.index())?;
+        Some(record.live.load(Ordering::Relaxed))
     }
 
-    /// How many of `count` slots satisfy a condition, up to the first that does not.
     #[inline(always)]
-    fn prefix_len(
-        &self,
-        table: TableId,
-        first: usize,
-        count: usize,
-        condition: impl Fn(u64) -> bool,
-    ) -> usize {
-        let Some(slots) = self.slots(table, first, count) else {
-            return 0;
-        };
-        // Whole blocks without a branch for each word, then up to the word that ends it. Loops and
-        // not iterator chains, which the compiler moves out of line, where the hop is no constant.
-        let mut len = 0;
-        for block in slots.as_chunks::<BLOCK>().0 {
-            let all = |all, slot: &A::Word| all & condition(slot.load());
-            if !block.iter().fold(true, all) {
-                break;
-            }
-            len += BLOCK;
-        }
-        for slot in slots.get(len..).unwrap_or_default() {
-            if !condition(slot.load()) {
-                break;
-            }
-            len += 1;
-        }
-        len
+    fn table(&self, number: TableId) -> Option<PoolTable<'_, A::Word>> {
+        let words = self.arena.words(number)?;
+        Some(PoolTable { words, number })
     }
 
     #[inline(always)]
@@ -436,7 +174,9 @@ impl<A: TableArena + fmt::Debug, R: RawMutex> fmt::Debug for TablePool<'_, A, R>
 
 impl<A, R> Sealed for &TablePool<'_, A, R> {}
 
-impl<A: TableArena, R: RawMutex> TableMemory for &TablePool<'_, A, R> {
+impl<'p, A: TableArena, R: RawMutex> TableMemory for &'p TablePool<'_, A, R> {
+    type Table = PoolTable<'p, A::Word>;
+
     #[inline]
     fn reserve(self, demand: TableDemand) -> Option<Reserved> {
         let count = demand.total();
@@ -455,8 +195,14 @@ impl<A: TableArena, R: RawMutex> TableMemory for &TablePool<'_, A, R> {
     }
 
     #[inline]
-    fn take(self, reserved: &mut Reserved, _interior: bool) -> Option<TableId> {
+    fn take(self, reserved: &mut Reserved, _interior: bool) -> Option<Self::Table> {
         self.pop(&mut reserved.tables)
+    }
+
+    #[inline]
+    fn take_one(self, _interior: bool) -> Option<Self::Table> {
+        let table = self.free.lock().take_one(|table| self.link(table))?;
+        self.table(table)
     }
 
     #[inline]
@@ -465,8 +211,9 @@ impl<A: TableArena, R: RawMutex> TableMemory for &TablePool<'_, A, R> {
     }
 
     #[inline]
-    fn pop(self, chain: &mut Chain) -> Option<TableId> {
-        chain.pop(|table| self.link(table))
+    fn pop(self, chain: &mut Chain) -> Option<Self::Table> {
+        let table = chain.pop(|table| self.link(table))?;
+        self.table(table)
     }
 
     #[inline]
@@ -479,13 +226,13 @@ impl<A: TableArena, R: RawMutex> TableMemory for &TablePool<'_, A, R> {
     }
 
     #[inline]
-    fn append(self, chain: &mut Chain, table: TableId, zeroed: bool) {
-        if let Some(record) = self.records.get(table.index()) {
+    fn append(self, chain: &mut Chain, table: Self::Table, zeroed: bool) {
+        if let Some(record) = self.records.get(table.number.index()) {
             record
                 .live
                 .store(if zeroed { ZEROED } else { 0 }, Ordering::Relaxed);
         }
-        let mut table = Chain::of(table);
+        let mut table = self.chain_of(table);
         if zeroed {
             // To the front: tables are taken from there, those of the upper hops first, and these
             // are never filled with leaves.
@@ -497,66 +244,80 @@ impl<A: TableArena, R: RawMutex> TableMemory for &TablePool<'_, A, R> {
     }
 
     #[inline]
+    fn chain_of(self, table: Self::Table) -> Chain {
+        Chain::of(table.number)
+    }
+
+    #[inline]
     fn append_chain(self, chain: &mut Chain, other: Chain) {
         chain.append(other, |table, next| self.set_link(table, next));
     }
 
     #[inline(always)]
-    fn address(self, table: TableId) -> u64 {
-        self.arena.address(table).get()
+    fn address(self, table: Self::Table) -> u64 {
+        self.arena.address(table.number).get()
     }
 
     #[inline(always)]
-    fn is_zeroed(self, table: TableId) -> bool {
+    fn is_zeroed(self, table: Self::Table) -> bool {
         self.records
-            .get(table.index())
+            .get(table.number.index())
             .is_some_and(|record| record.live.load(Ordering::Relaxed) == ZEROED)
     }
 
     #[inline(always)]
-    fn slot<F: Format>(self, table: TableId, hop: Hop, index: usize) -> Slot {
+    fn slot<F: Format>(self, table: Self::Table, hop: Hop, index: usize) -> Slot<Self::Table> {
         match F::decode(hop, self.entry(table, index)) {
             Entry::Empty => Slot::Empty,
             Entry::Leaf { .. } => Slot::Leaf,
             // The deepest hop has no tables below it.
             Entry::Table { .. } if usize::from(hop.number()) == deepest::<F>() => Slot::Foreign,
-            Entry::Table { address } => match self.arena.locate(BusAddr::new(address)) {
-                Some(child) => Slot::Table(child),
+            Entry::Table { address } => match self.arena.find(BusAddr::new(address)) {
+                Some((number, words)) => Slot::Table(PoolTable { words, number }),
                 None => Slot::Foreign,
             },
         }
     }
 
-    #[inline(always)]
-    fn empty_slots<F: Format>(self, table: TableId, hop: Hop, first: usize, count: usize) -> usize {
-        self.prefix_len(table, first, count, |entry| {
+    #[inline]
+    fn empty_slots<F: Format>(
+        self,
+        table: Self::Table,
+        hop: Hop,
+        first: usize,
+        count: usize,
+    ) -> usize {
+        table.prefix_len(first, count, |entry| {
             matches!(F::decode(hop, entry), Entry::Empty)
         })
     }
 
-    #[inline(always)]
-    fn leaf_slots<F: Format>(self, table: TableId, hop: Hop, first: usize, count: usize) -> usize {
-        self.prefix_len(table, first, count, |entry| F::is_leaf(hop, entry))
+    #[inline]
+    fn leaf_slots<F: Format>(
+        self,
+        table: Self::Table,
+        hop: Hop,
+        first: usize,
+        count: usize,
+    ) -> usize {
+        table.prefix_len(first, count, |entry| F::is_leaf(hop, entry))
     }
 
     #[inline(always)]
-    fn entry(self, table: TableId, index: usize) -> u64 {
-        match self.arena.words(table) {
-            Some(words) => words[index % TABLE_ENTRIES].load(),
-            None => 0,
-        }
+    fn entry(self, table: Self::Table, index: usize) -> u64 {
+        table.words[index % TABLE_ENTRIES].load()
     }
 
     #[inline(always)]
     fn write_leaves(
         self,
-        table: TableId,
+        table: Self::Table,
         first: usize,
         entries: impl Iterator<Item = u64>,
     ) -> usize {
-        let slots = self.arena.words(table).and_then(|words| words.get(first..));
+        let slots = table.words.get(first..).unwrap_or_default();
         let mut written = 0;
-        for (slot, entry) in slots.unwrap_or_default().iter().zip(entries) {
+        for (slot, entry) in slots.iter().zip(entries) {
             slot.store(entry);
             written += 1;
         }
@@ -566,12 +327,12 @@ impl<A: TableArena, R: RawMutex> TableMemory for &TablePool<'_, A, R> {
     #[inline(always)]
     fn write_list(
         self,
-        table: TableId,
+        table: Self::Table,
         first: usize,
         count: usize,
         entries: &mut impl Iterator<Item = u64>,
     ) -> usize {
-        let Some(slots) = self.slots(table, first, count) else {
+        let Some(slots) = table.slots(first, count) else {
             return 0;
         };
         let (blocks, rest) = slots.as_chunks::<BLOCK>();
@@ -596,65 +357,44 @@ impl<A: TableArena, R: RawMutex> TableMemory for &TablePool<'_, A, R> {
     }
 
     #[inline(always)]
-    fn write_run(self, table: TableId, first: usize, count: usize, entry: u64, step: u64) {
-        let Some(slots) = self.slots(table, first, count) else {
-            return;
-        };
-        let (blocks, rest) = slots.as_chunks::<BLOCK>();
-        let mut next = entry;
-        for block in blocks {
-            for (leaf, slot) in (0..).zip(block) {
-                slot.store(next.wrapping_add(step.wrapping_mul(leaf)));
-            }
-            next = next.wrapping_add(step.wrapping_mul(BLOCK as u64));
-        }
-        for slot in rest {
-            slot.store(next);
-            next = next.wrapping_add(step);
+    fn write_run(self, table: Self::Table, first: usize, count: usize, entry: u64, step: u64) {
+        if let Some(slots) = table.slots(first, count) {
+            store_run(slots, entry, step);
         }
     }
 
     #[inline(always)]
-    fn write_table(self, table: TableId, index: usize, entry: u64, _child: TableId) {
-        if let Some(words) = self.arena.words(table) {
-            words[index % TABLE_ENTRIES].store(entry);
-        }
+    fn write_table(self, table: Self::Table, index: usize, entry: u64, _child: Self::Table) {
+        table.words[index % TABLE_ENTRIES].store(entry);
     }
 
     #[inline(always)]
-    fn clear(self, table: TableId, first: usize, count: usize) {
-        let Some(slots) = self.slots(table, first, count) else {
-            return;
-        };
-        let (blocks, rest) = slots.as_chunks::<BLOCK>();
-        for block in blocks {
-            for slot in block {
-                slot.store(0);
-            }
-        }
-        for slot in rest {
-            slot.store(0);
+    fn clear(self, table: Self::Table, first: usize, count: usize) {
+        if count == 1 {
+            table.words[first % TABLE_ENTRIES].store(0);
+        } else if let Some(slots) = table.slots(first, count) {
+            store_zeros(slots);
         }
     }
 
-    #[inline(always)]
-    fn zero(self, table: TableId, first: usize, end: usize) {
-        if let Some(slots) = self.slots(table, first, end.saturating_sub(first)) {
+    #[inline]
+    fn zero(self, table: Self::Table, first: usize, end: usize) {
+        if let Some(slots) = table.slots(first, end.saturating_sub(first)) {
             self.arena.zero(slots);
         }
     }
 
     #[inline(always)]
-    fn live(self, table: TableId) -> u32 {
-        match self.records.get(table.index()) {
+    fn live(self, table: Self::Table) -> u32 {
+        match self.records.get(table.number.index()) {
             Some(record) => record.live.load(Ordering::Relaxed),
             None => 0,
         }
     }
 
     #[inline(always)]
-    fn set_live(self, table: TableId, live: u32) {
-        if let Some(record) = self.records.get(table.index()) {
+    fn set_live(self, table: Self::Table, live: u32) {
+        if let Some(record) = self.records.get(table.number.index()) {
             record.live.store(live, Ordering::Relaxed);
         }
     }

@@ -19,8 +19,8 @@ use core::marker::PhantomData;
 
 use crate::addr::{AddrRange, BusAddr, DeviceAddr};
 use crate::error::QueryError;
-use crate::format::{Entry, Format, Hop, TABLE_ENTRIES, deepest, geometry_is_sound};
-use crate::memory::{Chain, DeviceLost, Slot, TableDemand, TableId, TableMemory};
+use crate::format::{Entry, Format, Hop, TABLE_ENTRIES, deepest, geometry_is_sound, geometry_of};
+use crate::memory::{Chain, DeviceLost, Slot, TableMemory};
 use crate::removed::{Extent, Removed};
 
 /// A page table of format `F` whose tables live in `M`, a reference to a pool.
@@ -30,13 +30,13 @@ use crate::removed::{Extent, Removed};
 ///
 /// Dropping a page table leaks its tables, since a device may still walk them;
 /// [`close`](Self::close) gives them back.
-pub struct PageTable<F, M> {
+pub struct PageTable<F, M: TableMemory> {
     memory: M,
-    root: TableId,
+    root: M::Table,
     /// The table of the deepest hop that was used last: consecutive calls mostly stay within it.
-    recent: Cell<Recent>,
+    recent: Cell<Recent<M::Table>>,
     /// The table of the hop above that was used last, which covers 512 times as much.
-    recent_parent: Cell<Recent>,
+    recent_parent: Cell<Recent<M::Table>>,
     /// Whether leaves were undone after the device could see them.
     has_undone: bool,
     /// Tables that were undone with them.
@@ -53,25 +53,50 @@ pub struct PageTable<F, M> {
 /// a walk through the upper hops. They hold while the table stays linked; whatever unlinks tables
 /// calls [`forget`](PageTable::forget).
 #[derive(Clone, Copy)]
-struct Recent {
+struct Recent<T> {
     prefix: u64,
-    table: TableId,
+    table: T,
 }
 
-impl Recent {
-    /// No table: prefixes have fewer bits than this.
-    const NONE: Self = Self {
-        prefix: u64::MAX,
-        table: TableId::new(TableId::NONE),
-    };
+impl<T: Copy> Recent<T> {
+    /// The table of `hop` that `walk` uses.
+    #[inline(always)]
+    fn of<F: Format>(hop: usize, walk: u64, table: T) -> Self {
+        let prefix = geometry_of::<F>(hop).prefix(walk);
+        Self { prefix, table }
+    }
+
+    /// The table, where it is that of `hop` which `walk` uses.
+    #[inline(always)]
+    fn table_for<F: Format>(self, hop: usize, walk: u64) -> Option<T> {
+        (self.prefix == geometry_of::<F>(hop).prefix(walk)).then_some(self.table)
+    }
+
+    /// No table: prefixes have fewer bits than this. The table is any.
+    const fn none(table: T) -> Self {
+        Self {
+            prefix: u64::MAX,
+            table,
+        }
+    }
 }
 
-/// Where a walk ended before the hop it was to reach.
-struct Stop {
-    table: TableId,
+/// Where a walk ends: the deepest table that exists and that all addresses of a range use.
+struct Stop<T> {
+    table: T,
     hop: usize,
-    /// No table.
-    slot: Slot,
+    /// What the slot says that all of them use there: no table. `None` where they use several.
+    slot: Option<Slot<T>>,
+}
+
+/// What is known of a table of the deepest hop.
+enum Nearby<T> {
+    /// It is this one.
+    Table(T),
+    /// There is none, and this table of the hop above has an empty slot for it.
+    Room(T),
+    /// There is none, and it takes more than that.
+    Nothing,
 }
 
 /// Where an address leads.
@@ -88,6 +113,17 @@ pub struct Translation<A> {
     pub attributes: A,
 }
 
+/// What a slot holds, for the loops that ask for it once for each table: one function for them all.
+#[inline(never)]
+fn slot_at<F: Format, M: TableMemory>(
+    memory: M,
+    table: M::Table,
+    hop: usize,
+    index: usize,
+) -> Slot<M::Table> {
+    memory.slot::<F>(table, Hop::from_index(hop), index)
+}
+
 impl<F: Format, M: TableMemory> PageTable<F, M> {
     const GEOMETRY_IS_SOUND: () = assert!(
         geometry_is_sound::<F>(),
@@ -102,13 +138,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// the pool.
     pub fn new(memory: M) -> Result<Option<Self>, DeviceLost> {
         let () = Self::GEOMETRY_IS_SOUND;
-        let Some(mut reserved) = memory.reserve(TableDemand {
-            interior: 1,
-            deepest: 0,
-        }) else {
-            return Ok(None);
-        };
-        let Some(root) = memory.take(&mut reserved, true) else {
+        let Some(root) = memory.take_one(true) else {
             return Ok(None);
         };
         if !memory.is_zeroed(root) {
@@ -119,8 +149,8 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         Ok(Some(Self {
             memory,
             root,
-            recent: Cell::new(Recent::NONE),
-            recent_parent: Cell::new(Recent::NONE),
+            recent: Cell::new(Recent::none(root)),
+            recent_parent: Cell::new(Recent::none(root)),
             has_undone: false,
             undone: Chain::EMPTY,
             backing: None,
@@ -173,14 +203,11 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         walk: u64,
         address: DeviceAddr,
     ) -> Result<Translation<F::Attributes>, QueryError> {
-        match self.deepest_table(walk) {
-            Ok(table) => self.translation(table, deepest::<F>(), walk, address),
-            Err(Stop {
-                slot: Slot::Foreign,
-                ..
-            }) => Err(QueryError::Corrupt { at: address }),
-            Err(stop) => self.translation(stop.table, stop.hop, walk, address),
+        let stop = self.walk(walk, walk);
+        if let Some(Slot::Foreign) = stop.slot {
+            return Err(QueryError::Corrupt { at: address });
         }
+        self.translation(stop.table, stop.hop, walk, address)
     }
 
     /// The table of the deepest hop that `walk` uses, where that or the one above was used last.
@@ -188,25 +215,19 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// A smaller [`deepest_table`](Self::deepest_table): where this one finds nothing, it does not
     /// say why, which costs the likely way a third of its instructions.
     #[inline(always)]
-    fn known_table(&self, walk: u64) -> Option<TableId> {
+    fn known_table(&self, walk: u64) -> Option<M::Table> {
         let hop = deepest::<F>();
-        let prefix = F::HOPS[hop].prefix(walk);
-        let recent = self.recent.get();
-        if recent.prefix == prefix {
-            return Some(recent.table);
+        if let Some(table) = self.recent.get().table_for::<F>(hop, walk) {
+            return Some(table);
         }
-        let above = F::HOPS[hop - 1];
-        let parent = self.recent_parent.get();
-        if parent.prefix != above.prefix(walk) {
-            return None;
-        }
-        let number = Hop::from_index(hop - 1);
+        let parent = self.recent_parent.get().table_for::<F>(hop - 1, walk)?;
+        let index = geometry_of::<F>(hop - 1).index(walk);
         match self
             .memory
-            .slot::<F>(parent.table, number, above.index(walk))
+            .slot::<F>(parent, Hop::from_index(hop - 1), index)
         {
             Slot::Table(table) => {
-                self.recent.set(Recent { prefix, table });
+                self.recent.set(Recent::of::<F>(hop, walk, table));
                 Some(table)
             }
             _ => None,
@@ -217,15 +238,18 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     #[inline(always)]
     fn translation(
         &self,
-        table: TableId,
+        table: M::Table,
         hop: usize,
         walk: u64,
         address: DeviceAddr,
     ) -> Result<Translation<F::Attributes>, QueryError> {
-        let geometry = F::HOPS[hop];
+        let geometry = geometry_of::<F>(hop);
         let index = geometry.index(walk);
         if self.memory.is_backed(table)
-            && self.memory.slot::<F>(table, Hop::from_index(hop), index) == Slot::Default
+            && matches!(
+                self.memory.slot::<F>(table, Hop::from_index(hop), index),
+                Slot::Default
+            )
         {
             return Err(QueryError::NotMapped { at: address });
         }
@@ -249,64 +273,87 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         })
     }
 
-    /// The table of the deepest hop that `walk` uses.
+    /// Whether there is a table of the deepest hop that `walk` uses, or room for one.
     #[inline(always)]
-    fn deepest_table(&self, walk: u64) -> Result<TableId, Stop> {
+    fn deepest_table(&self, walk: u64) -> Nearby<M::Table> {
         let hop = deepest::<F>();
-        let prefix = F::HOPS[hop].prefix(walk);
-        let recent = self.recent.get();
-        if recent.prefix == prefix {
-            return Ok(recent.table);
+        if let Some(table) = self.recent.get().table_for::<F>(hop, walk) {
+            return Nearby::Table(table);
         }
-        let parent = self.parent_table(walk)?;
-        let index = F::HOPS[hop - 1].index(walk);
+        let Some(parent) = self.parent_table(walk) else {
+            return Nearby::Nothing;
+        };
+        let index = geometry_of::<F>(hop - 1).index(walk);
         match self
             .memory
             .slot::<F>(parent, Hop::from_index(hop - 1), index)
         {
             Slot::Table(table) => {
-                self.recent.set(Recent { prefix, table });
-                Ok(table)
+                self.recent.set(Recent::of::<F>(hop, walk, table));
+                Nearby::Table(table)
             }
-            slot => Err(Stop {
-                table: parent,
-                hop: hop - 1,
-                slot,
-            }),
+            Slot::Empty => Nearby::Room(parent),
+            Slot::Leaf | Slot::Default | Slot::Foreign => Nearby::Nothing,
         }
     }
 
     /// The table of the last hop but one that `walk` uses.
     #[inline(always)]
-    fn parent_table(&self, walk: u64) -> Result<TableId, Stop> {
-        let recent = self.recent_parent.get();
-        if recent.prefix == F::HOPS[deepest::<F>() - 1].prefix(walk) {
-            return Ok(recent.table);
-        }
-        self.walk_to_parent(walk)
+    fn parent_table(&self, walk: u64) -> Option<M::Table> {
+        let hop = deepest::<F>() - 1;
+        let known = || self.recent_parent.get().table_for::<F>(hop, walk);
+        known().or_else(|| {
+            self.walk(walk, walk);
+            known()
+        })
     }
 
-    /// [`parent_table`](Self::parent_table) by walking from the root.
+    /// Walks to the deepest table that exists and that all addresses from `first` to `last` use,
+    /// and remembers the last two on the way.
     #[inline(never)]
-    fn walk_to_parent(&self, walk: u64) -> Result<TableId, Stop> {
-        let parent = deepest::<F>() - 1;
-        let mut table = self.root;
-        for hop in 0..parent {
-            let index = F::HOPS[hop].index(walk);
-            match self.memory.slot::<F>(table, Hop::from_index(hop), index) {
-                Slot::Table(child) => table = child,
-                slot => return Err(Stop { table, hop, slot }),
+    fn walk(&self, first: u64, last: u64) -> Stop<M::Table> {
+        let (mut table, mut hop) = self.nearest(first, last);
+        loop {
+            let geometry = geometry_of::<F>(hop);
+            let index = geometry.index(first);
+            let slot = (index == geometry.index(last))
+                .then(|| slot_at::<F, M>(self.memory, table, hop, index));
+            let Some(Slot::Table(child)) = slot else {
+                return Stop { table, hop, slot };
+            };
+            table = child;
+            hop += 1;
+            let recent = Recent::of::<F>(hop, first, table);
+            if hop == deepest::<F>() {
+                self.recent.set(recent);
+            } else if hop + 1 == deepest::<F>() {
+                self.recent_parent.set(recent);
             }
         }
-        let prefix = F::HOPS[parent].prefix(walk);
-        self.recent_parent.set(Recent { prefix, table });
-        Ok(table)
+    }
+
+    /// The deepest table that is known, without a look at any, to be used by all walk addresses from
+    /// `first` to `last`.
+    #[inline(always)]
+    fn nearest(&self, first: u64, last: u64) -> (M::Table, usize) {
+        let hop = deepest::<F>();
+        let known = |hop: usize, recent: &Cell<Recent<M::Table>>| {
+            let shares = (first ^ last) & !geometry_of::<F>(hop).table_mask() == 0;
+            recent.get().table_for::<F>(hop, first).filter(|_| shares)
+        };
+        if let Some(table) = known(hop, &self.recent) {
+            (table, hop)
+        } else if let Some(table) = known(hop - 1, &self.recent_parent) {
+            (table, hop - 1)
+        } else {
+            (self.root, 0)
+        }
     }
 
     /// Forgets which tables were used last, since some table is unlinked.
     fn forget(&self) {
-        self.recent.set(Recent::NONE);
-        self.recent_parent.set(Recent::NONE);
+        self.recent.set(Recent::none(self.root));
+        self.recent_parent.set(Recent::none(self.root));
     }
 
     /// Takes the page table apart: everything it maps, by default or not, all its tables and the

@@ -1,7 +1,7 @@
 //! Lists of single pages, which have a way of their own: what it must not let through.
 
 use std::cell::Cell;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mmu_core::format::{Format, Gaudi2Hmmu, Gaudi2Pmmu, Gaudi2Pmmu64K, Hop, V1, X86_64};
 use mmu_core::{
@@ -188,7 +188,7 @@ fn a_list_that_is_not_what_its_size_hint_says_is_checked_all_the_same() {
 /// A word that notes when it was written last.
 struct TimedWord {
     word: AtomicU64,
-    written: Cell<u64>,
+    written: AtomicU64,
 }
 
 thread_local! {
@@ -203,7 +203,7 @@ impl TableWord for TimedWord {
     fn store(&self, entry: u64) {
         TableWord::store(&self.word, entry);
         CLOCK.set(CLOCK.get() + 1);
-        self.written.set(CLOCK.get());
+        self.written.store(CLOCK.get(), Ordering::Relaxed);
     }
 }
 
@@ -212,7 +212,9 @@ type TimedPool<'a> = TablePool<'a, Region<'a, TimedWord>, spin::Mutex<()>>;
 /// When the first and when the last word of a table was written.
 fn written(pool: &TimedPool<'_>, table: u32) -> (u64, u64) {
     let words = pool.arena().words(TableId::new(table)).unwrap();
-    let times = words.iter().map(|word| word.written.get());
+    let times = words
+        .iter()
+        .map(|word| word.written.load(Ordering::Relaxed));
     (times.clone().min().unwrap(), times.max().unwrap())
 }
 
@@ -249,7 +251,7 @@ fn with_pool<F: Place>(
 ) {
     let word = || TimedWord {
         word: AtomicU64::new(0xA5A5_A5A5_A5A5_A5A5),
-        written: Cell::new(0),
+        written: AtomicU64::new(0),
     };
     let words: Vec<[TimedWord; 512]> = (0..16).map(|_| core::array::from_fn(|_| word())).collect();
     let mut records: Vec<TableRecord> = (0..16).map(|_| TableRecord::new()).collect();
@@ -369,9 +371,8 @@ fn refuses<F: Place>(
 }
 
 fn is_live(pool: &TimedPool<'_>, table: u32) -> bool {
-    use mmu_core::TableMemory;
     // Free tables have no live slots, or the mark that they are known to be zero.
-    (1..=512).contains(&pool.live(TableId::new(table)))
+    (1..=512).contains(&pool.live_slots(TableId::new(table)).unwrap())
 }
 
 fn a_slice_of_pages_is_linked_when_all_of_it_is_written<F: Place>() {

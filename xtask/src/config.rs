@@ -139,6 +139,8 @@ pub(crate) struct Mutants {
     pub(crate) timeout_seconds: u32,
     limit_minutes: u64,
     #[serde(default)]
+    skipped: Vec<Skipped>,
+    #[serde(default)]
     accepted: Vec<Accepted>,
 }
 
@@ -148,11 +150,25 @@ impl Mutants {
         Duration::from_secs(self.limit_minutes.saturating_mul(60))
     }
 
+    /// Returns regular expressions for changes that are not made.
+    pub(crate) fn skipped(&self) -> impl Iterator<Item = &str> {
+        self.skipped.iter().map(|skipped| skipped.pattern.as_str())
+    }
+
     /// Returns the changes that no test has to notice.
     pub(crate) fn accepted(&self) -> impl Iterator<Item = &str> {
         let accepted = self.accepted.iter();
         accepted.flat_map(|group| group.mutants.iter().map(String::as_str))
     }
+}
+
+/// Changes that are not made, and why.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Skipped {
+    pattern: String,
+    #[expect(dead_code, reason = "for whoever reads the file, who is to find one")]
+    reason: String,
 }
 
 /// Changes that no test can notice, and why.
@@ -189,6 +205,7 @@ pub(crate) struct Scenarios {
     pub(crate) arguments: Vec<String>,
     pub(crate) files: String,
     pub(crate) failing_file: String,
+    pub(crate) random: Vec<String>,
 }
 
 /// `ci/targets.toml`.

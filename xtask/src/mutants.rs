@@ -80,6 +80,11 @@ fn mutate(session: &Session, options: &Options) -> Result<()> {
         .argument(format!("--timeout={}", settings.timeout_seconds))
         .argument(format!("--jobs={}", options.jobs))
         .arguments(["--no-shuffle", "--colors=never"])
+        .arguments(
+            settings
+                .skipped()
+                .map(|pattern| format!("--exclude-re={pattern}")),
+        )
         .arguments(options.files.iter().map(|file| format!("--file={file}")))
         .arguments(options.shard.iter().map(|shard| format!("--shard={shard}")))
         // Unit and integration tests; examples in the documentation are compiled one by one.

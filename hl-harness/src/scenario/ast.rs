@@ -1,9 +1,13 @@
 //! A scenario as it is understood: steps, and what they are made of.
 
+mod step;
+
+pub use step::Step;
+
 use super::text::Span;
 use super::words::{
-    Access, AsicWord, Cache, Comparison, Constant, Failure, LeftWord, Operator, Reason, Reuse,
-    Setting, Unit, Views, Which, Wrong,
+    Access, AsicWord, Cache, Constant, LeftWord, Operator, Reason, Reuse, Setting, Unit, Views,
+    Which,
 };
 
 /// A whole scenario file.
@@ -125,6 +129,8 @@ pub enum Data {
     Pattern(Expr, Option<Expr>),
     /// The same byte again and again.
     Byte(Expr),
+    /// The same number of 64 bits again and again, the lowest byte first.
+    Word(Expr),
 }
 
 /// A part of a buffer or a view, as a process reaches it.
@@ -207,6 +213,10 @@ pub enum Quantity {
     Offset(Name, Expr),
     /// Bytes mapped by the leaf at a device address; 0 where there is none.
     Leaf(Who, Expr),
+    /// The entry at a hop of the walk of a device address.
+    Entry(Who, Expr, Expr),
+    /// The address that a device address leads to, as the device sends it on.
+    Bus(Who, Expr),
     /// Leaves from a device address on, in so many bytes.
     Leaves(Who, Expr, Expr),
     /// A counter of the machine.
@@ -215,8 +225,56 @@ pub enum Quantity {
     Events(String, Option<Name>),
     /// A register of the device.
     Register(Expr),
+    /// Timestamps of a context that are registered and not reached.
+    Pending(Name),
     /// Faults that nobody has looked at.
     Faults,
+}
+
+/// A request about a command buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommandBufferWords {
+    /// Make one of so many bytes, and map it for the user's engines.
+    Create(Expr, bool),
+    /// Destroy the one with this handle.
+    Destroy(Expr),
+    /// How often it is used.
+    Uses(Expr),
+    /// Where the user's engines find it.
+    Address(Expr),
+}
+
+/// What is done about timestamps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TimestampWords {
+    /// TS_ALLOC: make a pool of so many.
+    Alloc(Expr),
+    /// The driver destroys the pool with this handle.
+    Destroy(Expr),
+    /// A timestamp is wanted.
+    Register {
+        /// In the pool with this handle.
+        handle: Expr,
+        /// In this place of it.
+        slot: Expr,
+        /// When this counter
+        counter: Expr,
+        /// reaches this value.
+        target: Expr,
+        /// Where it is now.
+        value: Option<Expr>,
+        /// What time it is.
+        now: Option<Expr>,
+    },
+    /// A counter reaches a value.
+    Reach {
+        /// The counter.
+        counter: Expr,
+        /// The value.
+        value: Expr,
+        /// What time it is.
+        now: Option<Expr>,
+    },
 }
 
 /// An event in an order.
@@ -248,342 +306,4 @@ pub struct ThreadWords {
     pub body: Vec<Line>,
     /// Where they begin.
     pub span: Span,
-}
-
-/// One step.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// A process opens the device.
-    Open {
-        /// The context's name.
-        context: Name,
-        /// Pages that may be pinned.
-        budget: Option<Expr>,
-        /// Whose process it is, where not one of its own.
-        process: Option<Name>,
-        /// What comes of it.
-        outcome: Outcome,
-    },
-    /// It closes it.
-    Close {
-        /// The context.
-        context: Name,
-        /// What comes of it.
-        outcome: Outcome,
-    },
-    /// A process gets memory.
-    Buffer {
-        /// Whose.
-        context: Name,
-        /// Its name.
-        name: Name,
-        /// Bytes, rounded up to pages.
-        size: Expr,
-        /// In one piece of memory that is aligned to so many bytes, as are its addresses.
-        contiguous: Option<Expr>,
-        /// The process may not write it.
-        read_only: bool,
-    },
-    /// A process gives memory back, or a view.
-    Munmap {
-        /// Which, and which part of it.
-        place: Place,
-    },
-    /// Other pages appear at the addresses of a buffer.
-    Replace {
-        /// The buffer.
-        name: Name,
-    },
-    /// A buffer becomes read-only, or writable.
-    Protect {
-        /// The buffer.
-        name: Name,
-        /// The first.
-        read_only: bool,
-    },
-    /// Every page that is not pinned moves.
-    Reclaim,
-    /// The memory of a process goes.
-    Exit {
-        /// Whose.
-        context: Name,
-    },
-    /// A process writes.
-    Write {
-        /// Where.
-        place: Place,
-        /// What.
-        data: Data,
-        /// What comes of it.
-        outcome: Outcome,
-    },
-    /// A process reads.
-    Read {
-        /// Where.
-        place: Place,
-        /// What it finds.
-        data: Option<Data>,
-        /// What comes of it.
-        outcome: Outcome,
-    },
-    /// MAP.
-    Map {
-        /// Who.
-        context: Name,
-        /// What.
-        memory: Memory,
-        /// Where it should be.
-        hint: Option<Expr>,
-        /// There or nowhere.
-        force: bool,
-        /// What comes of it.
-        outcome: Outcome,
-    },
-    /// UNMAP.
-    Unmap {
-        /// Who.
-        context: Name,
-        /// What MAP returned.
-        at: Expr,
-        /// What comes of it.
-        outcome: Outcome,
-    },
-    /// ALLOC.
-    Alloc {
-        /// Who.
-        context: Name,
-        /// Bytes.
-        size: Expr,
-        /// In one piece.
-        contiguous: bool,
-        /// For other contexts too.
-        shared: bool,
-        /// What comes of it.
-        outcome: Outcome,
-    },
-    /// FREE.
-    Free {
-        /// Who.
-        context: Name,
-        /// What ALLOC returned.
-        handle: Expr,
-        /// What comes of it.
-        outcome: Outcome,
-    },
-    /// A request as bare numbers.
-    Ioctl {
-        /// Who.
-        context: Name,
-        /// The operation.
-        op: Expr,
-        /// Its flags.
-        flags: Expr,
-        /// Its three numbers.
-        arguments: Box<[Expr; 3]>,
-        /// How many bytes of the request are passed in, where not all.
-        bytes: Option<Expr>,
-        /// What comes of it.
-        outcome: Outcome,
-    },
-    /// The driver makes a block for a file.
-    Block {
-        /// Whose.
-        context: Name,
-        /// Its name.
-        name: Name,
-        /// Bytes.
-        size: Expr,
-        /// What comes of it.
-        outcome: Outcome,
-    },
-    /// A block's handle is given up.
-    Destroy {
-        /// Who.
-        context: Name,
-        /// The handle.
-        handle: Expr,
-        /// What comes of it.
-        outcome: Outcome,
-    },
-    /// A block is shown to its process.
-    Mmap {
-        /// Who.
-        context: Name,
-        /// The handle.
-        handle: Expr,
-        /// The name of the view.
-        view: Name,
-        /// Bytes.
-        size: Expr,
-        /// What comes of it.
-        outcome: Outcome,
-    },
-    /// The device works.
-    Dma {
-        /// In whose address space.
-        who: Who,
-        /// What it does.
-        transfer: Transfer,
-        /// Through which MMU for device memory.
-        hmmu: Option<Expr>,
-        /// What it is called.
-        name: Option<Name>,
-        /// What comes of it.
-        outcome: Outcome,
-    },
-    /// The next copy of that name stops when its addresses are translated.
-    Pause {
-        /// The copy.
-        dma: Name,
-    },
-    /// It goes on.
-    Resume {
-        /// The copy.
-        dma: Name,
-        /// What comes of it.
-        outcome: Outcome,
-    },
-    /// A register of the device is written.
-    Register {
-        /// Its offset.
-        offset: Expr,
-        /// The value.
-        value: Expr,
-    },
-    /// Something is going to fail.
-    Fail {
-        /// What.
-        what: Failure,
-        /// On which occasion, the next being 1.
-        nth: Expr,
-        /// How, and after how many looks.
-        how: Option<(Wrong, Option<Expr>)>,
-        /// How often in a row.
-        times: Option<Expr>,
-    },
-    /// Nothing is going to fail any more.
-    FailNothing,
-    /// The device falls off the bus.
-    Lose,
-    /// The device is reset.
-    Reset {
-        /// Its memory is undefined afterwards.
-        undefined: bool,
-    },
-    /// The driver brings it back.
-    Recover {
-        /// What comes of it.
-        outcome: Outcome,
-    },
-    /// What is in quarantine is tried again.
-    Settle {
-        /// Whose; the device's blocks, where nobody is named.
-        context: Option<Name>,
-        /// What comes of it.
-        outcome: Outcome,
-    },
-    /// Everything countable gets a name.
-    Snapshot {
-        /// The name.
-        name: Name,
-    },
-    /// Everything countable is as it was.
-    ExpectSame {
-        /// When.
-        name: Name,
-        /// But for these counters.
-        except: Vec<String>,
-    },
-    /// A number of the machine is this.
-    ExpectQuantity {
-        /// Which number.
-        quantity: Quantity,
-        /// How it compares.
-        comparison: Comparison,
-        /// With what.
-        value: Expr,
-    },
-    /// Two numbers compare.
-    Expect {
-        /// One.
-        one: Expr,
-        /// How.
-        comparison: Comparison,
-        /// The other.
-        other: Expr,
-    },
-    /// Things happened in this order.
-    ExpectOrder {
-        /// Only what happened since.
-        since: Option<Name>,
-        /// What happened.
-        moments: Vec<Moment>,
-    },
-    /// The oldest fault that nobody has looked at is this one.
-    ExpectFault {
-        /// What it is.
-        fault: FaultWords,
-    },
-    /// Nobody cares for the faults so far.
-    ForgetFaults,
-    /// The device is known to touch pages that it should not.
-    AllowStray,
-    /// From here on events are kept; this moment gets a name.
-    Mark {
-        /// The name.
-        name: Name,
-    },
-    /// A variable gets a value.
-    Let {
-        /// The variable.
-        name: Name,
-        /// The value.
-        value: Expr,
-    },
-    /// A variable gets a number of the machine.
-    LetQuantity {
-        /// The variable.
-        name: Name,
-        /// Which number.
-        quantity: Quantity,
-    },
-    /// Steps, several times.
-    Repeat {
-        /// How often.
-        times: Expr,
-        /// The steps.
-        body: Vec<Line>,
-    },
-    /// Steps, for each number of a series.
-    For {
-        /// The variable.
-        name: Name,
-        /// The series.
-        series: Series,
-        /// The steps.
-        body: Vec<Line>,
-    },
-    /// Steps on some ASICs only.
-    On {
-        /// Which.
-        asics: Vec<AsicWord>,
-        /// The steps.
-        body: Vec<Line>,
-    },
-    /// Steps where two numbers compare.
-    If {
-        /// One.
-        one: Expr,
-        /// How.
-        comparison: Comparison,
-        /// The other.
-        other: Expr,
-        /// The steps.
-        body: Vec<Line>,
-    },
-    /// Threads, all at once.
-    Parallel {
-        /// What each of them does.
-        threads: Vec<ThreadWords>,
-    },
 }

@@ -37,7 +37,8 @@ pub struct RunOptions {
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
-    /// The ASIC to run on, whatever the files say; may be repeated.
+    /// The ASIC to run on, whatever a file says that is named here; of the files in a folder, those
+    /// that are for it. May be repeated.
     #[arg(long, value_enum, value_name = "ASIC")]
     pub asic: Vec<AsicWord>,
 
@@ -86,8 +87,9 @@ pub fn main(options: &RunOptions) -> ExitCode {
                 verdicts.push(Verdict::Invalid);
             }
             Ok(found) => {
+                let named = found.first() == Some(name);
                 for file in found {
-                    verdicts.extend(one(&file, options, &mut report));
+                    verdicts.extend(one(&file, named, options, &mut report));
                 }
             }
             Err(error) => {
@@ -126,8 +128,9 @@ fn files(name: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Runs one file on each of its ASICs.
-fn one(path: &Path, options: &RunOptions, report: &mut Report) -> Vec<Verdict> {
+/// Runs one file on each of its ASICs, or on those that were chosen; one that was not `named` but found
+/// in a folder only on those of them that it is for.
+fn one(path: &Path, named: bool, options: &RunOptions, report: &mut Report) -> Vec<Verdict> {
     let source = match fs::read_to_string(path) {
         Ok(source) => source,
         Err(error) => {
@@ -142,10 +145,13 @@ fn one(path: &Path, options: &RunOptions, report: &mut Report) -> Vec<Verdict> {
             return vec![Verdict::Invalid];
         }
     };
-    let asics = match (options.asic.as_slice(), script.asics.as_slice()) {
-        ([], []) => &[AsicWord::Goya, AsicWord::Gaudi, AsicWord::Gaudi2],
-        ([], own) => own,
-        (chosen, _) => chosen,
+    let asics: Vec<AsicWord> = match (options.asic.as_slice(), script.asics.as_slice()) {
+        ([], []) => vec![AsicWord::Goya, AsicWord::Gaudi, AsicWord::Gaudi2],
+        ([], own) => own.to_vec(),
+        (chosen, own) => {
+            let fits = |asic: &&AsicWord| named || own.is_empty() || own.contains(asic);
+            chosen.iter().filter(fits).copied().collect()
+        }
     };
     let run_options = Options {
         seed: options.seed,
@@ -153,15 +159,15 @@ fn one(path: &Path, options: &RunOptions, report: &mut Report) -> Vec<Verdict> {
     };
     let mut verdicts = Vec::new();
     for asic in asics {
-        report.begin(path, *asic);
+        report.begin(path, asic);
         let mut watch = Printer {
             report,
             path,
-            asic: *asic,
+            asic,
             keep: options.state.is_some(),
             state: None,
         };
-        let outcome = run(&script, *asic, run_options, &mut watch);
+        let outcome = run(&script, asic, run_options, &mut watch);
         let state = watch.state.take();
         if let (Some(file), Some(state)) = (&options.state, state)
             && let Err(error) = fs::File::create(file).and_then(|file| state.save(file))
@@ -174,7 +180,7 @@ fn one(path: &Path, options: &RunOptions, report: &mut Report) -> Vec<Verdict> {
             Err(Stop::Failed(_)) => Verdict::Failed,
             Err(Stop::Invalid(_)) => Verdict::Invalid,
         });
-        report.outcome(path, *asic, &source, &outcome);
+        report.outcome(path, asic, &source, &outcome);
     }
     verdicts
 }

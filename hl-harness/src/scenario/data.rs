@@ -9,6 +9,8 @@ pub(crate) enum Bytes {
     Pattern { number: u64, from: u64 },
     /// One byte, again and again.
     Byte(u8),
+    /// One number, again and again.
+    Word(u64),
 }
 
 impl Bytes {
@@ -16,6 +18,12 @@ impl Bytes {
     pub(crate) fn fill(self, offset: u64, buffer: &mut [u8]) {
         match self {
             Self::Byte(byte) => buffer.fill(byte),
+            Self::Word(word) => {
+                let bytes = word.to_le_bytes();
+                for (place, at) in buffer.iter_mut().zip(offset..) {
+                    *place = bytes[(at % 8) as usize];
+                }
+            }
             Self::Pattern { number, from } => {
                 let mut at = from.wrapping_add(offset);
                 let mut rest = buffer;
@@ -51,6 +59,7 @@ impl core::fmt::Display for Bytes {
             Self::Pattern { number, from: 0 } => write!(f, "pattern {number}"),
             Self::Pattern { number, from } => write!(f, "pattern {number} from {from:#x}"),
             Self::Byte(byte) => write!(f, "byte {byte:#04x}"),
+            Self::Word(word) => write!(f, "word {word:#x}"),
         }
     }
 }

@@ -50,7 +50,7 @@ pub const MANUAL: &[StepManual] = &[
     step(
         "munmap",
         "munmap BUFFER|VIEW [at OFFSET] [size BYTES]",
-        "the process gives the memory back, or a part of a buffer",
+        "the process gives the memory back, or a part of it",
     ),
     step(
         "replace",
@@ -79,7 +79,7 @@ pub const MANUAL: &[StepManual] = &[
     ),
     step(
         "map",
-        "map CONTEXT BUFFER | ADDRESS size BYTES | dram HANDLE [hint ADDRESS] [force] [-> RESULT]",
+        "map CONTEXT BUFFER | ADDRESS size BYTES | dram HANDLE [hint ADDRESS] [force] [prefetch] [-> RESULT]",
         "MAP: memory of the process, or device memory",
     ),
     step(
@@ -99,8 +99,8 @@ pub const MANUAL: &[StepManual] = &[
     ),
     step(
         "ioctl",
-        "ioctl CONTEXT op N flags N args N N N [bytes N] [-> RESULT]",
-        "any request, in bare numbers; bytes: pass in only so many",
+        "ioctl CONTEXT op N flags N args N N N [count N] [bytes N] [-> RESULT]",
+        "any request, in bare numbers; count: its number of elements; bytes: pass in only so many",
     ),
     step(
         "block",
@@ -116,6 +116,42 @@ pub const MANUAL: &[StepManual] = &[
         "mmap",
         "mmap CONTEXT HANDLE as VIEW BYTES [-> RESULT]",
         "shows a block to the process",
+    ),
+    step(
+        "attach",
+        "attach CONTEXT HANDLE [hint ADDRESS] [force] [-> RESULT]",
+        "the driver maps a block in the user's address space as well",
+    ),
+    step(
+        "fork",
+        "fork VIEW as VIEW",
+        "the process forks, and the child has the view too",
+    ),
+    step(
+        "cb",
+        "cb create CONTEXT BYTES [mapped] | cb destroy|uses|address CONTEXT HANDLE   [-> RESULT]",
+        "the requests about command buffers; `mapped`: for the user's engines",
+    ),
+    step(
+        "ts",
+        "ts alloc CONTEXT COUNT | ts destroy CONTEXT HANDLE | ts register CONTEXT HANDLE slot N count COUNTER target N [value N] [now TIME] | ts reach CONTEXT count COUNTER value N [now TIME]   [-> RESULT]",
+        "TS_ALLOC; and what the driver does with timestamps: register gives 1 where the target is reached already, reach how many were",
+    ),
+    step(
+        "registers",
+        "registers CONTEXT ADDRESS [-> RESULT]",
+        "MAP_BLOCK: a handle for registers; the address is `registers.user`",
+    ),
+    step(
+        "export",
+        "export CONTEXT ADDRESS BYTES [from OFFSET] as EXPORT [-> RESULT]",
+        "EXPORT: device memory that MAP returned the address of, for a peer",
+    ),
+    step("unexport", "unexport EXPORT", "the peer is done with it"),
+    step(
+        "report",
+        "report faults [-> RESULT]",
+        "the driver takes the faults that the MMUs captured and tells the users; the result is how many",
     ),
     step(
         "dma",
@@ -160,7 +196,7 @@ pub const MANUAL: &[StepManual] = &[
     ),
     step(
         "expect",
-        "expect QUANTITY [COMPARISON] N | expect N COMPARISON N | expect same as SNAPSHOT [except COUNTER, ...] | expect order [since MARK] first|last EVENT, ... | expect fault FAULT",
+        "expect QUANTITY [COMPARISON] N | expect N COMPARISON N | expect same as SNAPSHOT [except COUNTER, ...] | expect order [since MARK] first|last EVENT, ... | expect fault FAULT | expect event CONTEXT fault|aborted|lost|recovered|missed|nothing [at ADDRESS]",
         "fails the scenario where it is not so",
     ),
     step(

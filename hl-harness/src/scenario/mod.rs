@@ -66,14 +66,23 @@
 //!          | "reclaim"
 //!          | "write" place data result?
 //!          | "read" place ( "expect" data )? result?
-//!          | "map" name ( name | n "size" n | "dram" n ) ( "hint" n )? "force"? result?
+//!          | "map" name ( name | n "size" n | "dram" n ) ( "hint" n )? "force"? "prefetch"? result?
 //!          | "unmap" name n result?
 //!          | "alloc" name n "contiguous"? "shared"? result?
 //!          | "free" name n result?
-//!          | "ioctl" name "op" n "flags" n "args" n n n ( "bytes" n )? result?
+//!          | "ioctl" name "op" n "flags" n "args" n n n ( "count" n )? ( "bytes" n )? result?
 //!          | "block" name name n result?
 //!          | "destroy" name n result?
 //!          | "mmap" name n "as" name n result?
+//!          | "attach" name n ( "hint" n )? "force"? result?
+//!          | "fork" name "as" name
+//!          | "cb" ( "create" name n "mapped"? | ( "destroy" | "uses" | "address" ) name n ) result?
+//!          | "ts" ( "alloc" name n | "destroy" name n
+//!                 | "register" name n "slot" n "count" n "target" n ( "value" n )? ( "now" n )?
+//!                 | "reach" name "count" n "value" n ( "now" n )? ) result?
+//!          | "registers" name n result?
+//!          | "export" name n n ( "from" n )? "as" name result? | "unexport" name
+//!          | "report" "faults" result?
 //!          | "dma" ( "read" who n n ( "expect" data )? | "write" who n n data
 //!                  | "copy" who end end n ) ( "hmmu" n )? ( "as" name )? result?
 //!          | "pause" "dma" name "after" "translate"
@@ -88,10 +97,12 @@
 //!          | "expect" ( quantity COMPARE? n | n COMPARE n
 //!                     | "same" "as" name ( "except" COUNTER ( "," COUNTER )* )?
 //!                     | "order" ( "since" name )? moment ( "," moment )*
-//!                     | "fault" fault )
+//!                     | "fault" fault
+//!                     | "event" name TOLD ( "at" n )? )
+//!            TOLD = fault aborted lost recovered missed nothing
 //!
 //! place    = name ( "at" n )? ( "size" n )?
-//! data     = "pattern" n ( "from" n )? | "byte" n
+//! data     = "pattern" n ( "from" n )? | "byte" n | "word" n
 //! who      = name | "asid" n | "privileged" | "bypass"
 //! end      = n | "device" n
 //! moment   = ( "first" | "last" ) EVENT          EVENT = clear, or a kind of the event log
@@ -103,9 +114,10 @@
 //!            REASON = not-present no-root disabled malformed table-fetch decode refused
 //!                     hole read-only outside
 //! quantity = ( "pins" | "dirty" ) name ( "page" n )?
-//!          | ( "charged" | "mappings" | "quarantined" | "handles" | "used" | "extents" | "asid" ) name
+//!          | ( "charged" | "mappings" | "quarantined" | "handles" | "used" | "extents" | "asid" | "pending" ) name
 //!          | "dram-offset" name n
 //!          | "leaf" who n | "leaves" who n "size" n
+//!          | "entry" who n "hop" n | "bus" who n
 //!          | "counter" COUNTER | "events" EVENT ( "since" name )? | "register" n | "faults"
 //!
 //! n        = term ( ( "+" | "-" ) term )*        checked: leaving 64 bits is an error
@@ -114,13 +126,13 @@
 //! name     = word ( "[" n "]" )?
 //!            UNIT = KiB MiB GiB pages
 //!            CONSTANT = page max host.start host.end large.start large.end dram.start dram.end
-//!                       dram.page dram.pages host.offset
+//!                       dram.page dram.pages host.offset registers.user
 //!            COMPARE = "=" "!=" "<" "<=" ">" ">="
 //! ```
 //!
 //! # Names
 //!
-//! Contexts, buffers, blocks, views, copies, snapshots, marks and variables share one set of names; a
+//! Contexts, buffers, blocks, views, exports, copies, snapshots, marks and variables share one set of names; a
 //! name is given to one kind of thing. With an index it names one of many: `va[i]`. Where a number is
 //! wanted, a buffer or a view is its user address and a block its device address. What a thread names
 //! is its own.
@@ -135,7 +147,8 @@
 //! # Chance
 //!
 //! The order of host pages and `random` follow from the seed alone; threads run as the machine lets
-//! them.
+//! them. `hl-harness random` makes whole scenarios by chance ([`random`]); one that fails is printed as
+//! a file, as short as it still fails in the same way ([`shrink()`]).
 
 pub mod ast;
 pub mod command;
@@ -145,11 +158,15 @@ mod manual;
 mod names;
 mod parse;
 mod print;
+pub mod random;
+pub mod random_command;
 mod run;
+mod shrink;
 mod text;
 pub mod words;
 
 pub use ast::Script;
 pub use manual::{MANUAL, StepManual};
 pub use run::{Executed, Failure, Options, Passed, Stop, Watch, run};
+pub use shrink::shrink;
 pub use text::{Invalid, Span};

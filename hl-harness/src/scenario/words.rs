@@ -106,6 +106,8 @@ choice! {
         DramPages "dram.pages",
         /// What is added to a bus address of host memory to get what entries hold.
         HostOffset "host.offset",
+        /// By which address users of a Gaudi2 ask for registers.
+        UserRegisters "registers.user",
     }
 }
 
@@ -285,6 +287,24 @@ choice! {
         Single "single",
         /// As many as one likes.
         Counted "counted",
+    }
+}
+
+choice! {
+    /// What a user is told.
+    Told {
+        /// That the device stopped an access.
+        Fault "fault",
+        /// That his context was ended.
+        Aborted "aborted",
+        /// That the device does not answer.
+        Lost "lost",
+        /// That it works again.
+        Recovered "recovered",
+        /// That there was no room for some events.
+        Missed "missed",
+        /// Nothing.
+        None "nothing",
     }
 }
 

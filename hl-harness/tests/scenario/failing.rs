@@ -4,6 +4,7 @@ use super::super::*;
 
 /// What the steps of the cases can use.
 const START: &str = "\
+machine frames 1024 tables 64
 open c1 budget 64
 buffer c1 b 4 pages
 write b pattern 1
@@ -32,6 +33,11 @@ const WRONG: &[(&str, &str)] = &[
     ("expect dram-offset c1 d = base + 1", ""),
     ("expect leaf c1 va 2 MiB", "0x1000"),
     ("expect leaf privileged va + 64 pages page", "0"),
+    ("expect entry c1 va hop 0 = 0", "0x"),
+    ("expect entry c1 va + 4 pages hop 5 = 1", "0"),
+    ("expect entry c1 0 hop 5 = 0", "a walk that ends after"),
+    ("expect bus c1 va = 0", "0x20"),
+    ("expect bus c1 0 = 0", "a fault: not present at hop 0"),
     ("expect leaves c1 va size 4 pages = 3", "4"),
     ("expect counter pins != 4", "4"),
     ("expect events pin since m = 1", "0"),

@@ -105,7 +105,9 @@ where
     let mut table = PageTable::<F, _>::new(&pool)
         .expect("memory answers")
         .expect("there is a table");
-    let page = F::HOPS.last().map_or(0, |hop| F::device_len(hop.entry_span()));
+    let page = F::HOPS
+        .last()
+        .map_or(0, |hop| F::device_len(hop.entry_span()));
     let at = |number: u8| DeviceAddr::new(u64::from(number) * page);
     let run = |number: u8| Run::new(BusAddr::new(PAGES_AT + u64::from(number) * page), page);
     for _ in 0..bytes.below(4) {
@@ -142,7 +144,9 @@ where
             1 => assert!(table.runs(range).take(64).count() <= 64),
             2 => {
                 if let Ok(removed) = table.unmap(range) {
-                    removed.confirm(&mut NoMmu).expect("there is nothing to forget");
+                    removed
+                        .confirm(&mut NoMmu)
+                        .expect("there is nothing to forget");
                 }
             }
             3 => table
@@ -151,7 +155,9 @@ where
                 .expect("there is nothing to forget"),
             4 => {
                 if let Ok(removed) = table.split(at(number)) {
-                    removed.confirm(&mut NoMmu).expect("there is nothing to forget");
+                    removed
+                        .confirm(&mut NoMmu)
+                        .expect("there is nothing to forget");
                 }
             }
             _ => {

@@ -96,12 +96,13 @@ impl<const LEVELS: usize> Format for X86_64<LEVELS> {
 
     #[inline(always)]
     fn table_entry(_hop: Hop, address: u64) -> u64 {
+        // Masked, since a frame that does not fit is a panic.
         X86Entry::new()
             .with_present(true)
             .with_writable(true)
             .with_user(true)
-            .with_frame(address >> 12)
             .into_bits()
+            | (address & X86Entry::ADDRESS)
     }
 
     #[inline(always)]

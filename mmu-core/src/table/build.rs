@@ -2,10 +2,11 @@
 //! linked only when everything below it is complete.
 
 use super::list::{PageCheck, page_entry};
-use super::map::{MapOptions, Request};
+use super::map::{Request, Start, leaf_entries};
+use super::slot_at;
 use crate::addr::{BusAddr, Run};
-use crate::format::{Format, Hop, LeafSizes, MAX_HOPS, TABLE_ENTRIES, deepest};
-use crate::memory::{Chain, Reserved, Slot, TableId, TableMemory};
+use crate::format::{Format, Hop, LeafSizes, PER_HOP, PerHop, TABLE_ENTRIES, deepest, geometry_of};
+use crate::memory::{Chain, Reserved, Slot, TableMemory};
 
 /// The runs differ from those that were checked.
 pub(super) struct RunsChanged;
@@ -28,7 +29,7 @@ pub(super) struct Rest {
 
 impl Rest {
     /// The next leaves of one size: as many as there are before a larger size becomes possible.
-    #[inline(always)]
+    #[inline]
     pub(super) fn next_segment<F: Format>(
         &mut self,
         sizes: LeafSizes,
@@ -39,8 +40,8 @@ impl Rest {
         }
         let mut hop = smallest;
         let mut len = self.len;
-        for larger in (0..smallest).rev().filter(|&hop| sizes.allows::<F>(hop)) {
-            let geometry = F::HOPS[larger];
+        for larger in sizes.allowed_above::<F>(smallest) {
+            let geometry = geometry_of::<F>(larger);
             let span = geometry.entry_span();
             if self.len < span || (self.walk ^ self.entry) & geometry.offset_mask() != 0 {
                 break;
@@ -55,7 +56,7 @@ impl Rest {
             hop = larger;
             len = self.len & !geometry.offset_mask();
         }
-        let leaves = len >> F::HOPS[hop].shift;
+        let leaves = len >> geometry_of::<F>(hop).shift;
         let segment = Segment {
             walk: self.walk,
             entry: self.entry,
@@ -71,26 +72,43 @@ impl Rest {
 
 /// A table on the way to where entries are being written.
 #[derive(Clone, Copy)]
-struct Open {
-    table: TableId,
-    /// The table is not linked yet: nobody can see it.
-    fresh: bool,
-    /// All words of the fresh table were zero when it was taken.
-    zeroed: bool,
-    /// In a fresh table, the slots below this one are written.
-    filled: usize,
+pub(super) struct Open<T> {
+    table: T,
     /// Entries written so far.
     added: u32,
+    /// The slots from this one on may hold anything and are to be written. None in a table that
+    /// somebody can see, or that was zero when it was taken.
+    filled: u32,
+    /// The table is not linked yet: nobody can see it.
+    fresh: bool,
+    /// The slots that concern the request were empty before anything was written.
+    vacant: bool,
+}
+
+impl<T: Copy> Open<T> {
+    /// The table that a builder starts from.
+    #[inline(always)]
+    pub(super) fn first(start: &Start<T>) -> Self {
+        Self {
+            table: start.table,
+            added: 0,
+            filled: TABLE_ENTRIES as u32,
+            fresh: false,
+            vacant: start.vacant,
+        }
+    }
 }
 
 /// Writes leaves in ascending order of walk addresses, keeping its place in the tables.
-pub(super) struct Builder<F, M> {
+pub(super) struct Builder<'o, F, M: TableMemory> {
     memory: M,
     reserved: Reserved,
     /// Whether complete tables are kept in `held` where a link would make them visible.
     holds: bool,
     held: Chain,
-    open: [Open; MAX_HOPS],
+    open: &'o mut [Open<M::Table>; PER_HOP],
+    /// The hop of the table where the builder started.
+    top: usize,
     /// The deepest hop with an open table.
     depth: usize,
     /// An address that uses every open table.
@@ -100,77 +118,78 @@ pub(super) struct Builder<F, M> {
 
 /// Complete tables that nobody can see yet: they belong into consecutive slots of one that the
 /// device can reach.
-pub(super) struct Held {
+pub(super) struct Held<T> {
     pub(super) tables: Chain,
-    pub(super) parent: TableId,
-    /// The hop of the parent.
-    pub(super) hop: usize,
     /// The table of the deepest hop that was written last.
-    pub(super) last: Option<TableId>,
+    pub(super) last: Option<T>,
 }
 
-impl<F: Format, M: TableMemory> Builder<F, M> {
-    /// A builder that links no table into one that the device can reach: where all leaves go into
+impl<'o, F: Format, M: TableMemory> Builder<'o, F, M> {
+    /// A builder that begins in the first table of `open`, which the caller has so that it does not
+    /// move with the builder.
+    ///
+    /// One that `holds` links no table into one that the device can reach: where all leaves go into
     /// new tables, it stores nothing that anybody can see.
     #[inline(always)]
-    pub(super) fn holding(memory: M, root: TableId, walk: u64, reserved: Reserved) -> Self {
-        Self {
-            holds: true,
-            ..Self::new(memory, root, walk, reserved)
-        }
-    }
-
-    #[inline(always)]
-    pub(super) fn new(memory: M, root: TableId, walk: u64, reserved: Reserved) -> Self {
-        let root = Open {
-            table: root,
-            fresh: false,
-            zeroed: false,
-            filled: 0,
-            added: 0,
-        };
-        let format = core::marker::PhantomData;
+    pub(super) fn new(
+        memory: M,
+        start: &Start<M::Table>,
+        walk: u64,
+        reserved: Reserved,
+        holds: bool,
+        open: &'o mut [Open<M::Table>; PER_HOP],
+    ) -> Self {
         Self {
             memory,
             reserved,
-            holds: false,
+            holds,
             held: Chain::EMPTY,
-            open: [root; MAX_HOPS],
-            depth: 0,
+            open,
+            top: start.hop,
+            depth: start.hop,
             walk,
-            format,
+            format: core::marker::PhantomData,
         }
     }
 
-    /// Maps `len` walk bytes from where the builder stands to `runs`.
+    /// Maps what is requested, from where the builder stands, to `runs`.
     #[inline(always)]
-    pub(super) fn map(
+    pub(super) fn map_runs(
         &mut self,
-        mut len: u64,
-        smallest: usize,
-        options: &MapOptions<F::Attributes>,
+        request: &Request<F::Attributes>,
         runs: impl Iterator<Item = Run>,
     ) -> Result<(), RunsChanged> {
-        let geometry = F::HOPS[smallest];
-        let attributes = options.attributes;
+        let geometry = geometry_of::<F>(request.smallest);
+        let mut len = request.len;
         let mut walk = self.walk;
         for run in runs {
             let (entry, run_len) = F::entry_run(run).ok_or(RunsChanged)?;
             if run_len > len || (run_len | entry) & geometry.offset_mask() != 0 {
                 return Err(RunsChanged);
             }
-            let mut rest = Rest {
-                walk,
-                entry,
-                len: run_len,
-            };
-            while let Some(segment) = rest.next_segment::<F>(options.sizes, smallest) {
-                self.write_segment(segment, attributes)?;
-            }
+            self.map_run(request, walk, entry, run_len)?;
             walk = walk.wrapping_add(run_len);
             len -= run_len;
         }
         if len == 0 { Ok(()) } else { Err(RunsChanged) }
+    }
+
+    /// Maps a part of what is requested: `len` walk bytes from `walk` on, one to one to the entry
+    /// addresses from `entry` on.
+    #[inline]
+    pub(super) fn map_run(
+        &mut self,
+        request: &Request<F::Attributes>,
+        walk: u64,
+        entry: u64,
+        len: u64,
+    ) -> Result<(), RunsChanged> {
+        let options = &request.options;
+        let mut rest = Rest { walk, entry, len };
+        while let Some(segment) = rest.next_segment::<F>(options.sizes, request.smallest) {
+            self.write_segment(segment, options.attributes)?;
+        }
+        Ok(())
     }
 
     /// Maps what is requested, from where the builder stands, to `runs` of one smallest leaf each.
@@ -197,7 +216,7 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
         attributes: F::Attributes,
         mut runs: impl Iterator<Item = Run>,
     ) -> Result<(), RunsChanged> {
-        let geometry = F::HOPS[hop];
+        let geometry = geometry_of::<F>(hop);
         let number = Hop::from_index(hop);
         let mut entries = runs.by_ref().map_while(|run| {
             let address = page_entry::<F>(hop, run)?;
@@ -244,7 +263,7 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
         attributes: F::Attributes,
         mut pages: &[BusAddr],
     ) -> Result<(), RunsChanged> {
-        let geometry = F::HOPS[hop];
+        let geometry = geometry_of::<F>(hop);
         let number = Hop::from_index(hop);
         let empty = F::leaf_entry(number, 0, attributes);
         let mut check = PageCheck::new();
@@ -279,33 +298,19 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
     #[inline(always)]
     fn write_segment(
         &mut self,
-        segment: Segment,
-        attributes: F::Attributes,
-    ) -> Result<(), RunsChanged> {
-        // Two calls, so that the one for the smallest leaves knows its hop when it is compiled.
-        if segment.hop == deepest::<F>() {
-            self.write_segment_at(deepest::<F>(), segment, attributes)
-        } else {
-            self.write_segment_at(segment.hop, segment, attributes)
-        }
-    }
-
-    #[inline(always)]
-    fn write_segment_at(
-        &mut self,
-        hop: usize,
         mut segment: Segment,
         attributes: F::Attributes,
     ) -> Result<(), RunsChanged> {
-        let geometry = F::HOPS[hop];
-        let number = Hop::from_index(hop);
+        let hop = segment.hop;
+        let geometry = geometry_of::<F>(hop);
         while segment.leaves > 0 {
             self.descend(segment.walk, hop)?;
             let first = geometry.index(segment.walk);
             let room = (geometry.slots() - first) as u64;
             let count = segment.leaves.min(room);
-            let entry = F::leaf_entry(number, segment.entry, attributes);
-            self.write_run(first, count as usize, entry, F::leaf_step(number));
+            let leaves = count as usize;
+            let (entry, step) = leaf_entries::<F>(hop, segment.entry, leaves, attributes);
+            self.write_run(first, leaves, entry, step);
             segment.walk = segment.walk.wrapping_add(count << geometry.shift);
             segment.entry = segment.entry.wrapping_add(count << geometry.shift);
             segment.leaves -= count;
@@ -317,21 +322,17 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
     /// one before.
     #[inline(always)]
     fn write_run(&mut self, first: usize, count: usize, entry: u64, step: u64) {
-        self.fill_up_to(self.depth, first);
-        let open = &mut self.open[self.depth];
-        self.memory.write_run(open.table, first, count, entry, step);
-        open.added += count as u32;
-        open.filled = first + count;
+        let table = self.fill_up_to(self.depth, first);
+        self.memory.write_run(table, first, count, entry, step);
+        self.note_written(first, count);
     }
 
     /// Writes leaves into the deepest open table.
     #[inline(always)]
     fn write_leaves(&mut self, first: usize, entries: impl ExactSizeIterator<Item = u64>) {
-        self.fill_up_to(self.depth, first);
-        let open = &mut self.open[self.depth];
-        let written = self.memory.write_leaves(open.table, first, entries);
-        open.added += written as u32;
-        open.filled = first + written;
+        let table = self.fill_up_to(self.depth, first);
+        let written = self.memory.write_leaves(table, first, entries);
+        self.note_written(first, written);
     }
 
     /// Writes leaves into the deepest open table, at most `count`. Returns how many.
@@ -342,45 +343,55 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
         count: usize,
         entries: &mut impl Iterator<Item = u64>,
     ) -> usize {
-        self.fill_up_to(self.depth, first);
-        let open = &mut self.open[self.depth];
-        let written = self.memory.write_list(open.table, first, count, entries);
-        open.added += written as u32;
-        open.filled = first + written;
+        let table = self.fill_up_to(self.depth, first);
+        let written = self.memory.write_list(table, first, count, entries);
+        self.note_written(first, written);
         written
     }
 
-    /// Zeroes what was skipped of a fresh table.
+    /// Notes that entries were written into the deepest open table.
     #[inline(always)]
-    fn fill_up_to(&mut self, hop: usize, index: usize) {
-        let open = self.open[hop];
-        if open.fresh && !open.zeroed && open.filled < index {
-            self.memory.zero(open.table, open.filled, index);
+    fn note_written(&mut self, first: usize, count: usize) {
+        let open = self.open.at_mut(self.depth);
+        open.added += count as u32;
+        open.filled = open.filled.max((first + count) as u32);
+    }
+
+    /// Zeroes what was skipped of the open table of a hop, and returns that table.
+    #[inline(always)]
+    fn fill_up_to(&mut self, hop: usize, index: usize) -> M::Table {
+        let open = self.open.at(hop);
+        let filled = open.filled as usize;
+        if filled < index {
+            self.memory.zero(open.table, filled, index);
         }
+        open.table
     }
 
     /// Opens the table of `hop` that `walk` uses.
-    #[inline(always)]
+    // A call for each table and each stretch of leaves: in line it would be there many times.
+    #[inline(never)]
     fn descend(&mut self, walk: u64, hop: usize) -> Result<(), RunsChanged> {
-        let mut shared = 0;
-        while shared < self.depth
-            && shared < hop
-            && F::HOPS[shared + 1].prefix(walk) == F::HOPS[shared + 1].prefix(self.walk)
-        {
+        if hop < self.top {
+            return Err(RunsChanged);
+        }
+        let mut shared = self.top;
+        while shared < self.depth.min(hop) {
+            let geometry = geometry_of::<F>(shared + 1);
+            if geometry.prefix(walk) != geometry.prefix(self.walk) {
+                break;
+            }
             shared += 1;
         }
-        while self.depth > shared {
-            self.close_deepest();
-        }
+        self.close_below(shared);
         self.walk = walk;
         while self.depth < hop {
-            let parent = self.open[self.depth];
-            let index = F::HOPS[self.depth].index(walk);
-            let slot = if parent.fresh {
+            let parent = self.open.at(self.depth);
+            let slot = if parent.vacant {
                 Slot::Empty
             } else {
-                self.memory
-                    .slot::<F>(parent.table, Hop::from_index(self.depth), index)
+                let index = geometry_of::<F>(self.depth).index(walk);
+                slot_at::<F, M>(self.memory, parent.table, self.depth, index)
             };
             let (table, fresh) = match slot {
                 Slot::Table(table) => (table, false),
@@ -391,23 +402,32 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
                 }
                 Slot::Leaf | Slot::Default | Slot::Foreign => return Err(RunsChanged),
             };
-            let zeroed = fresh && self.memory.is_zeroed(table);
+            let is_filled = !fresh || self.memory.is_zeroed(table);
             self.depth += 1;
-            self.open[self.depth] = Open {
+            *self.open.at_mut(self.depth) = Open {
                 table,
-                fresh,
-                zeroed,
-                filled: 0,
                 added: 0,
+                filled: if is_filled { TABLE_ENTRIES as u32 } else { 0 },
+                fresh,
+                vacant: fresh,
             };
         }
         Ok(())
     }
 
+    /// Completes the open tables below `hop` and links them, where they are fresh, into their
+    /// parents.
+    #[inline]
+    fn close_below(&mut self, hop: usize) {
+        while self.depth > hop {
+            self.close_deepest();
+        }
+    }
+
     /// Completes the deepest open table and links it, where it is fresh, into its parent.
-    #[inline(always)]
+    #[inline]
     fn close_deepest(&mut self) {
-        let done = self.open[self.depth];
+        let done = self.open.at(self.depth);
         if !done.fresh {
             self.add_live(self.depth);
             self.depth -= 1;
@@ -416,14 +436,13 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
         self.fill_up_to(self.depth, TABLE_ENTRIES);
         self.memory.set_live(done.table, done.added);
         self.depth -= 1;
-        let index = F::HOPS[self.depth].index(self.walk);
+        let index = geometry_of::<F>(self.depth).index(self.walk);
         self.fill_up_to(self.depth, index);
-        let parent = &mut self.open[self.depth];
-        parent.added += 1;
-        parent.filled = index + 1;
+        self.note_written(index, 1);
+        let parent = self.open.at(self.depth);
         if !parent.fresh {
             if self.holds {
-                let table = Chain::of(done.table);
+                let table = self.memory.chain_of(done.table);
                 self.memory.append_chain(&mut self.held, table);
                 return;
             }
@@ -437,7 +456,7 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
 
     #[inline(always)]
     fn add_live(&self, hop: usize) {
-        let open = self.open[hop];
+        let open = self.open.at(hop);
         if open.added != 0 {
             self.memory
                 .set_live(open.table, self.memory.live(open.table) + open.added);
@@ -447,12 +466,10 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
     /// Completes and links every open table and gives back what was reserved and not needed.
     /// Returns the table of the deepest hop that was written last.
     #[inline(always)]
-    pub(super) fn finish(mut self) -> Option<TableId> {
+    pub(super) fn finish(mut self) -> Option<M::Table> {
         let last = self.deepest_open();
-        while self.depth > 0 {
-            self.close_deepest();
-        }
-        self.add_live(0);
+        self.close_below(self.top);
+        self.add_live(self.top);
         self.memory.give_back(self.reserved);
         last
     }
@@ -460,22 +477,18 @@ impl<F: Format, M: TableMemory> Builder<F, M> {
     /// Completes every new table, for a builder that [holds](Self::holding) them, and gives back
     /// what was reserved and not needed.
     #[inline(always)]
-    pub(super) fn finish_held(mut self) -> Held {
+    pub(super) fn finish_held(mut self) -> Held<M::Table> {
         let last = self.deepest_open();
-        while self.open[self.depth].fresh {
-            self.close_deepest();
-        }
+        self.close_below(self.top);
         self.memory.give_back(self.reserved);
         Held {
             tables: self.held,
-            parent: self.open[self.depth].table,
-            hop: self.depth,
             last,
         }
     }
 
     #[inline(always)]
-    fn deepest_open(&self) -> Option<TableId> {
-        (self.depth == deepest::<F>()).then_some(self.open[self.depth].table)
+    fn deepest_open(&self) -> Option<M::Table> {
+        (self.depth == deepest::<F>()).then_some(self.open.at(self.depth).table)
     }
 }

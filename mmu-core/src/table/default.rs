@@ -9,8 +9,8 @@ use super::build::Rest;
 use super::map::{MapOptions, page_bytes};
 use crate::addr::{AddrRange, BusAddr, DeviceAddr, Run};
 use crate::error::MapError;
-use crate::format::{Format, Hop, MAX_HOPS, TABLE_ENTRIES};
-use crate::memory::{Chain, DefaultTables, Reserved, Slot, TableDemand, TableId, TableMemory};
+use crate::format::{Format, Hop, TABLE_ENTRIES, geometry_of};
+use crate::memory::{Chain, DefaultTables, Reserved, Slot, TableDemand, TableMemory};
 use crate::removed::{Extent, Removed};
 
 /// A default mapping, which covers whole tables of its hop.
@@ -26,22 +26,28 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// The range of the default mapping; `None` where there is none.
     #[must_use]
     pub fn default_range(&self) -> Option<AddrRange<DeviceAddr>> {
-        let backing = self.backing?;
+        let backing = self.backing()?;
         let len = F::device_len(backing.last.wrapping_sub(backing.first).wrapping_add(1));
         AddrRange::new(F::device_address(backing.first), len)
+    }
+
+    /// The default mapping. There is none, to the compiler too, where the memory knows none.
+    #[inline(always)]
+    fn backing(&self) -> Option<Backing> {
+        if M::HAS_DEFAULTS { self.backing } else { None }
     }
 
     /// Whether any of the walk addresses from `first` to `last` is in the default range.
     #[inline(always)]
     pub(super) fn overlaps_default(&self, first: u64, last: u64) -> bool {
-        self.backing
+        self.backing()
             .is_some_and(|backing| first <= backing.last && backing.first <= last)
     }
 
     /// Empties slots, to what the table has in empty ones.
     #[inline(always)]
-    pub(super) fn clear(&self, table: TableId, first: usize, count: usize) {
-        match self.backing {
+    pub(super) fn clear(&self, table: M::Table, first: usize, count: usize) {
+        match self.backing() {
             Some(backing) if self.memory.is_backed(table) => {
                 self.memory.restore(table, first, count, backing.entry);
             }
@@ -58,7 +64,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         options: &MapOptions<F::Attributes>,
         runs: impl FnOnce() -> I,
     ) -> Result<(), MapError> {
-        match self.backing {
+        match self.backing() {
             Some(backing) => Self::check_default_leaves(&backing, walk, options, runs()),
             None => Ok(()),
         }
@@ -80,7 +86,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             };
             let mut rest = Rest { walk, entry, len };
             while let Some(segment) = rest.next_segment::<F>(options.sizes, smallest) {
-                let len = segment.leaves << F::HOPS[segment.hop].shift;
+                let len = segment.leaves << geometry_of::<F>(segment.hop).shift;
                 let Some(last) = len
                     .checked_sub(1)
                     .and_then(|len| segment.walk.checked_add(len))
@@ -136,15 +142,17 @@ impl<F: Format, M: DefaultTables> PageTable<F, M> {
     ) -> Result<(), MapError> {
         let backing = self.check_backing(range, hop, page, attributes)?;
         let Backing { first, last, .. } = backing;
-        let mut existing = [0; MAX_HOPS];
+        let mut existing = TableDemand::NONE;
         self.check_vacant(self.root, 0, first, last, &mut existing)?;
         // Tables of the default leaves hold nothing but leaves, like those of the deepest hop, and
         // none of them exists: it would hold something that is mapped.
-        let tables = |hop: usize| F::HOPS[hop].prefix(last) - F::HOPS[hop].prefix(first) + 1;
-        let interior = (1..backing.hop).map(|hop| tables(hop).saturating_sub(existing[hop]));
+        let tables = |hop: usize| {
+            geometry_of::<F>(hop).prefix(last) - geometry_of::<F>(hop).prefix(first) + 1
+        };
+        let interior: u64 = (1..backing.hop).map(tables).sum();
         let demand = TableDemand {
             deepest: tables(backing.hop),
-            interior: interior.sum(),
+            interior: interior.saturating_sub(existing.interior),
         };
         let no_tables = MapError::NoTableMemory {
             needed: demand.total(),
@@ -224,7 +232,7 @@ impl<F: Format, M: DefaultTables> PageTable<F, M> {
     /// one table of `hop`. A new table is linked when all below it is complete.
     fn back(
         &self,
-        table: TableId,
+        table: M::Table,
         hop: usize,
         fresh: bool,
         backing: &Backing,
@@ -232,7 +240,7 @@ impl<F: Format, M: DefaultTables> PageTable<F, M> {
         reserved: &mut Reserved,
     ) -> Option<()> {
         let memory = self.memory;
-        let geometry = F::HOPS[hop];
+        let geometry = geometry_of::<F>(hop);
         let (from, to) = (geometry.index(first), geometry.index(last));
         for index in from..=to {
             let start = geometry.slot_start(first, from, index);
@@ -246,14 +254,18 @@ impl<F: Format, M: DefaultTables> PageTable<F, M> {
             }
             let child = memory.take(reserved, below < backing.hop)?;
             if below == backing.hop {
-                memory.back(child, F::HOPS[below].slots(), backing.entry);
+                memory.back(child, geometry_of::<F>(below).slots(), backing.entry);
             } else {
                 let zeroed = memory.is_zeroed(child);
                 memory.set_live(child, 0);
                 self.back(child, below, true, backing, part, reserved)?;
                 if !zeroed {
-                    memory.zero(child, 0, F::HOPS[below].index(part.0));
-                    memory.zero(child, F::HOPS[below].index(part.1) + 1, TABLE_ENTRIES);
+                    memory.zero(child, 0, geometry_of::<F>(below).index(part.0));
+                    memory.zero(
+                        child,
+                        geometry_of::<F>(below).index(part.1) + 1,
+                        TABLE_ENTRIES,
+                    );
                 }
             }
             if !fresh {
@@ -279,14 +291,14 @@ impl<F: Format, M: DefaultTables> PageTable<F, M> {
     /// The part of [`unback_all`](Self::unback_all) that concerns one table, above `leaf_hop`.
     fn unback(
         &self,
-        table: TableId,
+        table: M::Table,
         hop: usize,
         leaf_hop: usize,
         (first, last): (u64, u64),
         freed: &mut Chain,
     ) {
         let memory = self.memory;
-        let geometry = F::HOPS[hop];
+        let geometry = geometry_of::<F>(hop);
         let (from, to) = (geometry.index(first), geometry.index(last));
         let mut unlinked = 0;
         // Slots are cleared in runs: this one began where `pending` says.

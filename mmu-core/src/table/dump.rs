@@ -4,8 +4,8 @@ use core::fmt;
 
 use super::PageTable;
 use crate::addr::BusAddr;
-use crate::format::{Entry, Format, Hop};
-use crate::memory::{BACKED, Slot, TableId, TableMemory};
+use crate::format::{Entry, Format, Hop, geometry_of};
+use crate::memory::{BACKED, Slot, TableMemory};
 
 impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// Writes the tables out for people to read: for each entry in use its hop, index, value and
@@ -18,7 +18,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     }
 }
 
-struct Dump<'t, F, M>(&'t PageTable<F, M>);
+struct Dump<'t, F, M: TableMemory>(&'t PageTable<F, M>);
 
 /// Leaves of one table that continue each other.
 #[derive(Clone, Copy)]
@@ -42,9 +42,9 @@ impl<F: Format, M: TableMemory> fmt::Display for Dump<'_, F, M> {
 }
 
 impl<F: Format, M: TableMemory> Dump<'_, F, M> {
-    fn usage(&self, f: &mut fmt::Formatter<'_>, table: TableId, hop: usize) -> fmt::Result {
+    fn usage(&self, f: &mut fmt::Formatter<'_>, table: M::Table, hop: usize) -> fmt::Result {
         let live = self.0.memory.live(table) & !BACKED;
-        let slots = F::HOPS[hop].slots();
+        let slots = geometry_of::<F>(hop).slots();
         writeln!(f, "{live} of {slots} entries in use")
     }
 
@@ -52,23 +52,23 @@ impl<F: Format, M: TableMemory> Dump<'_, F, M> {
     fn table(
         &self,
         f: &mut fmt::Formatter<'_>,
-        table: TableId,
+        table: M::Table,
         hop: usize,
         walk: u64,
     ) -> fmt::Result {
         let memory = self.0.memory;
         let number = Hop::from_index(hop);
-        let geometry = F::HOPS[hop];
+        let geometry = geometry_of::<F>(hop);
         let mut pending: Option<Leaves<F::Attributes>> = None;
         let mut defaults = 0;
         for index in 0..geometry.slots() {
             let slot = memory.slot::<F>(table, number, index);
             let walk = geometry.slot_start(walk, 0, index);
-            if slot == Slot::Default {
+            if matches!(slot, Slot::Default) {
                 defaults += 1;
                 continue;
             }
-            if slot == Slot::Leaf {
+            if matches!(slot, Slot::Leaf) {
                 let leaf = self.leaf(table, hop, index, walk);
                 match (&mut pending, leaf) {
                     (Some(leaves), Some(leaf)) if Self::continues(leaves, &leaf, hop) => {
@@ -107,7 +107,7 @@ impl<F: Format, M: TableMemory> Dump<'_, F, M> {
 
     fn leaf(
         &self,
-        table: TableId,
+        table: M::Table,
         hop: usize,
         index: usize,
         walk: u64,
@@ -130,7 +130,7 @@ impl<F: Format, M: TableMemory> Dump<'_, F, M> {
     }
 
     fn continues(leaves: &Leaves<F::Attributes>, leaf: &Leaves<F::Attributes>, hop: usize) -> bool {
-        let len = (leaves.count as u64) << F::HOPS[hop].shift;
+        let len = (leaves.count as u64) << geometry_of::<F>(hop).shift;
         leaves.first_index + leaves.count == leaf.first_index
             && leaves.address.wrapping_add(len) == leaf.address
             && leaves.attributes == leaf.attributes
@@ -145,7 +145,7 @@ impl<F: Format, M: TableMemory> Dump<'_, F, M> {
         let Some(leaves) = leaves else {
             return Ok(());
         };
-        let geometry = F::HOPS[hop];
+        let geometry = geometry_of::<F>(hop);
         line_start(f, hop, leaves.first_index, leaves.count, leaves.entry)?;
         let at = F::device_address(leaves.walk);
         let bus = F::bus_address(leaves.address & !geometry.offset_mask());

@@ -1,19 +1,20 @@
 //! Mapping lists: of runs of any lengths, and of single pages.
 
 use super::PageTable;
-use super::build::{Builder, Held};
-use super::map::{MapOptions, Request, TableCount, page_bytes};
+use super::build::{Builder, Held, Open};
+use super::map::{MapOptions, Request, Start, TableCount, page_bytes};
 use crate::addr::{AddrRange, BusAddr, DeviceAddr, Run};
 use crate::error::MapError;
-use crate::format::{Format, Hop, MAX_HOPS, deepest};
-use crate::memory::{Chain, Reserved, Slot, TableMemory};
+use crate::format::{Format, Hop, PER_HOP, deepest, geometry_of};
+use crate::memory::{Chain, TableMemory};
 
 /// The entry address of a run of exactly one leaf of the hop; `None` for any other run.
 #[inline(always)]
 pub(super) fn page_entry<F: Format>(hop: usize, run: Run) -> Option<u64> {
     let address = F::entry_address(run.start())?;
     // As in `map_page`: the start tells all about an aligned leaf.
-    let is_page = run.len() == page_bytes::<F>(hop) && address & F::HOPS[hop].offset_mask() == 0;
+    let is_page =
+        run.len() == page_bytes::<F>(hop) && address & geometry_of::<F>(hop).offset_mask() == 0;
     is_page.then_some(address)
 }
 
@@ -57,13 +58,13 @@ impl PageCheck {
         }
         // As in `map_page`: the start tells all about an aligned leaf.
         let address = F::entry_address(page).unwrap_or(u64::MAX);
-        self.failed |= address & F::HOPS[hop].offset_mask() != 0;
+        self.failed |= address & geometry_of::<F>(hop).offset_mask() != 0;
         address
     }
 
     #[inline(always)]
     pub(super) fn passes<F: Format>(&self, hop: usize) -> bool {
-        let wrong = !F::BITS_IN_PLACE | F::HOPS[hop].offset_mask();
+        let wrong = !F::BITS_IN_PLACE | geometry_of::<F>(hop).offset_mask();
         !self.failed && self.bits & wrong == 0
     }
 }
@@ -95,7 +96,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         let request = Self::request(range, options)?;
         let runs = runs.into_iter();
         self.check_default(request.walk, options, || runs.clone())?;
-        let pages = usize::try_from(request.len >> F::HOPS[request.smallest].shift);
+        let pages = usize::try_from(request.len >> geometry_of::<F>(request.smallest).shift);
         if let Ok(pages) = pages
             && runs.size_hint() == (pages, Some(pages))
         {
@@ -106,7 +107,8 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
                 is_pages::<F>(request.smallest, pages, runs.clone())
             };
             if are_pages {
-                return self.commit(&request, request.count_smallest(), |builder| {
+                let start = self.vacancy(&request)?;
+                return self.commit(&request, start, request.count_smallest(), |builder| {
                     builder.map_page_runs(&request, runs)
                 });
             }
@@ -128,8 +130,9 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
                 at: F::device_address(walk),
             });
         }
-        self.commit(&request, count, |builder| {
-            builder.map(request.len, request.smallest, options, runs)
+        let start = self.vacancy(&request)?;
+        self.commit(&request, start, count, |builder| {
+            builder.map_runs(&request, runs)
         })
     }
 
@@ -152,7 +155,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         options: &MapOptions<F::Attributes>,
     ) -> Result<(), MapError> {
         let request = Self::request(range, options)?;
-        let shift = F::HOPS[request.smallest].shift;
+        let shift = geometry_of::<F>(request.smallest).shift;
         let (count, needed) = (pages.len() as u64, request.len >> shift);
         if count > needed {
             return Err(MapError::LengthMismatch { at: range.last() });
@@ -167,11 +170,14 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         self.check_default(request.walk, options, || {
             pages.iter().filter_map(|&page| Run::new(page, page_bytes))
         })?;
-        if let Some(mapped) = self.map_pages_unseen(&request, pages) {
+        let start = self.vacancy(&request);
+        if let Ok(start) = &start
+            && let Some(mapped) = self.map_pages_unseen(&request, start, pages)
+        {
             return mapped;
         }
         Self::check_pages(&request, pages)?;
-        self.commit(&request, request.count_smallest(), |builder| {
+        self.commit(&request, start?, request.count_smallest(), |builder| {
             builder.map_pages(&request, pages)
         })
     }
@@ -203,72 +209,56 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     fn map_pages_unseen(
         &mut self,
         request: &Request<F::Attributes>,
+        start: &Start<M::Table>,
         pages: &[BusAddr],
     ) -> Option<Result<(), MapError>> {
-        let reserved = self.reserve_unseen(request)?;
-        let mut builder = Builder::<F, M>::holding(self.memory, self.root, request.walk, reserved);
+        if !start.vacant || start.hop >= request.smallest {
+            return None;
+        }
+        let reserved = self.memory.reserve(request.demand::<F, _>(start))?;
+        let mut open = [Open::first(start); PER_HOP];
+        let mut builder =
+            Builder::<F, M>::new(self.memory, start, request.walk, reserved, true, &mut open);
         let built = builder.map_pages(request, pages);
         let held = builder.finish_held();
         if built.is_err() {
-            self.discard(held);
+            self.discard(start, held);
             return None;
         }
-        Some(self.link(request, held))
-    }
-
-    /// Reserves tables for leaves of the smallest size, where all of them belong below empty slots
-    /// of one table.
-    #[inline(never)]
-    fn reserve_unseen(&self, request: &Request<F::Attributes>) -> Option<Reserved> {
-        let mut existing = [0; MAX_HOPS];
-        let mut table = self.root;
-        for hop in 0..request.smallest {
-            let (geometry, number) = (F::HOPS[hop], Hop::from_index(hop));
-            let (from, to) = (geometry.index(request.walk), geometry.index(request.last()));
-            if from == to
-                && let Slot::Table(child) = self.memory.slot::<F>(table, number, from)
-            {
-                table = child;
-                existing[hop + 1] = 1;
-                continue;
-            }
-            let slots = to - from + 1;
-            if self.memory.empty_slots::<F>(table, number, from, slots) != slots {
-                return None;
-            }
-            return self
-                .memory
-                .reserve(request.count_smallest().demand::<F>(&existing));
-        }
-        None
+        Some(self.link(request, start, held))
     }
 
     /// Gives back tables that nobody has seen.
     #[cold]
     #[inline(never)]
-    fn discard(&self, mut held: Held) {
+    fn discard(&self, start: &Start<M::Table>, mut held: Held<M::Table>) {
         let mut freed = Chain::EMPTY;
         while let Some(table) = self.memory.pop(&mut held.tables) {
-            self.collect(table, held.hop + 1, &mut freed);
+            self.collect(table, start.hop + 1, &mut freed);
         }
         self.memory.release(freed);
     }
 
     /// Links tables that are complete.
     #[inline(never)]
-    fn link(&mut self, request: &Request<F::Attributes>, mut held: Held) -> Result<(), MapError> {
+    fn link(
+        &mut self,
+        request: &Request<F::Attributes>,
+        start: &Start<M::Table>,
+        mut held: Held<M::Table>,
+    ) -> Result<(), MapError> {
         let memory = self.memory;
-        let live = memory.live(held.parent) + held.tables.count;
-        let hop = Hop::from_index(held.hop);
-        let mut index = F::HOPS[held.hop].index(request.walk);
+        let live = memory.live(start.table) + held.tables.count;
+        let hop = Hop::from_index(start.hop);
+        let mut index = geometry_of::<F>(start.hop).index(request.walk);
         // From the next store on the device can see the tables.
         memory.publish();
         while let Some(table) = memory.pop(&mut held.tables) {
             let link = F::table_entry(hop, memory.address(table));
-            memory.write_table(held.parent, index, link, table);
+            memory.write_table(start.table, index, link, table);
             index += 1;
         }
-        memory.set_live(held.parent, live);
+        memory.set_live(start.table, live);
         self.arrive(request, held.last)
     }
 }

@@ -1,11 +1,11 @@
 //! Mapping: check everything, reserve every table, then fill, order and link.
 
-use super::build::{Builder, Rest, RunsChanged};
-use super::{PageTable, Recent};
+use super::build::{Builder, Open, Rest, RunsChanged};
+use super::{Nearby, PageTable, Recent, Stop, slot_at};
 use crate::addr::{AddrRange, BusAddr, DeviceAddr, Run};
 use crate::error::MapError;
-use crate::format::{Format, Hop, LeafSizes, MAX_HOPS, TABLE_ENTRIES, deepest};
-use crate::memory::{Reserved, Slot, TableDemand, TableId, TableMemory};
+use crate::format::{Format, Hop, LeafSizes, PER_HOP, TABLE_ENTRIES, deepest, geometry_of};
+use crate::memory::{Slot, TableDemand, TableMemory};
 
 /// How to map: which leaf sizes may be used, and what each leaf carries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,7 +30,7 @@ impl<A: Default> Default for MapOptions<A> {
 /// Device bytes that a leaf of the hop maps.
 #[inline(always)]
 pub(super) fn page_bytes<F: Format>(hop: usize) -> u64 {
-    F::device_len(F::HOPS[hop].entry_span())
+    F::device_len(geometry_of::<F>(hop).entry_span())
 }
 
 /// A request whose device addresses are checked.
@@ -42,28 +42,29 @@ pub(super) struct Request<A> {
     pub(super) options: MapOptions<A>,
 }
 
-/// Counts the tables that a sequence of leaves needs, in ascending order of walk addresses.
+/// Counts the tables that a sequence of leaves needs, in ascending order of walk addresses and
+/// without a gap.
 ///
 /// Leaves of one size that follow each other count as one stretch, so that a page costs no more
 /// than noticing that it continues the stretch.
 #[derive(Clone, Copy)]
 pub(super) struct TableCount {
+    /// Where the first stretch began.
+    first: u64,
     start: u64,
     len: u64,
     hop: usize,
-    tables: [u64; MAX_HOPS],
-    /// For each hop one more than the prefix last counted, or zero.
-    counted: [u64; MAX_HOPS],
+    tables: TableDemand,
 }
 
 impl TableCount {
     pub(super) const fn new(walk: u64, hop: usize) -> Self {
         Self {
+            first: walk,
             start: walk,
             len: 0,
             hop,
-            tables: [0; MAX_HOPS],
-            counted: [0; MAX_HOPS],
+            tables: TableDemand::NONE,
         }
     }
 
@@ -82,40 +83,40 @@ impl TableCount {
         }
         let last = self.start.wrapping_add(self.len - 1);
         for hop in 1..=self.hop {
-            let geometry = F::HOPS[hop];
-            let mut from = geometry.prefix(self.start);
-            let to = geometry.prefix(last) + 1;
-            if self.counted[hop] == from + 1 {
-                from += 1;
-            }
-            self.tables[hop] += to - from;
-            self.counted[hop] = to;
+            let geometry = geometry_of::<F>(hop);
+            let from = geometry.prefix(self.start);
+            // A stretch that begins within a table follows leaves in the same table: if they were
+            // larger than its entries, they would cover all of it.
+            let is_counted =
+                self.start != self.first && geometry.prefix(self.start.wrapping_sub(1)) == from;
+            let tables = geometry.prefix(last) - from + u64::from(!is_counted);
+            self.tables.add::<F>(hop, tables);
         }
         self.start = self.start.wrapping_add(self.len);
         self.len = 0;
     }
 
     /// The tables needed beyond those that exist.
-    pub(super) fn demand<F: Format>(mut self, existing: &[u64; MAX_HOPS]) -> TableDemand {
+    fn demand<F: Format>(mut self, existing: TableDemand) -> TableDemand {
         self.end_stretch::<F>();
-        let mut demand = TableDemand::default();
-        let hops = self
-            .tables
-            .iter()
-            .zip(existing)
-            .enumerate()
-            .take(F::HOPS.len())
-            .skip(1);
-        for (hop, (counted, existing)) in hops {
-            let tables = counted.saturating_sub(*existing);
-            if hop == deepest::<F>() {
-                demand.deepest = tables;
-            } else {
-                demand.interior += tables;
-            }
+        TableDemand {
+            deepest: self.tables.deepest.saturating_sub(existing.deepest),
+            interior: self.tables.interior.saturating_sub(existing.interior),
         }
-        demand
     }
+}
+
+/// Where the way of all addresses of a request is the same: the deepest table that exists and that
+/// all of them use.
+#[derive(Clone, Copy)]
+pub(super) struct Start<T> {
+    pub(super) table: T,
+    pub(super) hop: usize,
+    /// Whether the slots that they use there are known to be empty, so that nobody has to look
+    /// again.
+    pub(super) vacant: bool,
+    /// Tables that exist on the way to any of the addresses, the root not counted.
+    existing: TableDemand,
 }
 
 impl<F: Format, M: TableMemory> PageTable<F, M> {
@@ -145,14 +146,16 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         run: Run,
         options: &MapOptions<F::Attributes>,
     ) -> Result<(), MapError> {
-        let hop = deepest::<F>();
-        if options.sizes.allows::<F>(hop) && run.len() == page_bytes::<F>(hop) {
-            if self.map_page(hop, at, run.start(), options.attributes) {
-                return Ok(());
-            }
-        } else if options.sizes.allows::<F>(hop - 1)
-            && run.len() == page_bytes::<F>(hop - 1)
-            && self.map_page(hop - 1, at, run.start(), options.attributes)
+        let (small, large) = (deepest::<F>(), deepest::<F>() - 1);
+        let is_page = |hop| options.sizes.allows::<F>(hop) && run.len() == page_bytes::<F>(hop);
+        // One call for both, since it is long in line.
+        let hop = if is_page(small) {
+            Some(small)
+        } else {
+            is_page(large).then_some(large)
+        };
+        if let Some(hop) = hop
+            && self.map_page(hop, at, run.start(), options.attributes)
         {
             return Ok(());
         }
@@ -171,15 +174,11 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         let request = Self::request(range, options)?;
         let (entry, len) = Self::entry_run(run, &request)?;
         self.check_default(request.walk, &request.options, || core::iter::once(run))?;
+        let start = self.vacancy(&request)?;
         let mut count = TableCount::new(request.walk, request.smallest);
         request.count_leaves::<F>(request.walk, entry, len, &mut count);
-        self.commit(&request, count, |builder| {
-            builder.map(
-                request.len,
-                request.smallest,
-                options,
-                core::iter::once(run),
-            )
+        self.commit(&request, start, count, |builder| {
+            builder.map_run(&request, request.walk, entry, len)
         })
     }
 
@@ -195,7 +194,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             .deepest_allowed::<F>()
             .ok_or(MapError::NoLeafSize)?;
         let (walk, len) = F::walk_range(range).ok_or(MapError::OutOfRange { at })?;
-        if (walk | len) & (F::HOPS[smallest].entry_span() - 1) != 0 {
+        if (walk | len) & (geometry_of::<F>(smallest).entry_span() - 1) != 0 {
             return Err(MapError::Misaligned { at });
         }
         Ok(Request {
@@ -214,7 +213,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     ) -> Result<(u64, u64), MapError> {
         let bus = run.start();
         let (entry, len) = F::entry_run(run).ok_or(MapError::RunOutOfRange { bus })?;
-        if (entry | len) & (F::HOPS[request.smallest].entry_span() - 1) != 0 {
+        if (entry | len) & (geometry_of::<F>(request.smallest).entry_span() - 1) != 0 {
             return Err(MapError::MisalignedRun { bus });
         }
         Ok((entry, len))
@@ -233,7 +232,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         bus: BusAddr,
         attributes: F::Attributes,
     ) -> bool {
-        let offset_mask = F::HOPS[hop].offset_mask();
+        let offset_mask = geometry_of::<F>(hop).offset_mask();
         // An aligned leaf whose first address is in range is in range as a whole.
         let (Some(walk), Some(address)) = (F::walk_address(at), F::entry_address(bus)) else {
             return false;
@@ -242,26 +241,21 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             return false;
         }
         let entry = F::leaf_entry(Hop::from_index(hop), address, attributes);
-        let table = if hop == deepest::<F>() {
-            self.deepest_table(walk)
-        } else {
-            self.parent_table(walk)
-        };
-        match table {
-            Ok(table) => self.map_page_in(table, hop, walk, entry),
-            Err(stop) => {
-                hop == deepest::<F>()
-                    && stop.hop == hop - 1
-                    && stop.slot == Slot::Empty
-                    && self.map_page_in_new(stop.table, walk, entry)
-            }
+        if hop != deepest::<F>() {
+            let table = self.parent_table(walk);
+            return table.is_some_and(|table| self.map_page_in(table, hop, walk, entry));
+        }
+        match self.deepest_table(walk) {
+            Nearby::Table(table) => self.map_page_in(table, hop, walk, entry),
+            Nearby::Room(parent) => self.map_page_in_new(parent, walk, entry),
+            Nearby::Nothing => false,
         }
     }
 
     /// Writes a leaf into `table`, where its slot is empty.
     #[inline(always)]
-    fn map_page_in(&mut self, table: TableId, hop: usize, walk: u64, entry: u64) -> bool {
-        let index = F::HOPS[hop].index(walk);
+    fn map_page_in(&mut self, table: M::Table, hop: usize, walk: u64, entry: u64) -> bool {
+        let index = geometry_of::<F>(hop).index(walk);
         let memory = self.memory;
         let slot = memory.slot::<F>(table, Hop::from_index(hop), index);
         if !matches!(slot, Slot::Empty | Slot::Default) {
@@ -281,18 +275,11 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// Writes a leaf into a new table of the deepest hop and links that into an empty slot of
     /// `parent`.
     #[inline(always)]
-    fn map_page_in_new(&mut self, parent: TableId, walk: u64, entry: u64) -> bool {
+    fn map_page_in_new(&mut self, parent: M::Table, walk: u64, entry: u64) -> bool {
         let hop = deepest::<F>();
-        let (geometry, above) = (F::HOPS[hop], Hop::from_index(hop - 1));
+        let (geometry, above) = (geometry_of::<F>(hop), Hop::from_index(hop - 1));
         let memory = self.memory;
-        let demand = TableDemand {
-            deepest: 1,
-            interior: 0,
-        };
-        let Some(mut reserved) = memory.reserve(demand) else {
-            return false;
-        };
-        let Some(table) = memory.take(&mut reserved, false) else {
+        let Some(table) = memory.take_one(false) else {
             return false;
         };
         if !memory.is_zeroed(table) {
@@ -303,7 +290,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         // From the next store on the device can see the table.
         memory.publish();
         let link = F::table_entry(above, memory.address(table));
-        memory.write_table(parent, F::HOPS[hop - 1].index(walk), link, table);
+        memory.write_table(parent, geometry_of::<F>(hop - 1).index(walk), link, table);
         memory.set_live(parent, memory.live(parent) + 1);
         if memory.flush().is_err() {
             self.has_undone = true;
@@ -311,57 +298,76 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             self.memory.append_chain(&mut self.undone, undone);
             return false;
         }
-        let prefix = geometry.prefix(walk);
-        self.recent.set(Recent { prefix, table });
+        self.recent.set(Recent::of::<F>(hop, walk, table));
         true
     }
 
+    /// Checks that nothing is mapped where the request wants to map, and finds out where to begin.
+    ///
+    /// One descent serves the check and the mapping both: where the slots of the table it ends in
+    /// are empty, as they mostly are, what is below needs not be looked for again.
+    pub(super) fn vacancy(
+        &self,
+        request: &Request<F::Attributes>,
+    ) -> Result<Start<M::Table>, MapError> {
+        let (first, last) = (request.walk, request.last());
+        let Stop { table, hop, slot } = self.walk(first, last);
+        let is_empty = match slot {
+            Some(slot) => matches!(slot, Slot::Empty | Slot::Default),
+            None => {
+                let geometry = geometry_of::<F>(hop);
+                let from = geometry.index(first);
+                let count = geometry.index(last) - from + 1;
+                let number = Hop::from_index(hop);
+                self.memory.empty_slots::<F>(table, number, from, count) == count
+            }
+        };
+        let deepest = usize::from(hop == deepest::<F>());
+        let mut start = Start {
+            table,
+            hop,
+            // A default leaf is as good as nothing, but it is not nothing.
+            vacant: is_empty && !self.overlaps_default(first, last),
+            existing: TableDemand {
+                deepest: deepest as u64,
+                interior: (hop - deepest) as u64,
+            },
+        };
+        if !is_empty {
+            self.check_vacant(table, hop, first, last, &mut start.existing)?;
+        }
+        Ok(start)
+    }
+
     /// Checks that nothing is mapped from `first` to `last`, addresses of one table of `hop`, and
-    /// counts the tables on the way.
+    /// counts the tables below it.
     pub(super) fn check_vacant(
         &self,
-        mut table: TableId,
-        mut hop: usize,
+        table: M::Table,
+        hop: usize,
         first: u64,
         last: u64,
-        existing: &mut [u64; MAX_HOPS],
+        existing: &mut TableDemand,
     ) -> Result<(), MapError> {
-        loop {
-            let geometry = F::HOPS[hop];
-            let (from, to) = (geometry.index(first), geometry.index(last));
-            let mut only_child = None;
-            for index in from..=to {
-                let start = geometry.slot_start(first, from, index);
-                let at = F::device_address(if index == from { first } else { start });
-                match self.memory.slot::<F>(table, Hop::from_index(hop), index) {
-                    // A default leaf makes room for another: see `check_default`.
-                    Slot::Empty | Slot::Default => {}
-                    Slot::Leaf => return Err(MapError::AlreadyMapped { at }),
-                    Slot::Foreign => return Err(MapError::Corrupt { at }),
-                    Slot::Table(child) => {
-                        existing[hop + 1] += 1;
-                        if from == to {
-                            only_child = Some(child);
-                            break;
-                        }
-                        let from = if index == from { first } else { start };
-                        let to = if index == to {
-                            last
-                        } else {
-                            start | geometry.offset_mask()
-                        };
-                        self.check_vacant(child, hop + 1, from, to, existing)?;
-                    }
+        let geometry = geometry_of::<F>(hop);
+        let (from, to) = (geometry.index(first), geometry.index(last));
+        for index in from..=to {
+            let start = geometry.slot_start(first, from, index);
+            let from = start.max(first);
+            let at = F::device_address(from);
+            match slot_at::<F, M>(self.memory, table, hop, index) {
+                // A default leaf makes room for another: see `check_default`.
+                Slot::Empty | Slot::Default => {}
+                Slot::Leaf => return Err(MapError::AlreadyMapped { at }),
+                Slot::Foreign => return Err(MapError::Corrupt { at }),
+                Slot::Table(child) => {
+                    existing.add::<F>(hop + 1, 1);
+                    let to = (start | geometry.offset_mask()).min(last);
+                    self.check_vacant(child, hop + 1, from, to, existing)?;
                 }
-            }
-            match only_child {
-                Some(child) => {
-                    table = child;
-                    hop += 1;
-                }
-                None => return Ok(()),
             }
         }
+        Ok(())
     }
 
     /// Maps what is checked and counted, as `fill` says.
@@ -370,11 +376,25 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     pub(super) fn commit(
         &mut self,
         request: &Request<F::Attributes>,
+        start: Start<M::Table>,
         count: TableCount,
-        fill: impl FnOnce(&mut Builder<F, M>) -> Result<(), RunsChanged>,
+        fill: impl FnOnce(&mut Builder<'_, F, M>) -> Result<(), RunsChanged>,
     ) -> Result<(), MapError> {
-        let reserved = self.reserve(request, count)?;
-        let mut builder = Builder::new(self.memory, self.root, request.walk, reserved);
+        let demand = count.demand::<F>(start.existing);
+        let Some(reserved) = self.memory.reserve(demand) else {
+            return Err(MapError::NoTableMemory {
+                needed: demand.total(),
+            });
+        };
+        let mut open = [Open::first(&start); PER_HOP];
+        let mut builder = Builder::new(
+            self.memory,
+            &start,
+            request.walk,
+            reserved,
+            false,
+            &mut open,
+        );
         let built = fill(&mut builder);
         let deepest_open = builder.finish();
         match built {
@@ -391,31 +411,17 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     pub(super) fn arrive(
         &mut self,
         request: &Request<F::Attributes>,
-        deepest_open: Option<TableId>,
+        deepest_open: Option<M::Table>,
     ) -> Result<(), MapError> {
         if self.memory.flush().is_err() {
             self.undo(request);
             return Err(MapError::DeviceLost);
         }
         if let Some(table) = deepest_open {
-            let prefix = F::HOPS[deepest::<F>()].prefix(request.last());
-            self.recent.set(Recent { prefix, table });
+            self.recent
+                .set(Recent::of::<F>(deepest::<F>(), request.last(), table));
         }
         Ok(())
-    }
-
-    /// Checks that nothing is mapped yet and reserves the tables that are missing.
-    fn reserve(
-        &self,
-        request: &Request<F::Attributes>,
-        count: TableCount,
-    ) -> Result<Reserved, MapError> {
-        let mut existing = [0; MAX_HOPS];
-        self.check_vacant(self.root, 0, request.walk, request.last(), &mut existing)?;
-        let demand = count.demand::<F>(&existing);
-        self.memory.reserve(demand).ok_or(MapError::NoTableMemory {
-            needed: demand.total(),
-        })
     }
 
     /// Removes what was mapped. The device may have seen entries already: they and the tables wait
@@ -443,6 +449,11 @@ impl<A: Copy> Request<A> {
         }
     }
 
+    /// The tables that leaves of the smallest size need beyond those that exist.
+    pub(super) fn demand<F: Format, T>(&self, start: &Start<T>) -> TableDemand {
+        self.count_smallest().demand::<F>(start.existing)
+    }
+
     /// Counts the tables that the leaves of one run need.
     #[inline(always)]
     pub(super) fn count_leaves<F: Format>(
@@ -454,24 +465,38 @@ impl<A: Copy> Request<A> {
     ) {
         let mut rest = Rest { walk, entry, len };
         while let Some(segment) = rest.next_segment::<F>(self.options.sizes, self.smallest) {
-            count.add::<F>(segment.hop, segment.leaves << F::HOPS[segment.hop].shift);
+            count.add::<F>(
+                segment.hop,
+                segment.leaves << geometry_of::<F>(segment.hop).shift,
+            );
         }
     }
 }
 
-/// The entries of `count` leaves that map consecutive pages from `entry` on.
+/// The first of `count` entries that map consecutive pages from `address` on, and what is added to
+/// each to get the next.
 ///
-/// The first is made by the format and the others by adding to it, which leaves one addition for
+/// The first two are made by the format and the others by adding, which leaves one addition for
 /// each: making every entry anew costs several times the store.
 #[inline(always)]
 pub(super) fn leaf_entries<F: Format>(
     hop: usize,
-    entry: u64,
+    address: u64,
     count: usize,
     attributes: F::Attributes,
-) -> impl Iterator<Item = u64> {
-    let hop = Hop::from_index(hop);
-    let first = F::leaf_entry(hop, entry, attributes);
-    let step = F::leaf_step(hop);
-    (0..count as u64).map(move |leaf| first.wrapping_add(leaf.wrapping_mul(step)))
+) -> (u64, u64) {
+    let geometry = geometry_of::<F>(hop);
+    let entry = |leaf: u64| {
+        let address = address.wrapping_add(leaf << geometry.shift);
+        F::leaf_entry(Hop::from_index(hop), address, attributes)
+    };
+    let first = entry(0);
+    let step = entry(1).wrapping_sub(first);
+    debug_assert_eq!(
+        entry(count as u64 - 1),
+        first.wrapping_add(step.wrapping_mul(count as u64 - 1)),
+        "entries of {} do not follow each other in even steps",
+        F::NAME
+    );
+    (first, step)
 }

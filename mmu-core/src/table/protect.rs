@@ -3,8 +3,8 @@
 use super::PageTable;
 use crate::addr::{AddrRange, DeviceAddr};
 use crate::error::UnmapError;
-use crate::format::{Entry, Hop, Permissions, deepest};
-use crate::memory::{Chain, Slot, TableId, TableMemory};
+use crate::format::{Entry, Hop, Permissions, deepest, geometry_of};
+use crate::memory::{Chain, Slot, TableMemory};
 use crate::removed::{Extent, Removed};
 
 impl<F: Permissions, M: TableMemory> PageTable<F, M> {
@@ -32,7 +32,7 @@ impl<F: Permissions, M: TableMemory> PageTable<F, M> {
     ) -> Result<Removed<M>, UnmapError> {
         let at = range.start();
         let (first, len) = F::walk_range(range).ok_or(UnmapError::OutOfRange { at })?;
-        if (first | len) & F::HOPS[deepest::<F>()].offset_mask() != 0 {
+        if (first | len) & geometry_of::<F>(deepest::<F>()).offset_mask() != 0 {
             return Err(UnmapError::Misaligned { at });
         }
         let last = first.wrapping_add(len - 1);
@@ -46,14 +46,14 @@ impl<F: Permissions, M: TableMemory> PageTable<F, M> {
     /// `stale` what a cached copy of them would still allow.
     fn protect_leaves(
         &self,
-        table: TableId,
+        table: M::Table,
         hop: usize,
         first: u64,
         last: u64,
         attributes: F::Attributes,
         stale: &mut Extent,
     ) {
-        let geometry = F::HOPS[hop];
+        let geometry = geometry_of::<F>(hop);
         let number = Hop::from_index(hop);
         let (from, to) = (geometry.index(first), geometry.index(last));
         let mut index = from;

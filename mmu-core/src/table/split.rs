@@ -1,16 +1,16 @@
 //! Splitting a large leaf, so that a part of it can be unmapped or changed.
 
-use super::PageTable;
 use super::map::leaf_entries;
+use super::{PageTable, Stop};
 use crate::addr::{AddrRange, DeviceAddr};
 use crate::error::SplitError;
-use crate::format::{Entry, Format, Hop, TABLE_ENTRIES, deepest};
-use crate::memory::{Chain, Slot, TableDemand, TableId, TableMemory};
+use crate::format::{Entry, Format, Hop, TABLE_ENTRIES, deepest, geometry_of};
+use crate::memory::{Chain, Slot, TableMemory};
 use crate::removed::{Extent, Removed};
 
 /// A leaf and where its entry is.
-struct Leaf {
-    table: TableId,
+struct Leaf<T> {
+    table: T,
     hop: usize,
     index: usize,
     entry: u64,
@@ -42,7 +42,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         let walk = F::walk_address(at).ok_or(SplitError::OutOfRange { at })?;
         let leaf = self.find_leaf(walk, at)?;
         let hop = Hop::from_index(leaf.hop);
-        let geometry = F::HOPS[leaf.hop];
+        let geometry = geometry_of::<F>(leaf.hop);
         let start = F::device_address(walk & !geometry.offset_mask());
         if self.overlaps_default(walk, walk) {
             return Err(SplitError::InDefaultRange { leaf: start });
@@ -64,25 +64,14 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             .ok_or(SplitError::OutOfRange { at })?;
 
         let interior = smaller < deepest::<F>();
-        let demand = TableDemand {
-            deepest: u64::from(!interior),
-            interior: u64::from(interior),
-        };
-        let mut reserved = self
-            .memory
-            .reserve(demand)
-            .ok_or(SplitError::NoTableMemory)?;
         let table = self
             .memory
-            .take(&mut reserved, interior)
+            .take_one(interior)
             .ok_or(SplitError::NoTableMemory)?;
         let zeroed = self.memory.is_zeroed(table);
         let first = address & !geometry.offset_mask();
-        self.memory.write_leaves(
-            table,
-            0,
-            leaf_entries::<F>(smaller, first, slots, attributes),
-        );
+        let (entry, step) = leaf_entries::<F>(smaller, first, slots, attributes);
+        self.memory.write_run(table, 0, slots, entry, step);
         if !zeroed {
             self.memory.zero(table, slots, TABLE_ENTRIES);
         }
@@ -105,25 +94,18 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         Ok(self.removed(Extent::Range(range), Chain::EMPTY))
     }
 
-    fn find_leaf(&self, walk: u64, at: DeviceAddr) -> Result<Leaf, SplitError> {
-        let mut table = self.root;
-        // The deepest hop never holds tables, so the loop ends in one of the other arms.
-        for hop in 0..F::HOPS.len() {
-            let index = F::HOPS[hop].index(walk);
-            match self.memory.slot::<F>(table, Hop::from_index(hop), index) {
-                Slot::Table(child) => table = child,
-                Slot::Leaf => {
-                    return Ok(Leaf {
-                        table,
-                        hop,
-                        index,
-                        entry: self.memory.entry(table, index),
-                    });
-                }
-                Slot::Empty | Slot::Default => return Err(SplitError::NotMapped { at }),
-                Slot::Foreign => break,
-            }
+    fn find_leaf(&self, walk: u64, at: DeviceAddr) -> Result<Leaf<M::Table>, SplitError> {
+        let Stop { table, hop, slot } = self.walk(walk, walk);
+        let index = geometry_of::<F>(hop).index(walk);
+        match slot {
+            Some(Slot::Leaf) => Ok(Leaf {
+                table,
+                hop,
+                index,
+                entry: self.memory.entry(table, index),
+            }),
+            Some(Slot::Empty | Slot::Default) => Err(SplitError::NotMapped { at }),
+            _ => Err(SplitError::Corrupt { at }),
         }
-        Err(SplitError::Corrupt { at })
     }
 }

@@ -1,11 +1,11 @@
 //! Unmapping: exactly what is mapped, or nothing at all; and sweeping, for teardown.
 
 use super::map::page_bytes;
-use super::{PageTable, Recent};
+use super::{Nearby, PageTable, Recent, Stop, slot_at};
 use crate::addr::{AddrRange, DeviceAddr};
 use crate::error::UnmapError;
-use crate::format::{Format, Hop, TABLE_ENTRIES, deepest};
-use crate::memory::{Chain, Slot, TableId, TableMemory};
+use crate::format::{Format, Hop, TABLE_ENTRIES, deepest, geometry_of};
+use crate::memory::{Chain, Slot, TableMemory};
 use crate::removed::{Extent, Removed};
 
 impl<F: Format, M: TableMemory> PageTable<F, M> {
@@ -23,14 +23,15 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     // Inlined for the same reason as `map`.
     #[inline(always)]
     pub fn unmap(&mut self, range: AddrRange<DeviceAddr>) -> Result<Removed<M>, UnmapError> {
-        let hop = deepest::<F>();
-        let page = if range.len() == page_bytes::<F>(hop) {
-            self.unmap_page(hop, range.start())
-        } else if range.len() == page_bytes::<F>(hop - 1) {
-            self.unmap_page(hop - 1, range.start())
+        let (small, large) = (deepest::<F>(), deepest::<F>() - 1);
+        let is_page = |hop| range.len() == page_bytes::<F>(hop);
+        // One call for both, since it is long in line.
+        let hop = if is_page(small) {
+            Some(small)
         } else {
-            None
+            is_page(large).then_some(large)
         };
+        let page = hop.and_then(|hop| self.unmap_page(hop, range.start()));
         let freed = match page {
             Some(freed) => freed,
             None => self.unmap_range(range)?,
@@ -43,15 +44,35 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     fn unmap_range(&mut self, range: AddrRange<DeviceAddr>) -> Result<Chain, UnmapError> {
         let at = range.start();
         let (first, len) = F::walk_range(range).ok_or(UnmapError::OutOfRange { at })?;
-        if (first | len) & F::HOPS[deepest::<F>()].offset_mask() != 0 {
+        if (first | len) & geometry_of::<F>(deepest::<F>()).offset_mask() != 0 {
             return Err(UnmapError::Misaligned { at });
         }
-        if let Some(freed) = self.unmap_in_one_table(first, len) {
-            return Ok(freed);
-        }
         let last = first.wrapping_add(len - 1);
-        self.check_mapped(self.root, 0, first, last)?;
-        Ok(self.remove_all_in(first, last))
+        let Stop { table, hop, .. } = self.walk(first, last);
+        self.check_mapped(table, hop, first, last)?;
+        let (top, hop) = self.lasting(table, hop, first, last);
+        let mut freed = Chain::EMPTY;
+        self.remove(top, hop, (first, last), true, &mut freed);
+        self.forget_if(&freed);
+        Ok(freed)
+    }
+
+    /// The deepest table known to stay when everything from `first` to `last` is unmapped, of which
+    /// all is in `table`: nothing above it changes.
+    #[inline(always)]
+    fn lasting(&self, table: M::Table, hop: usize, first: u64, last: u64) -> (M::Table, usize) {
+        let geometry = geometry_of::<F>(hop);
+        let used = geometry.index(last) - geometry.index(first) + 1;
+        if self.memory.live(table) as usize > used {
+            return (table, hop);
+        }
+        if hop == deepest::<F>()
+            && let Some(parent) = self.parent_table(first)
+            && self.memory.live(parent) > 1
+        {
+            return (parent, hop - 1);
+        }
+        (self.root, 0)
     }
 
     /// Unmaps every leaf that lies within `range`; one that reaches beyond it stays. The leaves of
@@ -107,84 +128,54 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         freed
     }
 
-    /// Unmaps one leaf of one of the two deepest hops; `None`, with nothing changed, where the
-    /// general way must be gone. The counterpart of `map_page`.
+    /// Unmaps one leaf of one of the two deepest hops, and unlinks its table where that leaves it
+    /// empty and it is not the only one in its parent; `None`, with nothing changed, where the general
+    /// way must be gone. The counterpart of `map_page`.
     #[inline(always)]
     fn unmap_page(&mut self, hop: usize, at: DeviceAddr) -> Option<Chain> {
-        let geometry = F::HOPS[hop];
+        let geometry = geometry_of::<F>(hop);
         let walk = F::walk_address(at)?;
         if walk & geometry.offset_mask() != 0 {
             return None;
         }
-        let table = if hop == deepest::<F>() {
-            self.deepest_table(walk).ok()?
+        let table = if hop != deepest::<F>() {
+            self.parent_table(walk)?
+        } else if let Nearby::Table(table) = self.deepest_table(walk) {
+            table
         } else {
-            self.parent_table(walk).ok()?
+            return None;
         };
-        self.unmap_in(table, hop, walk, 1)
-    }
-
-    /// Unmaps leaves of the deepest hop that lie in one table; `None` as above.
-    #[inline(always)]
-    fn unmap_in_one_table(&mut self, first: u64, len: u64) -> Option<Chain> {
-        let hop = deepest::<F>();
-        if len >= F::HOPS[hop - 1].entry_span() {
-            return None;
-        }
-        let table = self.deepest_table(first).ok()?;
-        self.unmap_in(table, hop, first, (len >> F::HOPS[hop].shift) as usize)
-    }
-
-    /// Whether `count` slots of a table of `hop` with `live` slots in use all hold leaves.
-    #[inline(always)]
-    fn holds_leaves(
-        &self,
-        table: TableId,
-        hop: usize,
-        live: u32,
-        from: usize,
-        count: usize,
-    ) -> bool {
-        let number = Hop::from_index(hop);
-        if count == 1 {
-            return self.memory.slot::<F>(table, number, from) == Slot::Leaf;
-        }
-        let slots = F::HOPS[hop].slots();
-        if hop == deepest::<F>() && live as usize == slots {
-            // Full, and no table can be in it.
-            return from + count <= slots;
-        }
-        self.memory.leaf_slots::<F>(table, number, from, count) == count
-    }
-
-    /// Unmaps `count` leaves in `table` of `hop`, and unlinks it where that leaves it empty and it is not
-    /// the only one in its parent.
-    #[inline(always)]
-    fn unmap_in(&mut self, table: TableId, hop: usize, first: u64, count: usize) -> Option<Chain> {
-        let from = F::HOPS[hop].index(first);
         let memory = self.memory;
-        let live = memory.live(table);
-        if !self.holds_leaves(table, hop, live, from, count) {
+        let index = geometry.index(walk);
+        let Slot::Leaf = memory.slot::<F>(table, Hop::from_index(hop), index) else {
             return None;
-        }
-        let left = live.checked_sub(count as u32)?;
+        };
+        let left = memory.live(table).checked_sub(1)?;
         if left != 0 {
-            self.clear(table, from, count);
+            self.clear(table, index, 1);
             memory.set_live(table, left);
             return Some(Chain::EMPTY);
         }
         if hop != deepest::<F>() {
             return None;
         }
-        let parent = self.parent_table(first).ok()?;
+        self.unlink_table_of(table, walk)
+    }
+
+    /// Unmaps the last leaf of `table`, which is of the deepest hop, and unlinks it; `None` as above.
+    #[inline(always)]
+    fn unlink_table_of(&mut self, table: M::Table, walk: u64) -> Option<Chain> {
+        let hop = deepest::<F>();
+        let memory = self.memory;
+        let parent = self.parent_table(walk)?;
         let siblings = memory.live(parent).checked_sub(1)?;
         if siblings == 0 {
             return None;
         }
-        memory.clear(table, from, count);
-        memory.clear(parent, F::HOPS[hop - 1].index(first), 1);
+        memory.clear(table, geometry_of::<F>(hop).index(walk), 1);
+        memory.clear(parent, geometry_of::<F>(hop - 1).index(walk), 1);
         memory.set_live(parent, siblings);
-        self.recent.set(Recent::NONE);
+        self.recent.set(Recent::none(self.root));
         let mut freed = Chain::EMPTY;
         memory.append(&mut freed, table, true);
         Some(freed)
@@ -194,17 +185,15 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// all of it.
     pub(super) fn check_mapped(
         &self,
-        table: TableId,
+        table: M::Table,
         hop: usize,
         first: u64,
         last: u64,
     ) -> Result<(), UnmapError> {
-        let geometry = F::HOPS[hop];
+        let geometry = geometry_of::<F>(hop);
         let (from, to) = (geometry.index(first), geometry.index(last));
-        if hop == deepest::<F>()
-            && to - from + 1 == geometry.slots()
-            && self.memory.live(table) as usize == geometry.slots()
-        {
+        if hop == deepest::<F>() && self.memory.live(table) as usize == geometry.slots() {
+            // Full, and no table can be in it.
             return Ok(());
         }
         if self.is_leaves(table, hop, first, last) {
@@ -214,7 +203,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             let start = geometry.slot_start(first, from, index);
             let end = start | geometry.offset_mask();
             let at = F::device_address(start.max(first));
-            match self.memory.slot::<F>(table, Hop::from_index(hop), index) {
+            match slot_at::<F, M>(self.memory, table, hop, index) {
                 Slot::Leaf if start >= first && end <= last => {}
                 Slot::Leaf => {
                     return Err(UnmapError::WouldSplit {
@@ -234,18 +223,23 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// Removes every leaf that lies within `first..=last` and every table that is empty then.
     pub(super) fn remove_all_in(&mut self, first: u64, last: u64) -> Chain {
         let mut freed = Chain::EMPTY;
-        self.remove(self.root, 0, first, last, &mut freed);
+        self.remove(self.root, 0, (first, last), false, &mut freed);
+        self.forget_if(&freed);
+        freed
+    }
+
+    /// Forgets which tables were used last, where some are freed.
+    fn forget_if(&self, freed: &Chain) {
         if !freed.is_empty() {
             self.forget();
         }
-        freed
     }
 
     /// Whether nothing but leaves of `table` maps `first..=last`, and none reaches beyond. Reads
     /// one slot where it does not begin with a leaf.
-    #[inline(always)]
-    fn is_leaves(&self, table: TableId, hop: usize, first: u64, last: u64) -> bool {
-        let geometry = F::HOPS[hop];
+    #[inline(never)]
+    fn is_leaves(&self, table: M::Table, hop: usize, first: u64, last: u64) -> bool {
+        let geometry = geometry_of::<F>(hop);
         let (from, to) = (geometry.index(first), geometry.index(last));
         let count = to - from + 1;
         (first | !last) & geometry.offset_mask() == 0
@@ -255,11 +249,20 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
                 == count
     }
 
-    /// The part of [`remove_all_in`](Self::remove_all_in) that concerns one table.
-    fn remove(&self, table: TableId, hop: usize, first: u64, last: u64, freed: &mut Chain) {
-        let geometry = F::HOPS[hop];
+    /// The part of [`remove_all_in`](Self::remove_all_in) that concerns one table. `mapped` says that
+    /// leaves which end within the range are known to map all of it.
+    fn remove(
+        &self,
+        table: M::Table,
+        hop: usize,
+        (first, last): (u64, u64),
+        mapped: bool,
+        freed: &mut Chain,
+    ) {
+        let geometry = geometry_of::<F>(hop);
         let (from, to) = (geometry.index(first), geometry.index(last));
-        if self.is_leaves(table, hop, first, last) {
+        let is_leaves = mapped && hop == deepest::<F>();
+        if is_leaves || self.is_leaves(table, hop, first, last) {
             let count = to - from + 1;
             self.clear(table, from, count);
             // As below: a stranger may have written leaves that were never counted.
@@ -274,7 +277,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             let start = geometry.slot_start(first, from, index);
             let end = start | geometry.offset_mask();
             let inside = start >= first && end <= last;
-            let clear = match self.memory.slot::<F>(table, Hop::from_index(hop), index) {
+            let clear = match slot_at::<F, M>(self.memory, table, hop, index) {
                 Slot::Empty | Slot::Default | Slot::Foreign => false,
                 Slot::Leaf => inside,
                 Slot::Table(child) if inside && !self.overlaps_default(start, end) => {
@@ -282,7 +285,8 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
                     true
                 }
                 Slot::Table(child) => {
-                    self.remove(child, hop + 1, start.max(first), end.min(last), freed);
+                    let part = (start.max(first), end.min(last));
+                    self.remove(child, hop + 1, part, mapped, freed);
                     let empty = self.memory.live(child) == 0;
                     if empty {
                         self.memory.append(freed, child, true);
@@ -308,12 +312,12 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     }
 
     /// Adds a table that is unlinked as a whole, with all below it, to `freed`.
-    pub(super) fn collect(&self, table: TableId, hop: usize, freed: &mut Chain) {
-        let slots = F::HOPS[hop].slots();
+    pub(super) fn collect(&self, table: M::Table, hop: usize, freed: &mut Chain) {
+        let slots = geometry_of::<F>(hop).slots();
         let number = Hop::from_index(hop);
         if hop < deepest::<F>() && self.memory.leaf_slots::<F>(table, number, 0, slots) != slots {
             for index in 0..slots {
-                if let Slot::Table(child) = self.memory.slot::<F>(table, number, index) {
+                if let Slot::Table(child) = slot_at::<F, M>(self.memory, table, hop, index) {
                     self.collect(child, hop + 1, freed);
                 }
             }

@@ -6,8 +6,8 @@ use core::iter::FusedIterator;
 use super::PageTable;
 use crate::addr::{AddrRange, BusAddr, DeviceAddr};
 use crate::error::QueryError;
-use crate::format::{Entry, Format, Hop, MAX_HOPS};
-use crate::memory::{Slot, TableId, TableMemory};
+use crate::format::{Entry, Format, Hop, PER_HOP, PerHop, geometry_of};
+use crate::memory::{Slot, TableMemory};
 
 /// Consecutive device addresses that lead to consecutive bus addresses, through leaves of one size
 /// with equal attributes.
@@ -54,7 +54,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             page_table: self,
             range,
             rest: F::walk_hull(range),
-            tables: [self.root; MAX_HOPS],
+            tables: [self.root; PER_HOP],
             hop: 0,
             pending: None,
         }
@@ -66,13 +66,13 @@ type Found<A> = Result<MappedRun<A>, QueryError>;
 
 /// The runs mapped in a range; see [`PageTable::runs`].
 #[must_use = "nothing is visited until the iterator is asked"]
-pub struct Runs<'t, F: Format, M> {
+pub struct Runs<'t, F: Format, M: TableMemory> {
     page_table: &'t PageTable<F, M>,
     range: AddrRange<DeviceAddr>,
     /// The first and the last walk address not visited yet.
     rest: Option<(u64, u64)>,
     /// The tables that the first of them uses, down to `hop`.
-    tables: [TableId; MAX_HOPS],
+    tables: [M::Table; PER_HOP],
     hop: usize,
     /// Found, but perhaps continued by what comes next.
     pending: Option<Found<F::Attributes>>,
@@ -84,15 +84,15 @@ impl<F: Format, M: TableMemory> Runs<'_, F, M> {
         loop {
             let (walk, last) = self.rest?;
             let hop = self.hop;
-            let table = self.tables[hop];
-            let index = F::HOPS[hop].index(walk);
+            let table = self.tables.at(hop);
+            let index = geometry_of::<F>(hop).index(walk);
             let slot = self
                 .page_table
                 .memory
                 .slot::<F>(table, Hop::from_index(hop), index);
             if let Slot::Table(child) = slot {
                 self.hop += 1;
-                self.tables[self.hop] = child;
+                *self.tables.at_mut(self.hop) = child;
                 continue;
             }
             self.skip_slot(walk, last);
@@ -110,24 +110,24 @@ impl<F: Format, M: TableMemory> Runs<'_, F, M> {
     /// Goes on behind the slot that `walk` uses at the hop reached.
     fn skip_slot(&mut self, walk: u64, last: u64) {
         // Compared before adding: the slot may end at the top of the address space.
-        let end = walk | F::HOPS[self.hop].offset_mask();
+        let end = walk | geometry_of::<F>(self.hop).offset_mask();
         if end >= last {
             self.rest = None;
             return;
         }
         let next = end + 1;
         self.rest = Some((next, last));
-        while F::HOPS[self.hop].prefix(next) != F::HOPS[self.hop].prefix(walk) {
+        while geometry_of::<F>(self.hop).prefix(next) != geometry_of::<F>(self.hop).prefix(walk) {
             self.hop -= 1;
         }
     }
 
     /// The part of a leaf that lies within the range.
-    fn leaf(&self, table: TableId, hop: usize, index: usize, walk: u64) -> Found<F::Attributes> {
+    fn leaf(&self, table: M::Table, hop: usize, index: usize, walk: u64) -> Found<F::Attributes> {
         let corrupt = QueryError::Corrupt {
             at: F::device_address(walk),
         };
-        let geometry = F::HOPS[hop];
+        let geometry = geometry_of::<F>(hop);
         let hop = Hop::from_index(hop);
         let entry = self.page_table.memory.entry(table, index);
         let Entry::Leaf {
@@ -177,7 +177,7 @@ impl<F: Format, M: TableMemory> Iterator for Runs<'_, F, M> {
 
 impl<F: Format, M: TableMemory> FusedIterator for Runs<'_, F, M> {}
 
-impl<F: Format, M> fmt::Debug for Runs<'_, F, M> {
+impl<F: Format, M: TableMemory> fmt::Debug for Runs<'_, F, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Runs")
             .field("format", &F::NAME)

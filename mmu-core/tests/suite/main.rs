@@ -19,5 +19,6 @@ mod protect;
 mod regions;
 mod scenarios;
 mod split;
+mod uneven;
 mod visit;
 mod work;

@@ -5,7 +5,7 @@ use mmu_core::{LeafSizes, MapError, MapOptions, PageTable, QueryError, UnmapErro
 
 use super::common::model::{ALL, Model, leaf_sizes};
 use super::common::raw::{self, Stretch};
-use super::common::shape::Shape;
+use super::common::shape::{Shape, repetitions};
 use super::common::{
     Memory, Random, Snapshot, Table, agree, confirm, device, for_every_format,
     for_every_format_with_large_leaves, only, range, run, stretches,
@@ -366,7 +366,7 @@ fn m_10_random_operations_agree_with_the_oracle<F: Shape>() {
     let mut table = PageTable::<F, _>::new(&pool).unwrap().unwrap();
     let mut model = Model::<F>::new();
     let mut random = Random::new(0xB0A7);
-    for step in 0..F::STEPS {
+    for step in 0..repetitions::<F>(100_000, 20_000) {
         // Mostly a few pages, now and then up to 16 MiB (of 4 KiB pages).
         let magnitude = if random.below(32) == 0 { 13 } else { 5 };
         let most = 1 << random.below(magnitude);
@@ -434,10 +434,11 @@ fn m_10_random_operations_agree_with_the_oracle<F: Shape>() {
 
 fn m_11_sparse_growth_returns_every_table_in_every_order_of_unmapping<F: Shape>() {
     let step = F::slots() * F::small();
-    let mut memory = Memory::new(F::SPARSE as usize + 80);
+    let tables = repetitions::<F>(F::SPARSE, 1024);
+    let mut memory = Memory::new(tables as usize + 80);
     let pool = memory.pool();
     let mut table = PageTable::<F, _>::new(&pool).unwrap().unwrap();
-    let forward: Vec<u64> = (0..F::SPARSE).map(|n| F::BASE + n * step).collect();
+    let forward: Vec<u64> = (0..tables).map(|n| F::BASE + n * step).collect();
     let reverse = forward.iter().rev().copied().collect();
     let mut shuffled = forward.clone();
     Random::new(11).shuffle(&mut shuffled);
@@ -448,7 +449,7 @@ fn m_11_sparse_growth_returns_every_table_in_every_order_of_unmapping<F: Shape>(
                 .map(device(at), page, &only::<F>(LeafSizes::ALL))
                 .unwrap();
         }
-        assert!(u64::from(pool.usage().used()) > F::SPARSE);
+        assert!(u64::from(pool.usage().used()) > tables);
         for at in order {
             confirm(table.unmap(range(at, F::small())).unwrap());
         }

@@ -9,12 +9,18 @@ pub(super) fn tests(session: &Session, report: &mut Report) {
     for set in &session.config.ci.tests.feature_sets {
         let flags = set.arguments().iter().copied();
         if session.nextest {
-            let nextest = session.cargo("nextest").argument("run");
+            let mut nextest = session.cargo("nextest").argument("run");
+            if session.long {
+                nextest = nextest.variable("HL_LONG_TESTS", "1");
+            }
             report.run(&nextest.arguments(targets).arguments(flags));
             continue;
         }
         // Every failing test program is to be seen, not only the first.
-        let tests = session.cargo("test").arguments(targets).arguments(flags);
+        let mut tests = session.cargo("test").arguments(targets).arguments(flags);
+        if session.long {
+            tests = tests.variable("HL_LONG_TESTS", "1");
+        }
         let output = report.take(tests.argument("--no-fail-fast").run_and_read());
         if output.is_some_and(|output| passed(&output) == 0) {
             report.fail("no test ran");

@@ -5,15 +5,14 @@ use crate::workspace::Session;
 
 pub(super) fn scenarios(session: &Session, report: &mut Report) {
     let settings = &session.config.ci.scenarios;
-    let run = |files: &str| {
+    let program = || {
         session
             .cargo("run")
             .arguments(["--locked", "--release"])
             .argument(format!("--package={}", settings.package))
             .argument("--")
-            .arguments(&settings.arguments)
-            .argument(files)
     };
+    let run = |files: &str| program().arguments(&settings.arguments).argument(files);
     let passed = report.run(&run(&settings.files));
     // Only after a pass: a program that cannot be built refuses everything.
     if passed && run(&settings.failing_file).run().is_ok() {
@@ -21,5 +20,8 @@ pub(super) fn scenarios(session: &Session, report: &mut Report) {
             "`{}` succeeded: the program does not look at what is expected",
             run(&settings.failing_file).line()
         ));
+    }
+    if passed {
+        report.run(&program().arguments(&settings.random));
     }
 }

@@ -37,6 +37,13 @@ impl Cursor {
             let fault = self.fault(names)?;
             return Ok(Step::ExpectFault { fault });
         }
+        if self.take("event") {
+            return Ok(Step::ExpectEvent {
+                context: self.context(names)?,
+                told: self.choice("what the user is told")?,
+                at: self.option("at", names)?,
+            });
+        }
         if let Some(quantity) = self.quantity(names)? {
             return Ok(Step::ExpectQuantity {
                 quantity,
@@ -105,10 +112,23 @@ impl Cursor {
                 let name = self.context(names)?;
                 Ok(Some(Quantity::Offset(name, self.expr(names)?)))
             }
+            "pending" => of_context(Quantity::Pending, self),
             "leaf" => {
                 self.skip();
                 let who = self.who(names)?;
                 Ok(Some(Quantity::Leaf(who, self.expr(names)?)))
+            }
+            "entry" => {
+                self.skip();
+                let who = self.who(names)?;
+                let at = self.expr(names)?;
+                self.keyword("hop")?;
+                Ok(Some(Quantity::Entry(who, at, self.expr(names)?)))
+            }
+            "bus" => {
+                self.skip();
+                let who = self.who(names)?;
+                Ok(Some(Quantity::Bus(who, self.expr(names)?)))
             }
             "leaves" => {
                 self.skip();

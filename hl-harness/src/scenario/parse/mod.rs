@@ -2,6 +2,7 @@
 
 mod cursor;
 mod expect;
+mod parts;
 mod steps;
 
 use super::ast::{Line, MachineWords, Script, Series, Step, ThreadWords};
@@ -230,6 +231,7 @@ fn alone(body: &[Line]) -> Result<(), Invalid> {
                 | Step::ExpectSame { .. }
                 | Step::Mark { .. }
                 | Step::ExpectFault { .. }
+                | Step::ExpectEvent { .. }
                 | Step::ForgetFaults
         );
         if refused {

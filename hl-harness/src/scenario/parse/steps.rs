@@ -1,7 +1,8 @@
 //! The steps that are one line.
 
-use super::super::ast::ExprKind;
-use super::super::ast::{End, Memory, Step, Transfer};
+use super::super::ast::{
+    CommandBufferWords, End, ExprKind, Memory, Step, TimestampWords, Transfer,
+};
 use super::super::manual::MANUAL;
 use super::super::names::{Kind, Names};
 use super::super::text::{Invalid, Span};
@@ -91,6 +92,49 @@ impl Cursor {
                 outcome: self.outcome(names)?,
             }),
             "mmap" => self.mmap(names),
+            "attach" => Ok(Step::Attach {
+                context: self.context(names)?,
+                handle: self.expr(names)?,
+                hint: self.option("hint", names)?,
+                force: self.take("force"),
+                outcome: self.outcome(names)?,
+            }),
+            "fork" => {
+                let view = self.used(names, &[Kind::View])?;
+                self.keyword("as")?;
+                let copy = self.define(names, Kind::View)?;
+                Ok(Step::Fork { view, copy })
+            }
+            "cb" => self.command_buffer(names),
+            "ts" => self.timestamps(names),
+            "registers" => Ok(Step::Registers {
+                context: self.context(names)?,
+                address: self.expr(names)?,
+                outcome: self.outcome(names)?,
+            }),
+            "export" => {
+                let context = self.context(names)?;
+                let (at, size) = (self.expr(names)?, self.expr(names)?);
+                let from = self.option("from", names)?;
+                self.keyword("as")?;
+                Ok(Step::Export {
+                    context,
+                    at,
+                    size,
+                    from,
+                    name: self.define(names, Kind::Export)?,
+                    outcome: self.outcome(names)?,
+                })
+            }
+            "unexport" => Ok(Step::Unexport {
+                name: self.used(names, &[Kind::Export])?,
+            }),
+            "report" => {
+                self.keyword("faults")?;
+                Ok(Step::Report {
+                    outcome: self.outcome(names)?,
+                })
+            }
             "dma" => self.dma(names),
             "pause" => {
                 self.keyword("dma")?;
@@ -183,6 +227,65 @@ impl Cursor {
             memory,
             hint: self.option("hint", names)?,
             force: self.take("force"),
+            prefetch: self.take("prefetch"),
+            outcome: self.outcome(names)?,
+        })
+    }
+
+    /// The word that says what is to be done, which is one of `known`.
+    fn request(&mut self, what: &str, known: &[&str]) -> Result<String, Invalid> {
+        let (word, at) = self.word("what is to be done")?;
+        if known.contains(&word.as_str()) {
+            return Ok(word);
+        }
+        let invalid = Invalid::new(at, format_args!("there is no `{what} {word}`"));
+        Err(invalid.suggest(&word, known.iter().copied()))
+    }
+
+    fn command_buffer(&mut self, names: &mut Names) -> Result<Step, Invalid> {
+        let word = self.request("cb", &["create", "destroy", "uses", "address"])?;
+        let context = self.context(names)?;
+        let about = self.expr(names)?;
+        let request = match word.as_str() {
+            "create" => CommandBufferWords::Create(about, self.take("mapped")),
+            "destroy" => CommandBufferWords::Destroy(about),
+            "uses" => CommandBufferWords::Uses(about),
+            _ => CommandBufferWords::Address(about),
+        };
+        Ok(Step::CommandBuffer {
+            context,
+            request,
+            outcome: self.outcome(names)?,
+        })
+    }
+
+    fn timestamps(&mut self, names: &mut Names) -> Result<Step, Invalid> {
+        let word = self.request("ts", &["alloc", "destroy", "register", "reach"])?;
+        let context = self.context(names)?;
+        let behind = |line: &mut Self, word: &str| {
+            line.keyword(word)?;
+            line.expr(names)
+        };
+        let request = match word.as_str() {
+            "alloc" => TimestampWords::Alloc(self.expr(names)?),
+            "destroy" => TimestampWords::Destroy(self.expr(names)?),
+            "register" => TimestampWords::Register {
+                handle: self.expr(names)?,
+                slot: behind(self, "slot")?,
+                counter: behind(self, "count")?,
+                target: behind(self, "target")?,
+                value: self.option("value", names)?,
+                now: self.option("now", names)?,
+            },
+            _ => TimestampWords::Reach {
+                counter: behind(self, "count")?,
+                value: behind(self, "value")?,
+                now: self.option("now", names)?,
+            },
+        };
+        Ok(Step::Timestamps {
+            context,
+            request,
             outcome: self.outcome(names)?,
         })
     }
@@ -200,6 +303,7 @@ impl Cursor {
             op,
             flags,
             arguments,
+            count: self.option("count", names)?,
             bytes: self.option("bytes", names)?,
             outcome: self.outcome(names)?,
         })

@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
+use hl_mem::Wanted;
 use hl_mem::budget::Budget;
 use hl_mem::handle::RawHandle;
 use hl_mem::uapi::{
-    self, Errno, FLAG_CONTIGUOUS, FLAG_FORCE_HINT, FLAG_SHARED, FLAG_USERPTR, MemoryInput,
-    OP_ALLOC, OP_FREE, OP_MAP, OP_UNMAP,
+    self, Errno, FLAG_CONTIGUOUS, FLAG_FORCE_HINT, FLAG_PREFETCH, FLAG_SHARED, FLAG_USERPTR,
+    MemoryInput, OP_ALLOC, OP_FREE, OP_MAP, OP_UNMAP,
 };
+
+use mmu_core::DeviceAddr;
 
 use super::super::ast::{Expr, Memory, Name, Outcome, Step};
 use super::super::text::{Invalid, Span};
 use super::answer::Answer;
-use super::env::{File, key_text};
+use super::env::{File, Viewed, key_text};
 use super::stop::Stop;
 use super::{Runner, Words};
 use crate::machine::Model;
@@ -32,10 +35,12 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 memory,
                 hint,
                 force,
+                prefetch,
                 outcome,
             } => {
                 let hint = self.eval_option(hint.as_ref())?.unwrap_or(0);
-                let forced = if *force { FLAG_FORCE_HINT } else { 0 };
+                let forced = (if *force { FLAG_FORCE_HINT } else { 0 })
+                    | (if *prefetch { FLAG_PREFETCH } else { 0 });
                 let (arguments, flags) = match memory {
                     Memory::Buffer(name) => {
                         let buffer = self.buffer(name)?;
@@ -81,16 +86,22 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 op,
                 flags,
                 arguments,
+                count,
                 bytes,
                 outcome,
             } => {
                 let (op, flags) = (self.narrow(op)?, self.narrow(flags)?);
                 let [one, two, three] = &**arguments;
                 let arguments = [self.eval(one)?, self.eval(two)?, self.eval(three)?];
+                let element_count = match count {
+                    Some(count) => self.narrow(count)?,
+                    None => 0,
+                };
                 let whole = MemoryInput {
                     arguments,
                     op,
                     flags,
+                    element_count,
                     ..MemoryInput::default()
                 };
                 let mut passed = whole.to_bytes().to_vec();
@@ -130,12 +141,33 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                     Ok(shown) => {
                         let address = shown.view().address().get();
                         let key = self.key(view)?;
-                        self.env.views.insert(key, Arc::new(shown));
+                        let gone = Vec::new();
+                        let viewed = Viewed { view: shown, gone };
+                        self.env.views.insert(key, Arc::new(viewed));
                         Answer::Value(address)
                     }
                     Err(error) => Answer::Errno(error.into()),
                 };
                 self.judge(span, outcome, answer)
+            }
+            Step::Attach {
+                context,
+                handle,
+                hint,
+                force,
+                outcome,
+            } => {
+                let handle = RawHandle::new(self.eval(handle)?);
+                let hint = self.eval_option(hint.as_ref())?.map(DeviceAddr::new);
+                let wanted = match (hint, force) {
+                    (None, false) => Wanted::Anywhere,
+                    (Some(at), false) => Wanted::Hint(at),
+                    (at, true) => Wanted::Exact(at.unwrap_or(DeviceAddr::new(0))),
+                };
+                let privilege = &self.machine().privilege;
+                let file = self.file(context)?;
+                let mapped = file.context.map_block(privilege, handle, wanted);
+                self.judge(span, outcome, Answer::of_request(mapped, |at| at.get()))
             }
             Step::Recover { outcome } => {
                 // What keeps a device from coming back has no errno of its own.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::text::Span;
 use super::Runner;
-use super::env::{File, key_text};
+use super::env::{File, Viewed, key_text};
 use super::stop::{Failure, Stop};
 use crate::asic::DramContent;
 use crate::machine::{MachineCounters, Model};
@@ -17,9 +17,12 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
         self.fail_nothing();
         self.env.copies.clear();
         for view in core::mem::take(&mut self.env.views).into_values() {
-            if let Some(view) = Arc::into_inner(view) {
+            if let Some(Viewed { view, .. }) = Arc::into_inner(view) {
                 machine.device.end_view(view);
             }
+        }
+        for export in core::mem::take(&mut self.env.exports).into_values() {
+            self.end_export(export);
         }
         if machine.asic.is_lost() {
             self.bring_back(last)?;

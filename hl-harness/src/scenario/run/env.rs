@@ -1,14 +1,17 @@
 //! What a running scenario has given names to.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use hl_mem::budget::Budget;
+use hl_mem::context::DramExport;
 use typed_arena::Arena;
 
 use crate::asic::TranslatedTransfer;
 use crate::host::{Process, UserAddress};
 use crate::machine::{FileStorage, MachineContext, MachineView, Model};
+use crate::port::BlockMapping;
 
 /// A name and its index.
 pub(crate) type Key = (String, Option<u64>);
@@ -33,6 +36,20 @@ pub(crate) struct Buffer {
 pub(crate) struct Block {
     /// Its device address.
     pub(crate) start: u64,
+}
+
+/// A view, and which part of it its process has unmapped.
+pub(crate) struct Viewed<'m, A: Model> {
+    pub(crate) view: MachineView<'m, A>,
+    /// Byte offsets, in whole pages.
+    pub(crate) gone: Vec<Range<u64>>,
+}
+
+impl<A: Model> Viewed<'_, A> {
+    /// The mapping of the process.
+    pub(crate) fn mapping(&self) -> &BlockMapping {
+        self.view.view()
+    }
 }
 
 /// A copy that was given a name.
@@ -66,7 +83,8 @@ pub(crate) struct Env<'c, 's, 'm, A: Model> {
     pub(crate) files: BTreeMap<Key, Arc<File<'c, 's, 'm, A>>>,
     pub(crate) buffers: BTreeMap<Key, Buffer>,
     pub(crate) blocks: BTreeMap<Key, Block>,
-    pub(crate) views: BTreeMap<Key, Arc<MachineView<'m, A>>>,
+    pub(crate) views: BTreeMap<Key, Arc<Viewed<'m, A>>>,
+    pub(crate) exports: BTreeMap<Key, Arc<DramExport>>,
     pub(crate) copies: BTreeMap<Key, Copy>,
     pub(crate) marks: BTreeMap<Key, u64>,
 }
@@ -79,6 +97,7 @@ impl<A: Model> Env<'_, '_, '_, A> {
             buffers: BTreeMap::new(),
             blocks: BTreeMap::new(),
             views: BTreeMap::new(),
+            exports: BTreeMap::new(),
             copies: BTreeMap::new(),
             marks: BTreeMap::new(),
         }
@@ -94,6 +113,7 @@ impl<A: Model> Clone for Env<'_, '_, '_, A> {
             buffers: self.buffers.clone(),
             blocks: self.blocks.clone(),
             views: self.views.clone(),
+            exports: self.exports.clone(),
             copies: self.copies.clone(),
             marks: self.marks.clone(),
         }

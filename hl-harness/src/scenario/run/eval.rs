@@ -5,11 +5,11 @@ use super::super::data::{Bytes, scatter};
 use super::super::text::{Invalid, Span};
 use super::super::words::{Constant, LeftWord, Operator};
 use super::answer::{Answer, Refused, left};
-use super::env::{Block, Buffer, File, Key, key_text};
+use super::env::{Block, Buffer, File, Key, Viewed, key_text};
 use super::stop::{Failure, Stop};
 use super::{Runner, Words};
 use crate::asic::{InitiatorMode, MAX_ASID};
-use crate::machine::{MachineView, Model};
+use crate::machine::{Model, USER_REGISTERS};
 use hl_mem::profile::VaRange;
 use std::sync::Arc;
 
@@ -86,6 +86,7 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
             Constant::DramPage => profile.dram.page_bytes,
             Constant::DramPages => users / profile.dram.page_bytes,
             Constant::HostOffset => profile.host_offset,
+            Constant::UserRegisters => USER_REGISTERS,
         })
     }
 
@@ -101,7 +102,11 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
         let variable = env.variables.get(&key).copied();
         let buffer = || env.buffers.get(&key).map(|buffer| buffer.start.get());
         let block = || env.blocks.get(&key).map(|block| block.start);
-        let view = || env.views.get(&key).map(|view| view.view().address().get());
+        let view = || {
+            env.views
+                .get(&key)
+                .map(|view| view.mapping().address().get())
+        };
         let number = variable.or_else(buffer).or_else(block).or_else(view);
         number.ok_or_else(|| {
             let message = format_args!("`{}` has no value yet", key_text(&key));
@@ -126,7 +131,7 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
         buffer.ok_or_else(|| self.missing(name, &key, "buffer"))
     }
 
-    pub(super) fn view(&mut self, name: &Name) -> Result<Option<Arc<MachineView<'m, A>>>, Stop> {
+    pub(super) fn view(&mut self, name: &Name) -> Result<Option<Arc<Viewed<'m, A>>>, Stop> {
         let key = self.key(name)?;
         Ok(self.env.views.get(&key).cloned())
     }
@@ -149,6 +154,7 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
                 number: self.eval(number)?,
                 from: self.eval_option(from.as_ref())?.unwrap_or(0),
             },
+            Data::Word(word) => Bytes::Word(self.eval(word)?),
             Data::Byte(byte) => Bytes::Byte(self.eval_small(byte, 0xFF)? as u8),
         })
     }

@@ -4,11 +4,11 @@ use super::super::ast::{Place, Step};
 use super::super::text::{Invalid, Span};
 use super::super::words::{Access, Reason};
 use super::answer::{Answer, Refused};
-use super::env::Buffer;
+use super::env::{Buffer, Key, Viewed, key_text};
 use super::stop::{Failure, Stop};
 use super::{Runner, Words};
 use crate::host::{FRAME_SIZE, Permission, UserAddress, UserFault, ViewError};
-use crate::machine::{MachineView, Model};
+use crate::machine::Model;
 use std::sync::Arc;
 
 const PAGE: u64 = FRAME_SIZE as u64;
@@ -22,14 +22,14 @@ const MAX_BUFFER: u64 = 1 << 34;
 /// Memory as a process reaches it.
 enum Reached<'m, A: Model> {
     Buffer(Buffer),
-    View(Arc<MachineView<'m, A>>),
+    View(Arc<Viewed<'m, A>>),
 }
 
 impl<A: Model> Reached<'_, A> {
     fn len(&self) -> u64 {
         match self {
             Self::Buffer(buffer) => buffer.bytes,
-            Self::View(view) => view.view().view().len() as u64,
+            Self::View(view) => view.mapping().view().len() as u64,
         }
     }
 
@@ -39,8 +39,9 @@ impl<A: Model> Reached<'_, A> {
                 let address = memory.start.offset(at);
                 memory.process.read(address, buffer).map_err(user_fault)
             }
+            Self::View(view) if let Some(hole) = hole(view, at, buffer.len() as u64) => Err(hole),
             Self::View(view) => {
-                let read = view.view().view().read(at as usize, buffer);
+                let read = view.mapping().view().read(at as usize, buffer);
                 read.map_err(view_fault)
             }
         };
@@ -53,8 +54,9 @@ impl<A: Model> Reached<'_, A> {
                 let address = memory.start.offset(at);
                 memory.process.write(address, bytes).map_err(user_fault)
             }
+            Self::View(view) if let Some(hole) = hole(view, at, bytes.len() as u64) => Err(hole),
             Self::View(view) => {
-                let written = view.view().view().write(at as usize, bytes);
+                let written = view.mapping().view().write(at as usize, bytes);
                 written.map_err(view_fault)
             }
         };
@@ -194,15 +196,39 @@ impl<'m, A: Model> Runner<'_, '_, '_, 'm, A> {
         Ok((reached, at, size))
     }
 
+    /// Unmaps a view or a part of it.
+    fn munmap_view(&mut self, place: &Place, key: Key, view: Arc<Viewed<'m, A>>) -> Words {
+        let at = self.eval_option(place.at.as_ref())?.unwrap_or(0);
+        let size = self.eval_option(place.size.as_ref())?;
+        let refused = |message: &str| Invalid::new(place.name.span, message);
+        let Some(Viewed { view, mut gone }) = Arc::into_inner(view) else {
+            return Err(refused("the view is in use elsewhere").into());
+        };
+        let Some(size) = size else {
+            self.machine().device.end_view(view);
+            return Ok("the view has ended".to_owned());
+        };
+        let len = view.view().view().len() as u64;
+        let part = at..at.saturating_add(size);
+        let whole_pages = at.is_multiple_of(PAGE) && size.is_multiple_of(PAGE) && part.end <= len;
+        let fresh = gone
+            .iter()
+            .all(|gone| gone.end <= part.start || part.end <= gone.start);
+        if !whole_pages || !fresh {
+            return Err(refused("this is no whole pages of what is left of the view").into());
+        }
+        gone.push(part);
+        let words = format!("{} pages of {}", size / PAGE, key_text(&key));
+        if let Some(view) = self.machine().device.end_pages(view, size / PAGE) {
+            self.env.views.insert(key, Arc::new(Viewed { view, gone }));
+        }
+        Ok(words)
+    }
+
     fn munmap(&mut self, place: &Place) -> Words {
         let key = self.key(&place.name)?;
         if let Some(view) = self.env.views.remove(&key) {
-            let whole = place.at.is_none() && place.size.is_none();
-            let message = "a view is unmapped as a whole";
-            let view = Arc::into_inner(view).filter(|_| whole);
-            let view = view.ok_or_else(|| Invalid::new(place.name.span, message))?;
-            self.machine().device.end_view(view);
-            return Ok("the view has ended".to_owned());
+            return self.munmap_view(place, key, view);
         }
         let buffer = self.buffer(&place.name)?;
         let at = self.eval_option(place.at.as_ref())?.unwrap_or(0);
@@ -221,6 +247,14 @@ impl<'m, A: Model> Runner<'_, '_, '_, 'm, A> {
         }
         Ok(format!("{gone} pages"))
     }
+}
+
+/// The first byte of a part of a view that its process has unmapped.
+fn hole<A: Model>(view: &Viewed<'_, A>, at: u64, len: u64) -> Option<(u64, Option<Reason>)> {
+    let gone = view.gone.iter();
+    let met = gone.filter(|gone| gone.start < at.saturating_add(len) && at < gone.end);
+    let first = met.map(|gone| gone.start.max(at)).min()?;
+    Some((first, Some(Reason::Hole)))
 }
 
 const fn permission(read_only: bool) -> Permission {

@@ -65,6 +65,9 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                     (false, expected) => Err(Failure::new(span, expected, found).into()),
                 }
             }
+            Step::ExpectEvent { context, told, at } => {
+                self.expect_event(span, context, *told, at.as_ref())
+            }
             Step::ForgetFaults => {
                 let forgotten = core::mem::take(&mut *self.faults()).len();
                 Ok(format!("{forgotten} faults"))
@@ -131,6 +134,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
             Quantity::Handles(name) => u64::from(self.file(name)?.context.usage().handles),
             Quantity::Used(name) => self.file(name)?.context.usage().bytes,
             Quantity::Extents(name) => u64::from(self.file(name)?.context.usage().extents),
+            Quantity::Pending(name) => u64::from(self.file(name)?.context.usage().timestamps),
             Quantity::Asid(name) => u64::from(self.file(name)?.context.asid().get()),
             Quantity::Offset(name, handle) => {
                 let owner = self.file(name)?.context.owner();
@@ -144,6 +148,29 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 let (asid, _) = self.who(who)?;
                 let at = DeviceAddr::new(self.eval(at)?);
                 self.machine().asic.explain(asid, at).leaf_size
+            }
+            Quantity::Entry(who, at, hop) => {
+                let (asid, _) = self.who(who)?;
+                let at = DeviceAddr::new(self.eval(at)?);
+                let hop = self.eval_small(hop, 5)?;
+                let walk = self.machine().asic.explain(asid, at);
+                let step = walk.steps.get(hop);
+                match step.map(|step| step.entry) {
+                    Some(Some(entry)) => entry,
+                    Some(None) => return Ok(Err("an entry that cannot be read".to_owned())),
+                    None => {
+                        let hops = walk.steps.len();
+                        return Ok(Err(format!("a walk that ends after {hops} hops")));
+                    }
+                }
+            }
+            Quantity::Bus(who, at) => {
+                let (asid, _) = self.who(who)?;
+                let at = DeviceAddr::new(self.eval(at)?);
+                match self.machine().asic.explain(asid, at).outcome {
+                    Ok(bus) => bus.get(),
+                    Err(reason) => return Ok(Err(format!("a fault: {reason}"))),
+                }
             }
             Quantity::Leaves(who, at, size) => {
                 let (asid, _) = self.who(who)?;

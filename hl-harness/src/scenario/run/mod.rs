@@ -9,6 +9,7 @@ mod eval;
 mod flow;
 mod host;
 mod look;
+mod objects;
 mod snapshot;
 mod stop;
 
@@ -318,8 +319,16 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
             | Step::Block { .. }
             | Step::Destroy { .. }
             | Step::Mmap { .. }
+            | Step::Attach { .. }
             | Step::Recover { .. }
             | Step::Settle { .. } => self.driver_step(span, step),
+            Step::Fork { .. }
+            | Step::CommandBuffer { .. }
+            | Step::Timestamps { .. }
+            | Step::Registers { .. }
+            | Step::Export { .. }
+            | Step::Unexport { .. }
+            | Step::Report { .. } => self.object_step(span, step),
             Step::Exit { .. }
             | Step::Buffer { .. }
             | Step::Munmap { .. }
@@ -342,6 +351,7 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
             | Step::Expect { .. }
             | Step::ExpectOrder { .. }
             | Step::ExpectFault { .. }
+            | Step::ExpectEvent { .. }
             | Step::ForgetFaults
             | Step::AllowStray
             | Step::Mark { .. }

@@ -94,6 +94,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 ("used", usage.bytes),
                 ("extents", u64::from(usage.extents)),
                 ("handles", u64::from(usage.handles)),
+                ("timestamps", u64::from(usage.timestamps)),
                 ("charged", file.budget.charged() as u64),
             ];
             for (what, value) in numbers {

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 
 use mmu_core::{
     BusAddr, ChildMap, DeviceLost, DeviceTablePool, DeviceTableRecord, PageTable, PoolUsage,
-    ReuseOrder, TableBus, TableId, TableMemory,
+    ReuseOrder, TableBus, TableId,
 };
 
 use super::{ARENA, DIRT, ENTRIES, Lock, Words};
@@ -193,7 +193,7 @@ impl Words for Pool<'_> {
     }
 
     fn live_of(&self, table: u32) -> u32 {
-        self.live(TableId::new(table))
+        self.live_slots(TableId::new(table)).unwrap()
     }
 
     fn pool_usage(&self) -> PoolUsage {

@@ -7,7 +7,6 @@ pub(crate) mod operations;
 pub(crate) mod raw;
 pub(crate) mod shape;
 
-use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mmu_core::{
@@ -72,8 +71,11 @@ impl CountingMemory {
         use mmu_core::TableArena;
         let tables = (0..pool.arena().capacity()).map(|table| {
             let words = pool.arena().words(mmu_core::TableId::new(table)).unwrap();
-            let count = |counter: fn(&CountingWord) -> &Cell<u64>| -> Vec<u64> {
-                words.iter().map(|word| counter(word).take()).collect()
+            let count = |counter: fn(&CountingWord) -> &AtomicU64| -> Vec<u64> {
+                words
+                    .iter()
+                    .map(|word| counter(word).swap(0, Ordering::Relaxed))
+                    .collect()
             };
             (count(|word| &word.loads), count(|word| &word.stores))
         });
@@ -131,7 +133,7 @@ impl<W: TableWord> Words for Pool<'_, W> {
     }
 
     fn live_of(&self, table: u32) -> u32 {
-        self.live(mmu_core::TableId::new(table))
+        self.live_slots(mmu_core::TableId::new(table)).unwrap()
     }
 
     fn pool_usage(&self) -> PoolUsage {
@@ -164,28 +166,28 @@ impl Counts {
 /// A word that counts how often it is read and written.
 pub(crate) struct CountingWord {
     word: AtomicU64,
-    loads: Cell<u64>,
-    stores: Cell<u64>,
+    loads: AtomicU64,
+    stores: AtomicU64,
 }
 
 impl CountingWord {
     fn new(word: u64) -> Self {
         Self {
             word: AtomicU64::new(word),
-            loads: Cell::new(0),
-            stores: Cell::new(0),
+            loads: AtomicU64::new(0),
+            stores: AtomicU64::new(0),
         }
     }
 }
 
 impl TableWord for CountingWord {
     fn load(&self) -> u64 {
-        self.loads.set(self.loads.get() + 1);
+        self.loads.fetch_add(1, Ordering::Relaxed);
         self.word.load(Ordering::Relaxed)
     }
 
     fn store(&self, entry: u64) {
-        self.stores.set(self.stores.get() + 1);
+        self.stores.fetch_add(1, Ordering::Relaxed);
         self.word.store(entry, Ordering::Relaxed);
     }
 }

@@ -48,10 +48,11 @@ pub(crate) trait Shape: Format<Attributes: Default> {
     const PAGES: &'static [(u64, u64)];
     /// Where several hops change their table at once, near the base.
     const EDGE: u64;
-    /// Tables that the sparse test fills with one page each.
-    const SPARSE: u64 = 1024;
-    /// Steps of the random scenario.
-    const STEPS: u64 = 20_000;
+    /// Tables that the sparse test fills with one page each: 64 GiB of them, or of device memory as
+    /// many as there is room for.
+    const SPARSE: u64 = 32_768;
+    /// Whether the long scenarios go all the way in a quick run as well.
+    const ALWAYS_LONG: bool = false;
     /// Smallest leaves in the window of random tests.
     const WINDOW: u64 = 1 << 18;
 
@@ -84,14 +85,23 @@ pub(crate) trait Shape: Format<Attributes: Default> {
     }
 }
 
+/// How often a scenario repeats what is the same for all formats: `all` in a long run
+/// (`HL_LONG_TESTS` is set) and for one format always, and otherwise `part`.
+pub(crate) fn repetitions<F: Shape>(all: u64, part: u64) -> u64 {
+    if F::ALWAYS_LONG || std::env::var_os("HL_LONG_TESTS").is_some() {
+        all
+    } else {
+        all.min(part)
+    }
+}
+
 impl Shape for V1 {
     const INDEX: &'static [(u32, u32)] = &[(48, 2), (39, 9), (30, 9), (21, 9), (12, 9)];
     const ENTRIES: Entries = Entries::Habanalabs;
     const SIZES: &'static [Size] = &[size(4, 4 * KIB), size(3, 2 * MIB)];
     const BASE: u64 = 0x1_0000_0000_0000;
     const EDGE: u64 = 0x1_0080_0000_0000;
-    const SPARSE: u64 = 32_768;
-    const STEPS: u64 = 100_000;
+    const ALWAYS_LONG: bool = true;
     const BUS: u64 = 0x8_4000_0000;
     const PAGES: &'static [(u64, u64)] = &[
         (0x1_0000_0000_0000, 4 * KIB),
@@ -130,6 +140,7 @@ impl Shape for Gaudi2Pmmu64K {
     const ENTRIES: Entries = Entries::Habanalabs;
     const SIZES: &'static [Size] = &[size(5, 64 * KIB), size(4, 16 * MIB)];
     const BASE: u64 = 0xFFF0_0000_0000_0000;
+    const SPARSE: u64 = 4096;
     const EDGE: u64 = 0xFFF0_0100_0000_0000;
     const BUS: u64 = 0x9_0000_0000;
     const PAGES: &'static [(u64, u64)] = &[

@@ -8,9 +8,9 @@ use core::hint::black_box;
 use hl_firmware_size::{any, opaque, slice, used};
 use mmu_core::format::{Gaudi2Hmmu, Gaudi2Pmmu, Gaudi2Pmmu64K, Hop, V1, X86_64, leaf_bytes};
 use mmu_core::{
-    AddrRange, BusAddr, ChildMap, DeviceAddr, DeviceLost, DeviceTablePool, DeviceTableRecord,
-    Format, Invalidate, LeafSizes, MapOptions, PageTable, Permissions, Region, Removed, ReuseOrder,
-    Run, SplitWord, Stale, TableBus, TableMemory, TablePool, TableRecord,
+    AddrRange, BusAddr, ChildMap, DefaultTables, DeviceAddr, DeviceLost, DeviceTablePool,
+    DeviceTableRecord, Format, Invalidate, LeafSizes, MapOptions, PageTable, Permissions, Region,
+    Removed, ReuseOrder, Run, SplitWord, Stale, TableBus, TableMemory, TablePool, TableRecord,
 };
 use spin::mutex::SpinMutex;
 
@@ -83,6 +83,8 @@ fn every_call<F: Format<Attributes: Default>, M: TableMemory + 'static>(memory: 
     used(table.map(DeviceAddr::new(any()), run()?, &options));
     let runs = (0..any()).map_while(|_| run());
     used(table.map_list(range()?, runs, &options));
+    used(table.map_pages(range()?, slice::<BusAddr>(), &options));
+    used(table.default_range());
     used(table.query(DeviceAddr::new(any())));
     for mapped in table.runs(range()?) {
         used(mapped);
@@ -94,6 +96,14 @@ fn every_call<F: Format<Attributes: Default>, M: TableMemory + 'static>(memory: 
     confirm(table.wipe(), table.wipe());
     // SAFETY: the image is never run.
     used(unsafe { core::ptr::read(table) }.close());
+    Some(())
+}
+
+fn defaults<F: Format<Attributes: Default>, M: DefaultTables + 'static>() -> Option<()> {
+    let table = opaque::<PageTable<F, M>>();
+    let (hop, page) = (Hop::new(any() as u8)?, BusAddr::new(any()));
+    used(table.set_default(range()?, hop, page, F::Attributes::default()));
+    used(table.remove_default());
     Some(())
 }
 
@@ -159,5 +169,6 @@ extern "C" fn _start() {
     ));
     let pool = opaque::<DeviceTablePool<'static, Bus, SpinMutex<()>>>();
     used((pool.usage(), pool.map_usage(), pool.bus()));
+    used(defaults::<V1, &DeviceTablePool<'static, Bus, SpinMutex<()>>>());
     every_format(&*pool);
 }

@@ -40,12 +40,6 @@ impl Format for Sv39 {
         address >> 12 << 10 | ACCESSED_AND_DIRTY | rights.0 << 1 | VALID
     }
 
-    /// Entries hold addresses two bits below their own place.
-    fn leaf_step(hop: Hop) -> u64 {
-        let geometry = Self::HOPS.get(usize::from(hop.number()));
-        geometry.map_or(0, |geometry| geometry.entry_span() >> 2)
-    }
-
     fn decode(_hop: Hop, entry: u64) -> Entry<Rights> {
         let address = entry << 10 >> 20 << 12;
         match (entry & VALID, entry >> 1 & 0b111) {

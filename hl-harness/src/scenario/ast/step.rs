@@ -1,0 +1,430 @@
+//! The steps.
+
+use super::super::words::{AsicWord, Comparison, Failure, Told, Wrong};
+use super::{
+    CommandBufferWords, Data, Expr, FaultWords, Line, Memory, Moment, Name, Outcome, Place,
+    Quantity, Series, ThreadWords, TimestampWords, Transfer, Who,
+};
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A process opens the device.
+    Open {
+        /// The context's name.
+        context: Name,
+        /// Pages that may be pinned.
+        budget: Option<Expr>,
+        /// Whose process it is, where not one of its own.
+        process: Option<Name>,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// It closes it.
+    Close {
+        /// The context.
+        context: Name,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// A process gets memory.
+    Buffer {
+        /// Whose.
+        context: Name,
+        /// Its name.
+        name: Name,
+        /// Bytes, rounded up to pages.
+        size: Expr,
+        /// In one piece of memory that is aligned to so many bytes, as are its addresses.
+        contiguous: Option<Expr>,
+        /// The process may not write it.
+        read_only: bool,
+    },
+    /// A process gives memory back, or a view.
+    Munmap {
+        /// Which, and which part of it.
+        place: Place,
+    },
+    /// Other pages appear at the addresses of a buffer.
+    Replace {
+        /// The buffer.
+        name: Name,
+    },
+    /// A buffer becomes read-only, or writable.
+    Protect {
+        /// The buffer.
+        name: Name,
+        /// The first.
+        read_only: bool,
+    },
+    /// Every page that is not pinned moves.
+    Reclaim,
+    /// The memory of a process goes.
+    Exit {
+        /// Whose.
+        context: Name,
+    },
+    /// A process writes.
+    Write {
+        /// Where.
+        place: Place,
+        /// What.
+        data: Data,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// A process reads.
+    Read {
+        /// Where.
+        place: Place,
+        /// What it finds.
+        data: Option<Data>,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// MAP.
+    Map {
+        /// Who.
+        context: Name,
+        /// What.
+        memory: Memory,
+        /// Where it should be.
+        hint: Option<Expr>,
+        /// There or nowhere.
+        force: bool,
+        /// With the advice to translate ahead.
+        prefetch: bool,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// UNMAP.
+    Unmap {
+        /// Who.
+        context: Name,
+        /// What MAP returned.
+        at: Expr,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// ALLOC.
+    Alloc {
+        /// Who.
+        context: Name,
+        /// Bytes.
+        size: Expr,
+        /// In one piece.
+        contiguous: bool,
+        /// For other contexts too.
+        shared: bool,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// FREE.
+    Free {
+        /// Who.
+        context: Name,
+        /// What ALLOC returned.
+        handle: Expr,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// A request as bare numbers.
+    Ioctl {
+        /// Who.
+        context: Name,
+        /// The operation.
+        op: Expr,
+        /// Its flags.
+        flags: Expr,
+        /// Its three numbers.
+        arguments: Box<[Expr; 3]>,
+        /// The number of elements that it names.
+        count: Option<Expr>,
+        /// How many bytes of the request are passed in, where not all.
+        bytes: Option<Expr>,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// The driver makes a block for a file.
+    Block {
+        /// Whose.
+        context: Name,
+        /// Its name.
+        name: Name,
+        /// Bytes.
+        size: Expr,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// A block's handle is given up.
+    Destroy {
+        /// Who.
+        context: Name,
+        /// The handle.
+        handle: Expr,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// A block is shown to its process.
+    Mmap {
+        /// Who.
+        context: Name,
+        /// The handle.
+        handle: Expr,
+        /// The name of the view.
+        view: Name,
+        /// Bytes.
+        size: Expr,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// The driver maps a block in the user's address space as well.
+    Attach {
+        /// Whose.
+        context: Name,
+        /// The block's handle.
+        handle: Expr,
+        /// Where it should be.
+        hint: Option<Expr>,
+        /// There or nowhere.
+        force: bool,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// A process forks: its child has a copy of a view.
+    Fork {
+        /// The view.
+        view: Name,
+        /// The child's.
+        copy: Name,
+    },
+    /// A request about a command buffer.
+    CommandBuffer {
+        /// Who.
+        context: Name,
+        /// What.
+        request: CommandBufferWords,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// Something about timestamps.
+    Timestamps {
+        /// Whose.
+        context: Name,
+        /// What.
+        request: TimestampWords,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// MAP_BLOCK: a handle for registers.
+    Registers {
+        /// Who.
+        context: Name,
+        /// By which address.
+        address: Expr,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// EXPORT.
+    Export {
+        /// Who.
+        context: Name,
+        /// What MAP returned.
+        at: Expr,
+        /// Bytes.
+        size: Expr,
+        /// From so many bytes on.
+        from: Option<Expr>,
+        /// The name of the export.
+        name: Name,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// An export ends.
+    Unexport {
+        /// Which.
+        name: Name,
+    },
+    /// The driver tells users of the faults that the MMUs captured.
+    Report {
+        /// What comes of it: how many there were.
+        outcome: Outcome,
+    },
+    /// A user is told this next.
+    ExpectEvent {
+        /// Who.
+        context: Name,
+        /// What.
+        told: Told,
+        /// The address of a fault.
+        at: Option<Expr>,
+    },
+    /// The device works.
+    Dma {
+        /// In whose address space.
+        who: Who,
+        /// What it does.
+        transfer: Transfer,
+        /// Through which MMU for device memory.
+        hmmu: Option<Expr>,
+        /// What it is called.
+        name: Option<Name>,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// The next copy of that name stops when its addresses are translated.
+    Pause {
+        /// The copy.
+        dma: Name,
+    },
+    /// It goes on.
+    Resume {
+        /// The copy.
+        dma: Name,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// A register of the device is written.
+    Register {
+        /// Its offset.
+        offset: Expr,
+        /// The value.
+        value: Expr,
+    },
+    /// Something is going to fail.
+    Fail {
+        /// What.
+        what: Failure,
+        /// On which occasion, the next being 1.
+        nth: Expr,
+        /// How, and after how many looks.
+        how: Option<(Wrong, Option<Expr>)>,
+        /// How often in a row.
+        times: Option<Expr>,
+    },
+    /// Nothing is going to fail any more.
+    FailNothing,
+    /// The device falls off the bus.
+    Lose,
+    /// The device is reset.
+    Reset {
+        /// Its memory is undefined afterwards.
+        undefined: bool,
+    },
+    /// The driver brings it back.
+    Recover {
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// What is in quarantine is tried again.
+    Settle {
+        /// Whose; the device's blocks, where nobody is named.
+        context: Option<Name>,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// Everything countable gets a name.
+    Snapshot {
+        /// The name.
+        name: Name,
+    },
+    /// Everything countable is as it was.
+    ExpectSame {
+        /// When.
+        name: Name,
+        /// But for these counters.
+        except: Vec<String>,
+    },
+    /// A number of the machine is this.
+    ExpectQuantity {
+        /// Which number.
+        quantity: Quantity,
+        /// How it compares.
+        comparison: Comparison,
+        /// With what.
+        value: Expr,
+    },
+    /// Two numbers compare.
+    Expect {
+        /// One.
+        one: Expr,
+        /// How.
+        comparison: Comparison,
+        /// The other.
+        other: Expr,
+    },
+    /// Things happened in this order.
+    ExpectOrder {
+        /// Only what happened since.
+        since: Option<Name>,
+        /// What happened.
+        moments: Vec<Moment>,
+    },
+    /// The oldest fault that nobody has looked at is this one.
+    ExpectFault {
+        /// What it is.
+        fault: FaultWords,
+    },
+    /// Nobody cares for the faults so far.
+    ForgetFaults,
+    /// The device is known to touch pages that it should not.
+    AllowStray,
+    /// From here on events are kept; this moment gets a name.
+    Mark {
+        /// The name.
+        name: Name,
+    },
+    /// A variable gets a value.
+    Let {
+        /// The variable.
+        name: Name,
+        /// The value.
+        value: Expr,
+    },
+    /// A variable gets a number of the machine.
+    LetQuantity {
+        /// The variable.
+        name: Name,
+        /// Which number.
+        quantity: Quantity,
+    },
+    /// Steps, several times.
+    Repeat {
+        /// How often.
+        times: Expr,
+        /// The steps.
+        body: Vec<Line>,
+    },
+    /// Steps, for each number of a series.
+    For {
+        /// The variable.
+        name: Name,
+        /// The series.
+        series: Series,
+        /// The steps.
+        body: Vec<Line>,
+    },
+    /// Steps on some ASICs only.
+    On {
+        /// Which.
+        asics: Vec<AsicWord>,
+        /// The steps.
+        body: Vec<Line>,
+    },
+    /// Steps where two numbers compare.
+    If {
+        /// One.
+        one: Expr,
+        /// How.
+        comparison: Comparison,
+        /// The other.
+        other: Expr,
+        /// The steps.
+        body: Vec<Line>,
+    },
+    /// Threads, all at once.
+    Parallel {
+        /// What each of them does.
+        threads: Vec<ThreadWords>,
+    },
+}
