@@ -518,6 +518,7 @@ where
             views: ViewPolicy::Single,
             register_blocks: &[],
             peer_window: None,
+            default_mapping: false,
             seats: &mut seats,
             dram: dram.expect("there is a record"),
             scrubber: NoScrubber,

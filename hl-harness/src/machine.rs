@@ -66,6 +66,8 @@ pub struct MachineConfig {
     pub timestamps: usize,
     /// Counters that timestamps of a context can wait for.
     pub counters: usize,
+    /// Whether files get the default page of their ASIC: on Goya, 130 tables for each.
+    pub default_mapping: bool,
     /// The device, where not as the ASIC comes.
     pub asic: Option<AsicConfig>,
 }
@@ -85,6 +87,7 @@ impl Default for MachineConfig {
             timestamp_pools: 2,
             timestamps: 1024,
             counters: 16,
+            default_mapping: false,
             asic: None,
         }
     }
@@ -320,6 +323,12 @@ impl Scrub for DmaScrubber {
         let offset = run.start().get() - self.dram.get();
         self.engine
             .fill(Endpoint::DeviceMemory(offset), 0, run.len())
+    }
+
+    fn fill(&mut self, run: Run, byte: u8) -> Result<(), AccessError> {
+        let offset = run.start().get() - self.dram.get();
+        self.engine
+            .fill(Endpoint::DeviceMemory(offset), byte, run.len())
     }
 }
 
@@ -584,6 +593,7 @@ pub fn with_machine<A: Model, R>(
                 register_blocks,
                 dram,
                 peer_window: Some(peer_window),
+                default_mapping: config.default_mapping,
                 scrubber: DmaScrubber {
                     engine: DmaEngine::new(&asic, "scrubber", InitiatorMode::Bypass),
                     dram: asic.dram_base(),

@@ -219,7 +219,9 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     /// # Errors
     ///
     /// * [`OpenError::NoAddressSpace`] when every ASID is taken;
-    /// * [`OpenError::Storage`] when the nodes do not suffice for the ranges of the ASIC.
+    /// * [`OpenError::Storage`] when the nodes do not suffice for the ranges of the ASIC;
+    /// * [`OpenError::DefaultPage`] when the tables do not suffice for the default page, or the device
+    ///   does not answer.
     pub fn open<'c>(
         &'c self,
         process: Process<P>,
@@ -231,11 +233,19 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         let (seat, tables) = self.take_seat().ok_or(OpenError::NoAddressSpace)?;
         let salt = seat.number;
         let dram = tables.dram.zip(dram_addresses);
-        let space = ContextSpace {
+        let mut space = ContextSpace {
             space: Space::new(tables.host, addresses),
             dram: dram.map(|(table, addresses)| Space::new(table, addresses)),
             mappings: Registry::new(storage.mappings),
         };
+        // No invalidation: what the MMU may remember as absent only makes a stray access fault.
+        let default_page = self.default_page();
+        if let Some(Err(error)) = default_page.map(|page| space.space.set_default(page)) {
+            let ContextSpace { space, dram, .. } = space;
+            let (host, dram) = (space.into_table(), dram.map(Space::into_table));
+            self.give_seat(seat, Tables { host, dram });
+            return Err(OpenError::DefaultPage(error));
+        }
         Ok(Context {
             device: self,
             seat,
@@ -344,8 +354,18 @@ impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
             };
             space.mappings.park(place, UserMapping(parked));
         }
+        if device.default_page().is_some() {
+            space.space.remove_default();
+        }
         self.left = left;
         if let Err(error) = self.settle_quarantine() {
+            return Err((self, error));
+        }
+        // Nothing is left of it where a mapping was, which took it along.
+        let waiting = self.space.lock().space.waiting();
+        let settled =
+            waiting.map(|batch| device.settle(&self.space, |space| &mut space.space, batch));
+        if let Some(Err(error)) = settled {
             return Err((self, error));
         }
         self.left.dram += self.device.release_dram(self.owner);

@@ -43,7 +43,7 @@ pub use goya::Goya;
 use core::fmt;
 use core::time::Duration;
 
-use mmu_core::format::{NoAttributes, TABLE_BYTES};
+use mmu_core::format::{Hop, HopGeometry, NoAttributes, TABLE_BYTES};
 use mmu_core::{AddrRange, BusAddr, DeviceAddr, Format, Run};
 
 use crate::mmu::Timeouts;
@@ -114,9 +114,32 @@ pub struct Dram {
     /// The device addresses it is mapped at, or `None` where initiators use it by its physical
     /// addresses.
     pub mapped_at: Option<VaRange>,
-    /// Memory that device addresses lead to where no other is mapped, and the byte that it is
-    /// filled with (facts DP-2).
-    pub default_page: Option<(Run, u8)>,
+    /// What device addresses lead to where nothing else is mapped.
+    pub default_page: Option<DefaultPage>,
+}
+
+/// A page that a range of device addresses leads to by default, so that a stray access does not fault
+/// (facts DP-2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct DefaultPage {
+    /// The device addresses.
+    pub range: AddrRange<DeviceAddr>,
+    /// The page, of the size of a leaf.
+    pub page: Run,
+    /// The byte that it is filled with.
+    pub fill: u8,
+}
+
+impl DefaultPage {
+    /// The hop of the leaves that lead to the page; `None` where the format has none of its size.
+    #[must_use]
+    pub fn hop<F: Format>(&self) -> Option<Hop> {
+        let mut hops = F::HOPS.iter().zip(0..);
+        let is_page = |hop: &HopGeometry| hop.leaf && self.page.len() == 1 << hop.shift;
+        let (_, number) = hops.find(|(hop, _)| is_page(hop))?;
+        Hop::new(number)
+    }
 }
 
 impl Dram {

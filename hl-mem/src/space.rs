@@ -14,7 +14,7 @@ use mmu_core::{
 };
 
 use crate::host::{DmaRun, all_shifted};
-use crate::profile::Profile;
+use crate::profile::{DefaultPage, Profile};
 use crate::va::{AllocateError, Node, Placement, VaAllocator, VaBlock};
 
 /// The privileged address space, ASID 0.
@@ -411,6 +411,26 @@ where
             backing: mapped.backing,
             batch: self.batch,
         }
+    }
+
+    /// Maps a page by default wherever nothing else is mapped (see
+    /// [`DefaultPage`](crate::profile::DefaultPage)).
+    pub(crate) fn set_default(&mut self, default: &DefaultPage) -> Result<(), MapError> {
+        let hop = default.hop::<F>().ok_or(MapError::NoLeafSize)?;
+        let start = default.page.start();
+        M::try_set_default(&mut self.table, default.range, hop, start, NoAttributes)
+    }
+
+    /// Removes what is mapped by default, as one more removal.
+    pub(crate) fn remove_default(&mut self) {
+        if let Some(removed) = M::try_remove_default(&mut self.table) {
+            self.pend(removed);
+        }
+    }
+
+    /// The batch of what was removed and is not confirmed; `None` where there is nothing.
+    pub(crate) fn waiting(&self) -> Option<Batch> {
+        self.pending.is_some().then_some(self.batch)
     }
 
     /// Adds a removal to those that wait for an invalidation.

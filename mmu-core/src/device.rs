@@ -13,14 +13,17 @@ use core::fmt;
 
 use lock_api::{Mutex, RawMutex};
 
-use crate::addr::BusAddr;
+use crate::addr::{AddrRange, BusAddr, DeviceAddr};
+use crate::error::MapError;
 use crate::format::{Format, Hop, TABLE_BYTES, TABLE_ENTRIES, deepest};
 use crate::memory::{
     BACKED, Chain, DefaultTables, DeviceLost, Reserved, Sealed, Slot, TableDemand, TableId,
     TableMemory,
 };
 use crate::pool::{FreeList, PoolError, PoolUsage, ReuseOrder};
+use crate::removed::Removed;
 use crate::sync::Ordering;
+use crate::table::PageTable;
 use record::ZEROED;
 
 /// The way to table memory behind a bus.
@@ -246,6 +249,20 @@ impl<'p, B: TableBus, R: RawMutex> TableMemory for &'p DeviceTablePool<'_, B, R>
     type Table = DeviceTable<'p>;
 
     const HAS_DEFAULTS: bool = true;
+
+    fn try_set_default<F: Format>(
+        table: &mut PageTable<F, Self>,
+        range: AddrRange<DeviceAddr>,
+        hop: Hop,
+        page: BusAddr,
+        attributes: F::Attributes,
+    ) -> Result<(), MapError> {
+        table.set_default(range, hop, page, attributes)
+    }
+
+    fn try_remove_default<F: Format>(table: &mut PageTable<F, Self>) -> Option<Removed<Self>> {
+        Some(table.remove_default())
+    }
 
     fn reserve(self, demand: TableDemand) -> Option<Reserved> {
         let mut free = self.free.lock();

@@ -57,6 +57,8 @@ pub enum MapError {
         /// The first address for which that was found.
         at: DeviceAddr,
     },
+    /// The table memory cannot have a default mapping.
+    NoDefaults,
     /// An entry points at a table that does not belong to the pool.
     Corrupt {
         /// An address whose walk uses that entry.
@@ -85,6 +87,7 @@ impl fmt::Display for MapError {
                     "a leaf at {at} is not as large as the default leaves there"
                 )
             }
+            Self::NoDefaults => f.write_str("the table memory cannot have a default mapping"),
             Self::Corrupt { at } => write!(f, "the walk of {at} leaves the pool"),
             Self::DeviceLost => f.write_str("the device does not answer"),
         }

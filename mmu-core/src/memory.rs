@@ -8,7 +8,11 @@
 
 use core::fmt;
 
+use crate::addr::{AddrRange, BusAddr, DeviceAddr};
+use crate::error::MapError;
 use crate::format::{Format, Hop, TABLE_ENTRIES, deepest};
+use crate::removed::Removed;
+use crate::table::PageTable;
 
 /// A table of a pool, by its number in that pool.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -212,6 +216,28 @@ pub trait TableMemory: Copy + Sealed {
     /// Whether there can be tables of default leaves ([`DefaultTables`]): where not, nothing is left
     /// of what looks after them.
     const HAS_DEFAULTS: bool = false;
+
+    /// Sets a default mapping, for code that does not know whether its memory is of
+    /// [`DefaultTables`]. Otherwise [`PageTable::set_default`].
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::NoDefaults`] where it is not; those of [`PageTable::set_default`].
+    fn try_set_default<F: Format>(
+        _table: &mut PageTable<F, Self>,
+        _range: AddrRange<DeviceAddr>,
+        _hop: Hop,
+        _page: BusAddr,
+        _attributes: F::Attributes,
+    ) -> Result<(), MapError> {
+        Err(MapError::NoDefaults)
+    }
+
+    /// Removes the default mapping as [`PageTable::remove_default`] does; `None` where there can be
+    /// none.
+    fn try_remove_default<F: Format>(_table: &mut PageTable<F, Self>) -> Option<Removed<Self>> {
+        None
+    }
 
     /// Takes tables out of the pool, all that are asked for or none.
     fn reserve(self, demand: TableDemand) -> Option<Reserved>;

@@ -90,9 +90,9 @@ impl State {
                     len: asic.dram_size(),
                 },
                 host_offset: asic.host_offset(),
-                default_page: profile.dram.default_page.map(|(memory, byte)| DefaultPage {
-                    memory: memory.into(),
-                    byte,
+                default_page: profile.dram.default_page.map(|default| DefaultPage {
+                    memory: default.page.into(),
+                    byte: default.fill,
                 }),
             },
             host: HostState {

@@ -4,7 +4,7 @@ use hl_harness::log::{Event, EventKind};
 use hl_harness::machine::{MachineConfig, Model};
 use hl_mem::budget::Budget;
 use hl_mem::context::{DestroyError, UnmapUserError};
-use hl_mem::device::RetireError;
+use hl_mem::device::{BufferError, MapBufferError, RetireError};
 use hl_mem::uapi::{self, Errno};
 use mmu_core::DeviceAddr;
 
@@ -19,6 +19,7 @@ on_each_asic!(
     running_out_of_tables_leaves_everything_as_it_was,
     a_lost_device_is_an_error_and_its_memory_comes_back_after_reset,
     pages_go_only_after_the_invalidation_is_confirmed,
+    a_file_that_outlived_a_reset_maps_nothing_and_a_new_one_does,
 );
 
 /// Acceptance I-01: the line with the absent entry is cached when the second page is mapped.
@@ -352,4 +353,35 @@ fn pages_go_only_after_the_invalidation_is_confirmed<A: Model>() {
             context.close().unwrap();
         },
     );
+}
+
+/// What a file that outlived a reset maps leads nowhere, so that it is refused.
+fn a_file_that_outlived_a_reset_maps_nothing_and_a_new_one_does<A: Model>() {
+    machine::<A>(|machine| {
+        let before = machine.counters();
+        let (budget, process) = (Budget::new(10), machine.spawn());
+        let (mut one, mut two) = (machine.storage(), machine.storage());
+        let old = machine.open(&process, &budget, &mut one).unwrap();
+        let buffer = process.map(1, Permission::ReadWrite).unwrap();
+        machine.asic.lose();
+        machine.asic.reset(DramContent::Kept);
+        machine.device.recover().unwrap();
+        let usage = (machine.counters(), old.usage(), budget.charged());
+        let input = map_input(buffer, 4096).to_bytes();
+        assert_eq!(uapi::dispatch(&old, &input), Err(Errno::EIO));
+        let mapped = old.create_command_buffer(4096, true);
+        let expected = BufferError::Map(MapBufferError::Reset);
+        assert_eq!(mapped, Err(expected));
+        assert_eq!((machine.counters(), old.usage(), budget.charged()), usage);
+        let new = machine.open(&process, &budget, &mut two).unwrap();
+        let reply = uapi::dispatch(&new, &input).unwrap();
+        let engine = machine.asic.add_initiator("dma", user_mode(new.asid()));
+        let at = DeviceAddr::new(reply.value);
+        machine.asic.read(engine, at, &mut [0; 8]).unwrap();
+        old.close().unwrap();
+        machine.asic.read(engine, at, &mut [0; 8]).unwrap();
+        new.close().unwrap();
+        drop(process);
+        assert_eq!(machine.counters(), before);
+    });
 }

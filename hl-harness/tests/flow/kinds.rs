@@ -422,6 +422,9 @@ fn a_destroyed_pool_of_timestamps_goes_when_nothing_waits_for_it<A: Model>() {
             assert_eq!(context.counter_reached(0, 10, time(5)), Ok(1));
             assert_eq!(machine.device.usage().buffers.buffers, 1);
             assert_eq!(context.counter_reached(0, 20, time(6)), Ok(1));
+            // An interrupt frees nothing.
+            assert_eq!(machine.device.usage().buffers.buffers, 1);
+            context.reap_timestamps();
             assert_eq!(machine.device.usage().buffers.buffers, 0);
         });
     });

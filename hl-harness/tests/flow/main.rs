@@ -1,6 +1,7 @@
 //! The founding flow, step by step, on each ASIC: blocks, handles, views, user memory, teardown.
 
 mod blocks;
+mod default_page;
 mod dram;
 mod failures;
 mod kinds;

@@ -11,7 +11,7 @@ use crate::profile::Asic;
 use crate::registry::Kept;
 use crate::space::Wanted;
 
-use super::user::MappingError;
+use super::user::{MappingError, NoPlace};
 use super::{
     Backing, Context, DestroyError, EngineError, Named, Object, RegisterBlockError, Stage,
     UserMapping, ViewError,
@@ -153,7 +153,10 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         wanted: Wanted,
     ) -> Result<(Kept, DeviceAddr), MapBufferError> {
         let gone = MapBufferError::Handle(HandleError::Stale);
-        let place = self.hold_place().ok_or(MapBufferError::TooManyMappings)?;
+        let place = self.hold_place().map_err(|none| match none {
+            NoPlace::Full => MapBufferError::TooManyMappings,
+            NoPlace::Reset => MapBufferError::Reset,
+        })?;
         let Some(hold) = self.device.hold_buffer(id) else {
             self.give_back(place);
             return Err(gone);

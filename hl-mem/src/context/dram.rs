@@ -11,7 +11,7 @@ use crate::port::Port;
 use crate::profile::Asic;
 use crate::space::Wanted;
 
-use super::user::MappingError;
+use super::user::{MappingError, NoPlace};
 use super::{Backing, Context, ExportDramError, MapDramError, Stage};
 
 /// Device memory that a peer on the bus uses: what a `dma-buf` of it owns.
@@ -96,7 +96,10 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         if A::PROFILE.dram.mapped_at.is_none() || !has_tables {
             return Err(MapDramError::Unsupported);
         }
-        let place = self.hold_place().ok_or(MapDramError::TooManyMappings)?;
+        let place = self.hold_place().map_err(|none| match none {
+            NoPlace::Full => MapDramError::TooManyMappings,
+            NoPlace::Reset => MapDramError::Reset,
+        })?;
         let held = self.device.dram.lock().hold(handle, self.owner);
         let hold = match held {
             Ok(hold) => hold,

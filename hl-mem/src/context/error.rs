@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use mmu_core::DeviceAddr;
+use mmu_core::{DeviceAddr, MapError};
 
 use crate::budget::OverBudget;
 use crate::device::{RetireError, Unconfirmed};
@@ -23,6 +23,8 @@ pub enum OpenError {
     NoAddressSpace,
     /// The storage does not suffice for the address ranges.
     Storage(LayoutError),
+    /// The page for stray accesses could not be mapped.
+    DefaultPage(MapError),
 }
 
 impl fmt::Display for OpenError {
@@ -30,6 +32,7 @@ impl fmt::Display for OpenError {
         match self {
             Self::NoAddressSpace => f.write_str("every address space has its user"),
             Self::Storage(error) => write!(f, "the storage does not suffice: {error}"),
+            Self::DefaultPage(error) => write!(f, "no page for stray accesses: {error}"),
         }
     }
 }
@@ -44,6 +47,8 @@ impl core::error::Error for OpenError {}
 pub enum MapUserError {
     /// There are as many mappings as there may be.
     TooManyMappings,
+    /// The device was reset since the file was opened: its address space leads nowhere any more.
+    Reset,
     /// The owner may not have so much memory pinned.
     Budget(OverBudget),
     /// The pages could not be pinned.
@@ -58,6 +63,7 @@ impl fmt::Display for MapUserError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooManyMappings => f.write_str("there are as many mappings as there may be"),
+            Self::Reset => f.write_str("the device was reset since the file was opened"),
             Self::Budget(error) => write!(f, "{error}"),
             Self::Host(error) => write!(f, "{error}"),
             Self::Space(error) => write!(f, "{error}"),
@@ -77,6 +83,8 @@ pub enum MapDramError {
     Unsupported,
     /// There are as many mappings as there may be.
     TooManyMappings,
+    /// The device was reset since the file was opened: its address space leads nowhere any more.
+    Reset,
     /// The handle names no device memory that this context may map.
     Pack(PackError),
     /// The pages could not be mapped.
@@ -90,6 +98,7 @@ impl fmt::Display for MapDramError {
         match self {
             Self::Unsupported => f.write_str("device memory is not mapped on this ASIC"),
             Self::TooManyMappings => f.write_str("there are as many mappings as there may be"),
+            Self::Reset => f.write_str("the device was reset since the file was opened"),
             Self::Pack(error) => write!(f, "{error}"),
             Self::Space(error) => write!(f, "{error}"),
             Self::Mmu(error) => write!(f, "the MMU did not take note of the mapping: {error}"),

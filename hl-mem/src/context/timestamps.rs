@@ -166,21 +166,26 @@ impl<'d, P: Port> Timestamps<'d, P> {
     /// Cancels whatever waits and ends any one of the closed pools; `None` when there is none.
     pub(super) fn end_any(&mut self) -> Option<BufferHold> {
         while let Some(registration) = self.waits.take_any() {
-            let pool = self.pool_of(&registration).map(|(_, pool)| pool);
+            let pool = self.pool_of(&registration);
             // The pool's own registration is never refused.
             let _ = pool.map(|pool| pool.cancel(registration));
         }
-        (0..self.places.len()).find_map(|number| self.end_idle(number))
+        self.end_any_idle()
     }
 
-    fn pool_of(&mut self, registration: &Registration) -> Option<(usize, &mut Pool<P>)> {
-        let places = self.places.iter_mut().enumerate();
+    fn pool_of(&mut self, registration: &Registration) -> Option<&mut Pool<P>> {
+        let places = self.places.iter_mut();
         places
-            .filter_map(|(number, place)| match &mut place.0 {
-                State::Used { pool, .. } => Some((number, pool)),
+            .filter_map(|place| match &mut place.0 {
+                State::Used { pool, .. } => Some(pool),
                 _ => None,
             })
-            .find(|(_, pool)| pool.id() == registration.pool())
+            .find(|pool| pool.id() == registration.pool())
+    }
+
+    /// Ends any one of the pools that are closed and that nothing waits for.
+    fn end_any_idle(&mut self) -> Option<BufferHold> {
+        (0..self.places.len()).find_map(|number| self.end_idle(number))
     }
 }
 
@@ -200,6 +205,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
             .bytes()
             .checked_next_multiple_of(P::Host::PAGE_BYTES)
             .ok_or(BufferError::Size)?;
+        self.reap_timestamps();
         let make = || self.make_pool(size, bytes).map(|place| (place, ()));
         self.publish(HandleKind::TimestampPool, make, Named::Timestamps)
             .map(|(handle, ())| handle)
@@ -276,6 +282,18 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         Ok(())
     }
 
+    /// Gives up the pools that were destroyed and that nothing waits for any more, which making another
+    /// pool and closing the file do as well.
+    pub fn reap_timestamps(&self) {
+        loop {
+            let ended = self.timestamps.lock().end_any_idle();
+            match ended {
+                Some(hold) => self.device.release_buffer_hold(hold),
+                None => return,
+            }
+        }
+    }
+
     /// Asks for the time in slot `slot` of a pool when counter `counter` reaches `target`. `value` is
     /// where the counter is now, and `now` the time, in the unit that the embedder gives its users:
     /// the port reads the counter, and calls, such that an increase comes either before, and is in
@@ -322,8 +340,10 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
     }
 
     /// Notes that a counter has reached `value`: writes the time into the slots that waited for that.
-    /// For the handler of the counter's interrupt, in a place where the port's lock may be taken.
-    /// Returns how many there were.
+    /// For the handler of the counter's interrupt, in a place where the port's lock may be taken: it
+    /// calls nothing of the port but [`TimestampMemory::store`](crate::timestamps::TimestampMemory).
+    /// A pool that was destroyed and that nothing waits for any more goes with
+    /// [`reap_timestamps`](Self::reap_timestamps). Returns how many there were.
     ///
     /// # Errors
     ///
@@ -335,24 +355,15 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         now: NonZeroU64,
     ) -> Result<u32, NoSuchCounter> {
         let mut reached = 0;
-        loop {
-            let hold = {
-                let mut timestamps = self.timestamps.lock();
-                let counter = timestamps.waits.counter(counter)?;
-                let Some(registration) = timestamps.waits.take_reached(counter, value) else {
-                    return Ok(reached);
-                };
-                reached += 1;
-                let number = timestamps.pool_of(&registration).map(|(number, pool)| {
-                    // The pool's own registration is never refused.
-                    let _ = pool.complete(registration, now);
-                    number
-                });
-                number.and_then(|number| timestamps.end_idle(number))
-            };
-            if let Some(hold) = hold {
-                self.device.release_buffer_hold(hold);
+        let mut timestamps = self.timestamps.lock();
+        let counter = timestamps.waits.counter(counter)?;
+        while let Some(registration) = timestamps.waits.take_reached(counter, value) {
+            reached += 1;
+            if let Some(pool) = timestamps.pool_of(&registration) {
+                // The pool's own registration is never refused.
+                let _ = pool.complete(registration, now);
             }
         }
+        Ok(reached)
     }
 }

@@ -14,6 +14,12 @@ use crate::space::{Detached, Mapped, SpaceError, SpaceFailure, User, Wanted};
 
 use super::{Backing, Context, MapUserError, Stage, UnmapUserError, UserMapping, UserMemory};
 
+/// Why there is no place for a mapping.
+pub(super) enum NoPlace {
+    Full,
+    Reset,
+}
+
 /// Why a mapping did not come to be.
 pub(super) enum MappingError {
     Space(SpaceError),
@@ -39,7 +45,10 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         let pages = range
             .pages(page_bytes)
             .ok_or(MapUserError::Host(HostError::NoMemory))?;
-        let place = self.hold_place().ok_or(MapUserError::TooManyMappings)?;
+        let place = self.hold_place().map_err(|none| match none {
+            NoPlace::Full => MapUserError::TooManyMappings,
+            NoPlace::Reset => MapUserError::Reset,
+        })?;
         // More pages than a number of this processor can count are more than any limit.
         let count = usize::try_from(pages.count()).unwrap_or(usize::MAX);
         let charge = match self.budget.charge(count) {
@@ -80,9 +89,14 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         Ok(at)
     }
 
-    /// Takes a place for a mapping; `None` when there is none left.
-    pub(super) fn hold_place(&self) -> Option<Place> {
-        self.space.lock().mappings.hold()
+    /// Takes a place for a mapping, where there is one left and the address space is still the one that
+    /// the device uses.
+    pub(super) fn hold_place(&self) -> Result<Place, NoPlace> {
+        if self.device.was_reset_since(&self.seat) {
+            return Err(NoPlace::Reset);
+        }
+        let held = self.space.lock().mappings.hold();
+        held.ok_or(NoPlace::Full)
     }
 
     /// Gives back the place of a mapping that did not come to be.

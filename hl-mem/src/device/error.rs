@@ -24,6 +24,8 @@ pub enum BringUpError {
     Addresses(LayoutError),
     /// The MMU refuses.
     Mmu(MmuError),
+    /// The page for stray accesses could not be filled.
+    DefaultPage,
 }
 
 impl fmt::Display for BringUpError {
@@ -33,6 +35,7 @@ impl fmt::Display for BringUpError {
             Self::DeviceLost => f.write_str("the device does not answer"),
             Self::Addresses(error) => write!(f, "no allocator of device addresses: {error}"),
             Self::Mmu(error) => write!(f, "the MMU does not start: {error}"),
+            Self::DefaultPage => f.write_str("the page for stray accesses could not be filled"),
         }
     }
 }
@@ -100,6 +103,8 @@ pub enum MapBufferError {
     },
     /// There are as many mappings as there may be.
     TooManyMappings,
+    /// The device was reset since the file was opened: its address space leads nowhere any more.
+    Reset,
     /// The pages could not be mapped.
     Space(SpaceError),
     /// The MMU did not take note of the mapping.
@@ -112,6 +117,7 @@ impl fmt::Display for MapBufferError {
             Self::Handle(error) => write!(f, "{error}"),
             Self::Mapped { at } => write!(f, "the buffer is mapped at {at}"),
             Self::TooManyMappings => f.write_str("there are as many mappings as there may be"),
+            Self::Reset => f.write_str("the device was reset since the file was opened"),
             Self::Space(error) => write!(f, "{error}"),
             Self::Mmu(error) => write!(f, "the MMU did not take note of it: {error}"),
         }
@@ -133,6 +139,8 @@ pub enum MapWindowError {
     Occupied,
     /// There are as many mappings as there may be.
     TooManyMappings,
+    /// The device was reset since the file was opened: its address space leads nowhere any more.
+    Reset,
     /// The memory could not be mapped.
     Space(SpaceError),
     /// The MMU did not take note of the mapping.
@@ -148,6 +156,7 @@ impl fmt::Display for MapWindowError {
             }
             Self::Occupied => f.write_str("something is mapped in the window already"),
             Self::TooManyMappings => f.write_str("there are as many mappings as there may be"),
+            Self::Reset => f.write_str("the device was reset since the file was opened"),
             Self::Space(error) => write!(f, "{error}"),
             Self::Mmu(error) => write!(f, "the MMU did not take note of it: {error}"),
         }

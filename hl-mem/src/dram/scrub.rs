@@ -24,6 +24,18 @@ pub trait Scrub {
     ///
     /// Whatever keeps the implementation from being certain. The content may be anything then.
     fn scrub(&mut self, run: Run) -> Result<(), Self::Error>;
+
+    /// Fills all of `run` with a byte and waits until that is certain: what stray accesses read
+    /// (see [`DefaultPage`](crate::profile::DefaultPage)). The byte is of no meaning but to people
+    /// who look for such accesses; an implementation that has no fill overwrites as ever.
+    ///
+    /// # Errors
+    ///
+    /// As with [`scrub`](Self::scrub).
+    fn fill(&mut self, run: Run, byte: u8) -> Result<(), Self::Error> {
+        let _ = byte;
+        self.scrub(run)
+    }
 }
 
 /// Free pages with somebody's content, taken out of their pool to be scrubbed.

@@ -489,6 +489,7 @@ impl Machine {
             )
             .expect("a record for each page"),
             peer_window: dram.user_memory(),
+            default_mapping: false,
             scrubber: NoBytes,
         };
         let timeouts = Goya::PROFILE.timeouts;

@@ -4,8 +4,8 @@ use mmu_core::format::V1;
 use mmu_core::{BusAddr, Run};
 
 use super::{
-    Asic, Dram, GIB, KIB, LargeHost, MIB, PrivilegedWindows, Profile, VaRange, bus, check, device,
-    timeouts,
+    Asic, DefaultPage, Dram, GIB, KIB, LargeHost, MIB, PrivilegedWindows, Profile, VaRange, bus,
+    check, device, timeouts,
 };
 
 /// Goya: one MMU and one table for host and device memory.
@@ -54,7 +54,11 @@ impl Asic for Goya {
                 reserved: &[],
             }),
             // Facts 2.2, 3.4.
-            default_page: Some((bus(0x1FC0_0000, 2 * MIB), 0x99)),
+            default_page: Some(DefaultPage {
+                range: device(0, 0x20_0000_0000),
+                page: bus(0x1FC0_0000, 2 * MIB),
+                fill: 0x99,
+            }),
         },
         // Facts 1.3.
         one_table: true,

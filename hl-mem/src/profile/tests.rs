@@ -28,7 +28,13 @@ fn goya_has_the_ranges_of_its_driver() {
         (goya.device_tables.len() - goya.root_tables().unwrap().len()) / 4096,
         64510
     );
-    let (default_page, filler) = goya.dram.default_page.unwrap();
+    let default = goya.dram.default_page.unwrap();
+    // Facts DP-2.
+    let range = (default.range.start().get(), default.range.len());
+    assert_eq!(range, (0, 128 << 30));
+    let hop = default.hop::<mmu_core::format::V1>();
+    assert_eq!(hop.map(mmu_core::format::Hop::number), Some(3));
+    let (default_page, filler) = (default.page, default.fill);
     assert_eq!(
         (default_page.start().get(), default_page.len(), filler),
         (0x1FC0_0000, 0x20_0000, 0x99)

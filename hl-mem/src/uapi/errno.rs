@@ -98,7 +98,7 @@ impl From<MapUserError> for Errno {
             MapUserError::TooManyMappings | MapUserError::Budget(_) => Self::ENOMEM,
             MapUserError::Host(error) => error.into(),
             MapUserError::Space(error) => error.into(),
-            MapUserError::Mmu(_) => Self::EIO,
+            MapUserError::Mmu(_) | MapUserError::Reset => Self::EIO,
         }
     }
 }
@@ -132,7 +132,7 @@ impl From<MapDramError> for Errno {
             MapDramError::TooManyMappings => Self::ENOMEM,
             MapDramError::Pack(error) => error.into(),
             MapDramError::Space(error) => error.into(),
-            MapDramError::Mmu(_) => Self::EIO,
+            MapDramError::Mmu(_) | MapDramError::Reset => Self::EIO,
         }
     }
 }
@@ -152,6 +152,7 @@ impl From<OpenError> for Errno {
         match error {
             OpenError::NoAddressSpace => Self::EBUSY,
             OpenError::Storage(_) => Self::ENOMEM,
+            OpenError::DefaultPage(error) => SpaceError::Tables(error).into(),
         }
     }
 }
@@ -176,7 +177,7 @@ impl From<MapBufferError> for Errno {
             MapBufferError::Handle(_) | MapBufferError::Mapped { .. } => Self::EINVAL,
             MapBufferError::TooManyMappings => Self::ENOMEM,
             MapBufferError::Space(error) => error.into(),
-            MapBufferError::Mmu(_) => Self::EIO,
+            MapBufferError::Mmu(_) | MapBufferError::Reset => Self::EIO,
         }
     }
 }

@@ -236,6 +236,7 @@ fn bring_up(asids: u16) -> Result<(Device<'static, Chip, ApartPort>, Privilege),
         register_blocks: &[],
         dram: pool.unwrap(),
         peer_window: None,
+        default_mapping: false,
         scrubber: NoBytes,
     };
     let mmu = |is_apart, asids| move |_parking| NoCache { is_apart, asids };

@@ -91,6 +91,7 @@ fn bring_up(
         register_blocks: &REGISTER_BLOCKS,
         dram: pool.unwrap(),
         peer_window: dram.user_memory(),
+        default_mapping: false,
         scrubber: Noting(NoBytes),
     };
     let mmu = |parking| NotingMmu(GoyaMmu::new(slow, Goya::PROFILE.timeouts, parking));

@@ -213,6 +213,7 @@ impl Machine {
             views: ViewPolicy::Single,
             register_blocks: &[],
             peer_window: None,
+            default_mapping: false,
             buffers: hold.keep(vec![BufferSlot::new()]),
             seats: hold.keep(vec![Seat::new()]),
             dram: DramPool::new(

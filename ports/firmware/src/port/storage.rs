@@ -127,6 +127,7 @@ pub fn bring_up() -> Option<Result<(Machine, FileStorage), BringUpError>> {
         seats: claim(&SEATS)?,
         register_blocks: &[],
         peer_window: None,
+        default_mapping: false,
         dram: DramPool::new(
             region,
             claim(&PAGE_RECORDS)?,

@@ -188,6 +188,7 @@ fn bring_up(tables: Tables) {
         seats: slice(),
         register_blocks: slice(),
         peer_window: None,
+        default_mapping: any() == 0,
         // SAFETY: the image is never run.
         dram: unsafe { core::ptr::read(opaque()) },
         scrubber: Nothing,
