@@ -4,16 +4,24 @@ use super::ast::{Line, Script};
 use super::run::{Options, Stop, run};
 use super::words::AsicWord;
 
-/// What makes two failures the same: the step, which keeps its place in the first text, and what was
-/// expected of it.
-type Same = (u32, String);
+/// What makes two failures the same: the step, which keeps its place in the first text, what was
+/// expected of it, and what was found but for numbers, which change with the steps before.
+type Same = (u32, String, String);
 
 /// How a scenario fails, if it does. One that cannot be carried out has not failed.
 fn fails(script: &Script, asic: AsicWord, options: Options) -> Option<Same> {
     match run(script, asic, options, &mut ()) {
-        Err(Stop::Failed(failure)) => Some((failure.span.line, failure.expected)),
+        Err(Stop::Failed(failure)) => {
+            let words = failure.found.split(' ');
+            let words: Vec<&str> = words.filter(|word| !word.starts_with(is_digit)).collect();
+            Some((failure.span.line, failure.expected, words.join(" ")))
+        }
         Ok(_) | Err(Stop::Invalid(_)) => None,
     }
+}
+
+fn is_digit(character: char) -> bool {
+    character.is_ascii_digit()
 }
 
 /// A part of a failing scenario that fails in the same way, and from which no single step can be

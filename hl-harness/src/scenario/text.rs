@@ -102,7 +102,9 @@ pub(crate) fn excerpt(source: &str, span: Span, before: u32) -> String {
     let mut text = String::new();
     for (number, line) in (1..).zip(source.lines()) {
         if number >= first && number <= span.line {
-            text += &format!("{number:>4} | {}\n", line.trim_end());
+            // One column for each character, so that the caret stands below its place.
+            let line = line.trim_end().replace('\t', " ");
+            text += &format!("{number:>4} | {line}\n");
         }
     }
     let indent = " ".repeat(span.column.saturating_sub(1) as usize);

@@ -101,6 +101,13 @@ const INVALID: &[(&str, u32, u32, &str)] = &[
         15,
         "did you mean `invalidate",
     ),
+    (
+        "expect events table-free 0",
+        1,
+        15,
+        "there is no event `table-free`",
+    ),
+    ("expect events clear 0", 1, 21, "expected `since MARK`"),
     ("expect 1 2", 1, 10, "expected a comparison"),
     ("expect same as now", 1, 16, "no snapshot called `now`"),
     ("expect order last unpinn", 1, 19, "did you mean `unpin`?"),

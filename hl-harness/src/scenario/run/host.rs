@@ -156,7 +156,7 @@ impl<'m, A: Model> Runner<'_, '_, '_, 'm, A> {
                 let mut piece = vec![0; size.min(PIECE) as usize];
                 let answer = each_piece(size, |done, len| {
                     bytes.fill(done, &mut piece[..len]);
-                    memory.write(at + done, &piece[..len])
+                    memory.write(at.wrapping_add(done), &piece[..len])
                 });
                 self.judge(span, outcome, answer)
             }
@@ -170,7 +170,7 @@ impl<'m, A: Model> Runner<'_, '_, '_, 'm, A> {
                 let mut piece = vec![0; size.min(PIECE) as usize];
                 let mut differs = None;
                 let answer = each_piece(size, |done, len| {
-                    memory.read(at + done, &mut piece[..len])?;
+                    memory.read(at.wrapping_add(done), &mut piece[..len])?;
                     let wrong = bytes.and_then(|bytes| bytes.difference(done, &piece[..len]));
                     differs = differs.or(wrong);
                     Ok(())

@@ -197,13 +197,13 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 }
             }
             Quantity::Events(word, since) => match since {
-                None if word != CLEAR => {
+                None => {
                     let kind = EventKind::ALL
                         .iter()
                         .find(|kind| event_word(**kind) == *word);
                     kind.map_or(0, |kind| self.machine().log.count(*kind))
                 }
-                _ => {
+                Some(_) => {
                     let records = self.records(since.as_ref())?;
                     records
                         .iter()
