@@ -414,7 +414,7 @@ where
     }
 
     /// Maps a page by default wherever nothing else is mapped (see
-    /// [`DefaultPage`](crate::profile::DefaultPage)).
+    /// [`DefaultPage`]).
     pub(crate) fn set_default(&mut self, default: &DefaultPage) -> Result<(), MapError> {
         let hop = default.hop::<F>().ok_or(MapError::NoLeafSize)?;
         let start = default.page.start();

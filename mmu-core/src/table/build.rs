@@ -474,7 +474,7 @@ impl<'o, F: Format, M: TableMemory> Builder<'o, F, M> {
         last
     }
 
-    /// Completes every new table, for a builder that [holds](Self::holding) them, and gives back
+    /// Completes every new table, for a builder that holds them, and gives back
     /// what was reserved and not needed.
     #[inline(always)]
     pub(super) fn finish_held(mut self) -> Held<M::Table> {
