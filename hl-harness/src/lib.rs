@@ -7,6 +7,7 @@ pub mod host;
 pub mod log;
 pub mod machine;
 pub mod port;
+pub mod stress;
 mod words;
 
 /// The example of the README, compiled and run as a test.
