@@ -7,7 +7,7 @@ use hl_mem::budget::Budget;
 use hl_mem::context::ContextUsage;
 use mmu_core::{BusAddr, DeviceAddr};
 
-use crate::asic::{Asic, AsicKind, InitiatorId};
+use crate::asic::{Asic, AsicKind};
 use crate::host::{BUS_BASE, FRAME_SIZE, Frame, Host};
 use crate::machine::{Machine, MachineContext, MachineCounters, Model};
 
@@ -77,10 +77,16 @@ impl Snapshot {
             lines.push(format!("{:?} -> {:?}", before.contexts, self.contexts));
         }
         if self.charged != before.charged {
-            lines.push(format!("charged: {:?} -> {:?}", before.charged, self.charged));
+            lines.push(format!(
+                "charged: {:?} -> {:?}",
+                before.charged, self.charged
+            ));
         }
         if self.pins != before.pins {
-            lines.push(format!("pins by page: {:?} -> {:?}", before.pins, self.pins));
+            lines.push(format!(
+                "pins by page: {:?} -> {:?}",
+                before.pins, self.pins
+            ));
         }
         for (address, entries) in &before.tables {
             match self.tables.get(address) {
@@ -198,13 +204,4 @@ pub fn tables_of(asic: &Asic, host: &Host) -> TableBytes {
         }
     }
     tables
-}
-
-/// The engine by which a machine overwrites device memory: its first initiator.
-///
-/// A test makes scrubs fail by taking its bypass away; a port gives it back after a reset, which
-/// makes every initiator an ordinary one.
-#[must_use]
-pub const fn scrubber() -> InitiatorId {
-    InitiatorId(0)
 }

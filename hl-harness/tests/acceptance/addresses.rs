@@ -105,7 +105,13 @@ fn v01_mappings_of_device_memory_are_aligned_to_its_pages_and_apart<A: Model>() 
             } = A::PROFILE.dram.mapped_at.unwrap();
             let mut live = Live::default();
             let mut all = Vec::new();
-            for bytes in [1, page_bytes - 1, page_bytes, page_bytes + 1, 3 * page_bytes] {
+            for bytes in [
+                1,
+                page_bytes - 1,
+                page_bytes,
+                page_bytes + 1,
+                3 * page_bytes,
+            ] {
                 for _ in 0..3 {
                     let handle = allocate(&context, bytes, 0).unwrap();
                     let at = map_dram(&context, handle, 0, 0).unwrap();
@@ -167,7 +173,14 @@ fn check_hints(
     unmap(first);
     // Outside of the range for this kind of memory: elsewhere, in the range, or not at all.
     let (start, end) = (range.range.start().get(), range.range.last().get());
-    let around = [start - page, end + 1, end + 1 - page / 2, 0, page, u64::MAX - page + 1];
+    let around = [
+        start - page,
+        end + 1,
+        end + 1 - page / 2,
+        0,
+        page,
+        u64::MAX - page + 1,
+    ];
     for &hint in around.iter().chain(outside) {
         // No hint at all is one of them.
         let elsewhere = map(hint, 0).unwrap();
@@ -205,7 +218,10 @@ fn v03_hints_for_host_memory_are_kept_or_replaced_or_refused<A: Model>() {
             let gone = |at| {
                 unmap(&context, at).unwrap();
             };
-            let dram = A::PROFILE.dram.mapped_at.map(|range| range.range.start().get());
+            let dram = A::PROFILE
+                .dram
+                .mapped_at
+                .map(|range| range.range.start().get());
             let large = A::PROFILE.large_host_range();
             let apart = large.range != A::PROFILE.host.range;
 

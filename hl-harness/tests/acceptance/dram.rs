@@ -248,7 +248,10 @@ fn d06_copies_of_every_size_arrive_and_touch_nothing_else<A: Model>() {
     ladder.extend((20..=60).step_by(8).map(|step| step * KIB));
     ladder.extend((64..=480).step_by(104).map(|step| step * KIB));
     ladder.push(513 * KIB + 1);
-    ladder.extend(scaled(&[][..], &[MIB, 1920 * KIB, 2 * MIB, 16 * MIB, 64 * MIB, 128 * MIB]));
+    ladder.extend(scaled(
+        &[][..],
+        &[MIB, 1920 * KIB, 2 * MIB, 16 * MIB, 64 * MIB, 128 * MIB],
+    ));
     let longest = *ladder.iter().max().unwrap();
     let room = longest.next_multiple_of(LARGE) + LARGE;
     let config = hl_harness::machine::MachineConfig {

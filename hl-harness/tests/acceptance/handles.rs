@@ -13,11 +13,13 @@ use hl_mem::budget::Budget;
 use hl_mem::context::{OpenError, ViewError};
 use hl_mem::device::BufferError;
 use hl_mem::handle::{HandleKind, RawHandle};
-use hl_mem::uapi::{self, CommandBufferInput, Errno, FLAG_MAP, MemoryInput, OP_CREATE, OP_TS_ALLOC};
+use hl_mem::uapi::{
+    self, CommandBufferInput, Errno, FLAG_MAP, MemoryInput, OP_CREATE, OP_TS_ALLOC,
+};
 use mmu_core::DeviceAddr;
 
 use crate::rig::{
-    PAGE, allocate, call, engine, machine, machine_of, map, map_dram, on_each_asic, with_file,
+    PAGE, allocate, call, engine, machine_of, map, map_dram, on_each_asic, with_file,
 };
 
 on_each_asic!(
@@ -27,7 +29,11 @@ on_each_asic!(
 );
 
 fn h03_a_view_is_of_the_whole_object_by_its_whole_handle_or_refused<A: Model>() {
-    machine::<A>(|machine| {
+    let config = MachineConfig {
+        frames: 2048,
+        ..MachineConfig::default()
+    };
+    machine_of::<A>(config, |machine| {
         with_file!(machine, |context, process| {
             let create = CommandBufferInput {
                 op: OP_CREATE,
@@ -48,7 +54,10 @@ fn h03_a_view_is_of_the_whole_object_by_its_whole_handle_or_refused<A: Model>() 
             let mut objects = vec![
                 (block, 3 * PAGE),
                 (RawHandle::new(command_buffer.value), 2 * PAGE),
-                (RawHandle::new(call(&context, timestamps).unwrap()), 2 * PAGE),
+                (
+                    RawHandle::new(call(&context, timestamps).unwrap()),
+                    2 * PAGE,
+                ),
             ];
             if let Ok((registers, bytes)) = context.register_block(USER_REGISTERS) {
                 objects.push((registers, bytes));
@@ -84,7 +93,10 @@ fn h03_a_view_is_of_the_whole_object_by_its_whole_handle_or_refused<A: Model>() 
                         continue;
                     }
                     let error = refuse(RawHandle::new(other), bytes, &fresh);
-                    assert!(matches!(error, ViewError::Handle(_)), "{other:#x}: {error:?}");
+                    assert!(
+                        matches!(error, ViewError::Handle(_)),
+                        "{other:#x}: {error:?}"
+                    );
                 }
                 let first = context.mmap(handle, bytes).unwrap();
                 let viewed = snapshot();
@@ -283,7 +295,10 @@ fn a06_the_device_is_one_users_at_a_time_and_the_next_one_finds_nothing<A: Model
         for handle in [timestamps, command_buffer, block] {
             assert!(second.mmap(handle, PAGE).is_err(), "{handle}");
         }
-        for at in [Some(at), mapped.map(DeviceAddr::get), dram].into_iter().flatten() {
+        for at in [Some(at), mapped.map(DeviceAddr::get), dram]
+            .into_iter()
+            .flatten()
+        {
             let gone = machine
                 .asic
                 .read(dma.initiator(), DeviceAddr::new(at), &mut [0; 8]);

@@ -73,9 +73,10 @@ fn i01_what_comes_between_two_pages_is_found_at_once<A: Model>() {
                 assert_eq!(got, [0x3C; 8], "entry {place:#x}");
                 for page in [1, 0, 2] {
                     unmap(&context, at(page)).unwrap();
-                    let error = machine
-                        .asic
-                        .read(dma.initiator(), DeviceAddr::new(at(page)), &mut [0]);
+                    let error =
+                        machine
+                            .asic
+                            .read(dma.initiator(), DeviceAddr::new(at(page)), &mut [0]);
                     assert!(error.is_err(), "entry {place:#x} after unmapping");
                 }
             }
@@ -257,12 +258,7 @@ fn i05_closing_a_thousand_mappings_takes_one_invalidation_of_each_mmu<A: Model>(
         );
         for at in at {
             let gone = DeviceAddr::new(at);
-            assert!(
-                machine
-                    .asic
-                    .read(dma.initiator(), gone, &mut [0])
-                    .is_err()
-            );
+            assert!(machine.asic.read(dma.initiator(), gone, &mut [0]).is_err());
         }
         process.exit();
         let after = machine.counters();

@@ -10,6 +10,6 @@ mod failures;
 mod handles;
 mod invalidation;
 mod pins;
-mod ring;
 mod rig;
+mod ring;
 mod threads;

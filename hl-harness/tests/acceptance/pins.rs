@@ -13,8 +13,8 @@ use hl_mem::uapi::{Errno, Request};
 use mmu_core::DeviceAddr;
 
 use crate::rig::{
-    LARGE, PAGE, bus_of, engine, machine, map, map_at, map_input, on_each_asic, pattern, peek, pins,
-    read, unmap, with_file,
+    LARGE, PAGE, bus_of, engine, machine, map, map_at, map_input, on_each_asic, pattern, peek,
+    pins, read, unmap, with_file,
 };
 
 on_each_asic!(
@@ -136,11 +136,7 @@ fn p03_a_page_that_is_mapped_three_times_is_pinned_three_times<A: Model>() {
     ];
     // Of three pages: the same page thrice, and ranges that overlap and are not equal.
     let same = [(PAGE, PAGE); 3];
-    let overlapping = [
-        (0, PAGE + 100),
-        (PAGE + 50, PAGE),
-        (2 * PAGE - 1, PAGE + 1),
-    ];
+    let overlapping = [(0, PAGE + 100), (PAGE + 50, PAGE), (2 * PAGE - 1, PAGE + 1)];
     machine::<A>(|machine| {
         with_file!(machine, |context, process| {
             let dma = engine(machine, &context);
@@ -372,13 +368,18 @@ fn p08_only_memory_that_is_contiguous_and_aligned_gets_large_leaves<A: Model>() 
             let fresh = machine.spawn();
             let start = {
                 let probe = machine.spawn();
-                let at = probe.map_contiguous(1024, 1, Permission::ReadWrite).unwrap();
+                let at = probe
+                    .map_contiguous(1024, 1, Permission::ReadWrite)
+                    .unwrap();
                 probe.frame_at(at).unwrap().number() as usize
             };
-            let filler = machine
-                .host
-                .kernel_contiguous((513 - start % 512) % 512 + 512, 1, "filler");
-            let off = fresh.map_contiguous(1024, 1, Permission::ReadWrite).unwrap();
+            let filler =
+                machine
+                    .host
+                    .kernel_contiguous((513 - start % 512) % 512 + 512, 1, "filler");
+            let off = fresh
+                .map_contiguous(1024, 1, Permission::ReadWrite)
+                .unwrap();
             let frame = fresh.frame_at(off).unwrap().number();
             assert_eq!((frame % 512, off.get() % LARGE), (1, 0));
             fresh.copy_to(&process, off, 1024).unwrap();
@@ -410,9 +411,10 @@ fn p08_only_memory_that_is_contiguous_and_aligned_gets_large_leaves<A: Model>() 
                 // Nothing beyond either end, of a leaf that is larger than its memory.
                 let dma = engine(machine, &context);
                 for beyond in [at - 1, at + len] {
-                    let error = machine
-                        .asic
-                        .read(dma.initiator(), DeviceAddr::new(beyond), &mut [0]);
+                    let error =
+                        machine
+                            .asic
+                            .read(dma.initiator(), DeviceAddr::new(beyond), &mut [0]);
                     let fault = error.unwrap_err().fault().unwrap();
                     assert_eq!(fault.access, AccessKind::Read, "case {case}");
                 }
