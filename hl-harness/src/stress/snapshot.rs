@@ -118,6 +118,17 @@ impl Snapshot {
         self
     }
 
+    /// The same without the addresses in leaves: which pages the host happened to hand out.
+    #[must_use]
+    pub fn without_pages(mut self) -> Self {
+        for entry in self.tables.values_mut().flatten() {
+            if *entry & LAST != 0 {
+                *entry &= !ADDRESS;
+            }
+        }
+        self
+    }
+
     /// Checks that nothing differs from `before`.
     ///
     /// # Panics
@@ -144,14 +155,20 @@ impl fmt::Debug for Snapshot {
 
 /// The pins of each page that has any.
 fn pins_of(host: &Host) -> BTreeMap<u32, u32> {
-    let frames = (0..u32::MAX).map(Frame).take_while(|frame| {
-        let at = BusAddr::new(BUS_BASE.get() + u64::from(frame.number()) * FRAME_SIZE as u64);
-        host.frame_at(at).is_some()
-    });
-    frames
-        .map(|frame| (frame.number(), host.pins(frame)))
-        .filter(|(_, pins)| *pins != 0)
-        .collect()
+    let mut left = host.counters().pins;
+    let mut pins = BTreeMap::new();
+    for number in 0..u32::MAX {
+        let at = BusAddr::new(BUS_BASE.get() + u64::from(number) * FRAME_SIZE as u64);
+        if left == 0 || host.frame_at(at).is_none() {
+            break;
+        }
+        let count = host.pins(Frame(number));
+        if count != 0 {
+            left = left.saturating_sub(count.into());
+            pins.insert(number, count);
+        }
+    }
+    pins
 }
 
 /// Every table that an MMU of the device finds from the root of any address space, with the entries
