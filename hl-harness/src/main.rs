@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use hl_harness::demo::{self, DemoOptions};
+use hl_harness::stress::{self, StressOptions};
 
 /// A software accelerator of the habanalabs family, driven by hl-mem.
 #[derive(Debug, Parser)]
@@ -18,10 +19,13 @@ enum Command {
     /// Run the founding flow end to end: a kernel block in the privileged address space, shown to a
     /// process by an opaque handle, written by the device, read by the process.
     Demo(DemoOptions),
+    /// Do random things to the driver, with random failures, and compare all of it with a model.
+    Stress(StressOptions),
 }
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Demo(options) => demo::main(&options),
+        Command::Stress(options) => stress::main(&options),
     }
 }
