@@ -19,6 +19,6 @@ pub use main::{StressOptions, main};
 pub use model::{Memory, Model, PageName, Rules};
 pub use operations::{Failure, Operation, Place, Step, steps};
 pub use reset::{reset, scrubber};
-pub use run::{Disagreement, Summary, run};
+pub use run::{Disagreement, Summary, USERS, run};
 pub use shrink::shrink;
 pub use snapshot::{Snapshot, TableBytes, tables_of};

@@ -14,6 +14,7 @@ mod loom;
 mod policy;
 mod setup;
 mod stages;
+mod stress;
 mod workspace;
 
 use std::process::ExitCode;
@@ -42,6 +43,8 @@ enum Subcommands {
     Firmware(firmware::Options),
     /// Runs the loom models, all or some
     Loom(loom::Options),
+    /// Does random things to the driver for a while, with random failures, beside a model of it
+    Stress(stress::Options),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Subcommands::Fuzz(options) => fuzz::run(&options).map(|()| ExitCode::SUCCESS),
         Subcommands::Firmware(options) => firmware::run(&options).map(|()| ExitCode::SUCCESS),
         Subcommands::Loom(options) => loom::run(&options).map(|()| ExitCode::SUCCESS),
+        Subcommands::Stress(options) => stress::run(&options).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
         println!("error: {error}");

@@ -107,7 +107,9 @@ fn one<A: Model>(seed: u64, watch: &dyn Fn()) -> Result<Summary, String> {
         }
     });
     let outcome = outcome.map_err(|disagreement| {
-        let (fewest, about) = shrink::<A>(&all, disagreement.clone(), ATTEMPTS);
+        let (fewest, about) = shrink(&all, disagreement.clone(), ATTEMPTS, |fewer| {
+            run::<A>(fewer, &|_| {}).err()
+        });
         let listed: Vec<String> = fewest.iter().map(|step| format!("  {step:?}")).collect();
         format!(
             "{disagreement}\nwith {} of these steps: {about}\n{}",

@@ -26,7 +26,7 @@ use crate::machine::{
 };
 
 /// Users at a time.
-pub(super) const USERS: usize = 3;
+pub const USERS: usize = 3;
 /// Scattered pages of each process.
 const SCATTERED: u64 = 64;
 /// Contiguous pages of each process, from a large boundary on.

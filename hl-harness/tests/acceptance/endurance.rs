@@ -7,7 +7,7 @@ use hl_harness::asic::Endpoint;
 use hl_harness::host::Permission;
 use hl_harness::log::EventKind;
 use hl_harness::machine::{MachineConfig, Model};
-use hl_harness::stress::Snapshot;
+use hl_harness::stress::{self, Snapshot};
 use hl_mem::budget::Budget;
 use hl_mem::uapi::FLAG_CONTIGUOUS;
 use mmu_core::DeviceAddr;
@@ -19,6 +19,7 @@ use crate::rig::{
 on_each_asic!(
     s01_mapping_again_and_again_makes_nothing_grow,
     s02_files_that_are_closed_without_cleaning_up_leave_nothing,
+    s03_random_work_with_random_failures_agrees_with_the_model,
 );
 
 const MIB: u64 = 1 << 20;
@@ -122,4 +123,15 @@ fn s02_files_that_are_closed_without_cleaning_up_leave_nothing<A: Model>() {
             now.assert_is(&before, format_args!("round {round}"));
         }
     });
+}
+
+/// `cargo xtask stress` is the long form.
+fn s03_random_work_with_random_failures_agrees_with_the_model<A: Model>() {
+    let steps = stress::steps(3, stress::USERS, scaled(2500, 250_000));
+    let summary = stress::run::<A>(&steps, &|_| {}).unwrap();
+    assert_eq!(summary.steps, steps.len() as u64);
+    // It was about something.
+    assert!(summary.done > 500 && summary.refused > 200, "{summary}");
+    assert!(summary.compared > 300 && summary.faults > 30, "{summary}");
+    assert!(summary.files > 10 && summary.failures > 0, "{summary}");
 }
