@@ -7,7 +7,7 @@
 //! * [`shrink`]: the shortest list of steps that a disagreement is left with.
 //! * [`Snapshot`]: everything comparable of a machine, for tests that fail one thing at a time.
 
-mod main;
+mod command;
 mod model;
 mod operations;
 mod reset;
@@ -15,7 +15,7 @@ mod run;
 mod shrink;
 mod snapshot;
 
-pub use main::{StressOptions, main};
+pub use command::{StressOptions, main};
 pub use model::{Memory, Model, PageName, Rules};
 pub use operations::{Failure, Operation, Place, Step, steps};
 pub use reset::{reset, scrubber};

@@ -66,7 +66,7 @@ fn v01_mappings_of_every_length_are_aligned_and_share_no_page<A: Model>() {
                 mapped.push(at);
                 if mapped.len() == 32 {
                     // Every other one goes, so that what is free lies in pieces.
-                    for at in mapped.extract_if(.., |at| *at / PAGE % 2 == 0) {
+                    for at in mapped.extract_if(.., |at| (*at / PAGE).is_multiple_of(2)) {
                         unmap(&context, at).unwrap();
                         live.0.remove(&(at / PAGE * PAGE));
                     }

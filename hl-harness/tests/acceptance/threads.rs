@@ -252,12 +252,11 @@ fn c05_closing_mapping_viewing_faulting_and_resetting_at_once_ends_well<A: Model
                         let _ = machine.device.recover();
                     }
                     // This descriptor may be the last one as well.
-                    let last = Arc::into_inner(context).map(|context| context.close());
+                    let last = Arc::into_inner(context);
+                    let last = last.and_then(|context| context.close().err());
                     let ended = workers.into_iter().map(|worker| worker.join().unwrap());
                     let mut unclosed: Vec<_> = ended.flatten().collect();
-                    if let Some(Err((context, _))) = last {
-                        unclosed.push(context);
-                    }
+                    unclosed.extend(last.map(|(context, _)| context));
                     unclosed
                 });
                 assert!(unclosed.len() <= 1);
@@ -286,8 +285,7 @@ fn c05_a_panic_under_a_lock_leaves_it_free<A: Model>() {
         with_file!(machine, |context, process| {
             let buffer = process.map(1, Permission::ReadWrite).unwrap();
             let panics = |look: &dyn Fn()| {
-                let hook = AssertUnwindSafe(look);
-                assert!(catch_unwind(|| hook()).is_err());
+                assert!(catch_unwind(AssertUnwindSafe(look)).is_err());
             };
             // Each look is taken under a lock of the space, of the MMU, of the privileged space.
             panics(&|| context.with_table(|_| panic!("in a callback, on purpose")));

@@ -5,6 +5,7 @@ use hl_mem::Wanted;
 use hl_mem::context::DramExport;
 use hl_mem::handle::RawHandle;
 use hl_mem::uapi::{Errno, FLAG_CONTIGUOUS, FLAG_SHARED, OP_ALLOC, OP_MAP};
+use mmu_core::DeviceAddr;
 
 use crate::rig::{PAGE, Scene};
 
@@ -123,8 +124,8 @@ impl Creation {
             }
             Self::Timestamps => object(context.create_timestamps(600)?),
             Self::Export => {
-                let at = furniture.dram.expect("it is mapped").into_at();
-                Made::Export(context.export_dram(at, PAGE, PAGE)?)
+                let at = furniture.dram.expect("it is mapped");
+                Made::Export(context.export_dram(DeviceAddr::new(at), PAGE, PAGE)?)
             }
             Self::BlockView => view(furniture.block, 2 * PAGE)?,
             Self::CommandBufferView => view(furniture.command_buffer, PAGE)?,
@@ -147,11 +148,11 @@ impl Creation {
         let context = scene.context;
         match made {
             Made::Mapping(at) => scene.unmap(at),
-            Made::Object(handle, _) => Ok(match self {
-                Self::Block | Self::BlockMapping => context.destroy_block(handle)?,
-                Self::Timestamps => context.destroy_timestamps(handle)?,
-                _ => context.destroy_command_buffer(handle)?,
-            }),
+            Made::Object(handle, _) => match self {
+                Self::Block | Self::BlockMapping => Ok(context.destroy_block(handle)?),
+                Self::Timestamps => Ok(context.destroy_timestamps(handle)?),
+                _ => Ok(context.destroy_command_buffer(handle)?),
+            },
             Made::View(view) => {
                 scene.machine.device.end_view(view);
                 Ok(())
@@ -162,16 +163,5 @@ impl Creation {
             }
             Made::Pack(handle) => scene.free(handle),
         }
-    }
-}
-
-/// A number as a device address.
-trait IntoAt {
-    fn into_at(self) -> mmu_core::DeviceAddr;
-}
-
-impl IntoAt for u64 {
-    fn into_at(self) -> mmu_core::DeviceAddr {
-        mmu_core::DeviceAddr::new(self)
     }
 }
