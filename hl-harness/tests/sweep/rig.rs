@@ -52,12 +52,14 @@ pub(crate) fn sparse(nth: u64) -> u64 {
     if long || nth < 24 { 1 } else { 13 }
 }
 
-/// Small, because each failure is followed by a look at all of it.
+/// Small, because each failure is followed by a look at all of it; and with hardly a place to spare, so
+/// that one that is lost is missed soon, whether or not it is counted.
 pub(crate) fn config() -> MachineConfig {
     MachineConfig {
         frames: 2560,
         tables: 48,
         users: 2,
+        buffers: 6,
         ..MachineConfig::default()
     }
 }
@@ -88,11 +90,21 @@ impl Default for Room {
     fn default() -> Self {
         Self {
             nodes: [32; 3],
-            mappings: 16,
-            handles: 16,
-            pools: 3,
+            mappings: 6,
+            handles: 6,
+            pools: 2,
         }
     }
+}
+
+impl Room {
+    /// For everything at once.
+    pub(crate) const ROOMY: Self = Self {
+        nodes: [32; 3],
+        mappings: 16,
+        handles: 16,
+        pools: 3,
+    };
 }
 
 /// The storage of a file of any size.

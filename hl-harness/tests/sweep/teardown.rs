@@ -5,13 +5,13 @@ use core::cell::Cell;
 use hl_harness::asic::{Completion, DramContent, InitiatorMode, Operation};
 use hl_harness::host::HostFailure;
 use hl_harness::log::EventKind;
-use hl_harness::machine::{Machine, Model};
+use hl_harness::machine::{Machine, MachineConfig, Model};
 use hl_harness::stress::{Snapshot, reset, scrubber};
 use hl_mem::budget::Budget;
 use hl_mem::uapi::Errno;
 
 use crate::creations::ALL;
-use crate::rig::{Room, Storage, config, furnish, machine, on_each_asic, sparse};
+use crate::rig::{Room, Storage, furnish, machine, on_each_asic, sparse};
 
 on_each_asic!(
     closing_with_each_invalidation_failing_loses_nothing,
@@ -19,6 +19,14 @@ on_each_asic!(
     recovering_with_each_step_failing_is_done_after_another_reset,
     every_making_fails_on_a_lost_device_or_does_not_need_it,
 );
+
+/// With room for one of everything at once.
+fn config() -> MachineConfig {
+    MachineConfig {
+        buffers: 16,
+        ..crate::rig::config()
+    }
+}
 
 /// Opens a file, gives it one of everything that can be made and closes it, with `fail` before the
 /// first attempt and `mend` after each that was in vain. Returns how many of those there were.
@@ -30,7 +38,7 @@ fn check_close<A: Model>(
     let budget = Budget::unlimited();
     let before = Snapshot::of(machine, &[], &[&budget]).without_dirt();
     let process = machine.spawn();
-    let mut storage = Storage::new(Room::default());
+    let mut storage = Storage::new(Room::ROOMY);
     let mut context = storage.open(machine, &process, &budget).unwrap();
     let mut views = Vec::new();
     furnish(machine, &context, &process, &budget, |scene| {

@@ -8,8 +8,8 @@ use crate::host::Permission;
 use crate::machine;
 
 impl<A: machine::Model> Epoch<'_, '_, '_, A> {
-    /// One of the live mappings of a file, and a place in it: device address, page, place in the page.
-    fn choose(&self, user: usize, mapping: u64, at: u64) -> Option<(u64, PageName, u64)> {
+    /// One of the live mappings of a file, and a place in it.
+    fn choose(&self, user: usize, mapping: u64, at: u64) -> Option<(Mapping, u64)> {
         let file = &self.model.files[user];
         let live: Vec<&Mapping> = file
             .mappings
@@ -23,28 +23,45 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         };
         let pages = self.model.bytes(mapping, self.rules) / page;
         let offset = (at >> 8) % pages * page + places(page)[(at & 0xFF) as usize % 3];
-        let (name, place) = self.model.page(mapping, offset, self.rules);
-        Some((mapping.start + offset, name, place))
+        Some(((*mapping).clone(), offset))
     }
 
-    pub(super) fn write(
-        &mut self,
-        user: usize,
-        mapping: u64,
-        at: u64,
-        stamp: u64,
-    ) -> Result<(), String> {
-        let Some((at, page, place)) = self.choose(user, mapping, at) else {
+    /// Reads what is in device memory that was just mapped, and leaves a mark in each page of it.
+    pub(super) fn look_into(&mut self, user: usize, at: u64) -> Result<(), String> {
+        let Some(mapping) = self.model.files[user].mappings.get(&at).cloned() else {
             return Ok(());
         };
+        let page = self.rules.dram_page;
+        let pages = self.model.bytes(&mapping, self.rules) / page;
+        for offset in (0..pages).flat_map(|number| places(page).map(|place| number * page + place))
+        {
+            let (name, place) = self.model.page(&mapping, offset, self.rules);
+            let word = self
+                .device_word(self.engines[user], at + offset)
+                .map_err(|error| format!("reading {:#x}: {error}", at + offset))?;
+            self.check_word(name, place, word)?;
+        }
+        for number in 0..pages {
+            let stamp = self.summary.steps << 20 | number << 8 | 0xD7;
+            self.write_at(user, &mapping, number * page + places(page)[0], stamp)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a word into a mapping as the device does.
+    fn write_at(
+        &mut self,
+        user: usize,
+        mapping: &Mapping,
+        offset: u64,
+        stamp: u64,
+    ) -> Result<(), String> {
+        let at = DeviceAddr::new(mapping.start + offset);
         self.machine
             .asic
-            .write(
-                self.engines[user],
-                DeviceAddr::new(at),
-                &stamp.to_le_bytes(),
-            )
-            .map_err(|error| format!("writing {at:#x}: {error}"))?;
+            .write(self.engines[user], at, &stamp.to_le_bytes())
+            .map_err(|error| format!("writing {at}: {error}"))?;
+        let (page, place) = self.model.page(mapping, offset, self.rules);
         let file = self.model.files[user].number;
         self.model.write(page, place, stamp, file);
         // A word in device memory may be seen by the owner's files as well, whoever wrote it.
@@ -56,13 +73,28 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         Ok(())
     }
 
+    pub(super) fn write(
+        &mut self,
+        user: usize,
+        mapping: u64,
+        at: u64,
+        stamp: u64,
+    ) -> Result<(), String> {
+        match self.choose(user, mapping, at) {
+            Some((mapping, offset)) => self.write_at(user, &mapping, offset, stamp),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn read(&mut self, user: usize, mapping: u64, at: u64) -> Result<(), String> {
-        let Some((at, page, place)) = self.choose(user, mapping, at) else {
+        let Some((mapping, offset)) = self.choose(user, mapping, at) else {
             return Ok(());
         };
+        let at = mapping.start + offset;
         let word = self
             .device_word(self.engines[user], at)
             .map_err(|error| format!("reading {at:#x}: {error}"))?;
+        let (page, place) = self.model.page(&mapping, offset, self.rules);
         self.check_word(page, place, word)
     }
 

@@ -254,7 +254,10 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         let memory = Memory::Dram(handle, 0);
         match got {
             Ok(at) if exact && at != hint => Err(format!("{at:#x} is not at {hint:#x}")),
-            Ok(at) => self.note(user, range, at, at, (at, at + bytes), memory),
+            Ok(at) => {
+                self.note(user, range, at, at, (at, at + bytes), memory)?;
+                self.look_into(user, at)
+            }
             Err(Errno::EIO) => self.note_quarantine(user, quarantined, (0, 0), memory, 0),
             Err(_) => Ok(()),
         }
@@ -371,12 +374,20 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
     }
 
     pub(super) fn free(&mut self, user: usize, which: u64) -> Result<(), String> {
-        let handles: Vec<u64> = self.model.packs.keys().copied().collect();
-        let handle = match handles.len() {
-            0 => which,
-            count => handles[which as usize % count],
-        };
         let own = (user, self.model.files[user].number);
+        let packs = self.model.packs.iter();
+        // Anybody's, or rather one of his that can go.
+        let candidates: Vec<u64> = match which >> 63 {
+            0 => packs.map(|(handle, _)| *handle).collect(),
+            _ => packs
+                .filter(|(_, pack)| pack.owner == Some(own) && pack.holds == 0)
+                .map(|(handle, _)| *handle)
+                .collect(),
+        };
+        let handle = match candidates.len() {
+            0 => which,
+            count => candidates[which as usize % count],
+        };
         let expected = match self.model.packs.get(&handle) {
             None | Some(Pack { owner: None, .. }) => Expected::Refused(Errno::EINVAL),
             Some(pack) if pack.owner != Some(own) => Expected::Refused(Errno::EPERM),
