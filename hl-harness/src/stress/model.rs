@@ -33,6 +33,8 @@ pub struct Rules {
     pub handles: usize,
     /// Pools of timestamps of a user at a time.
     pub pools: usize,
+    /// Counters that timestamps can wait for.
+    pub counters: u64,
     /// Kernel buffers at a time.
     pub buffers: usize,
     /// Pages that a user may have pinned.
@@ -125,6 +127,17 @@ pub struct Pack {
     pub holds: u32,
 }
 
+/// Timestamps of a file: there until no handle names them and nothing waits to write them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Pool {
+    /// How many.
+    pub slots: u64,
+    /// A handle names them.
+    pub named: bool,
+    /// What each slot waits for: a counter and a target.
+    pub waiting: BTreeMap<u64, (u64, u64)>,
+}
+
 /// An open file.
 #[derive(Clone, Debug, Default)]
 pub struct File {
@@ -138,6 +151,8 @@ pub struct File {
     pub quarantine: Vec<Mapping>,
     /// What his handles name.
     pub handles: BTreeMap<u64, Named>,
+    /// Timestamps, by their buffer.
+    pub pools: BTreeMap<u64, Pool>,
     /// Where something was mapped once.
     pub past: Vec<u64>,
 }
@@ -350,13 +365,47 @@ impl Model {
         }
     }
 
-    /// Pools of timestamps of a user.
-    #[must_use]
-    pub fn pools(&self, user: usize) -> usize {
-        let named = self.files[user].handles.values();
-        named
-            .filter(|named| matches!(named, Named::Timestamps(_)))
-            .count()
+    // --- timestamps ---
+
+    /// A counter reaches a value: the time is written into the slots that waited for it. Returns how many
+    /// there were.
+    pub fn reach(&mut self, user: usize, counter: u64, value: u64, now: u64, page: u64) -> u32 {
+        let mut reached = Vec::new();
+        for (buffer, pool) in &mut self.files[user].pools {
+            pool.waiting.retain(|slot, (waits_for, target)| {
+                let now = *waits_for == counter && *target <= value;
+                if now {
+                    reached.push((*buffer, *slot));
+                }
+                !now
+            });
+        }
+        for (buffer, slot) in &reached {
+            self.write_slot(*buffer, *slot, now, page);
+        }
+        self.end_pools(user);
+        reached.len() as u32
+    }
+
+    /// Notes what is in a slot.
+    pub fn write_slot(&mut self, buffer: u64, slot: u64, word: u64, page: u64) {
+        let name = PageName::Buffer(buffer, slot * 8 / page);
+        self.write(name, slot * 8 % page, word, 0);
+    }
+
+    /// Ends the pools that no handle names and that nothing waits for.
+    pub fn end_pools(&mut self, user: usize) {
+        let mut ended = Vec::new();
+        self.files[user].pools.retain(|buffer, pool| {
+            let stays = pool.named || !pool.waiting.is_empty();
+            if !stays {
+                ended.push(*buffer);
+            }
+            stays
+        });
+        for buffer in ended {
+            self.change_buffer(buffer, |buffer| buffer.holds -= 1);
+        }
     }
 
     // --- device memory ---
@@ -402,12 +451,14 @@ impl Model {
             self.release(mapping);
         }
         for named in file.handles.values() {
-            let timestamps = matches!(named, Named::Timestamps(_));
             self.change_buffer(named.buffer(), |buffer| {
                 buffer.named = false;
                 buffer.privileged = false;
-                buffer.holds -= u32::from(timestamps);
             });
+        }
+        // Nothing is written any more, whatever still waits.
+        for buffer in file.pools.keys() {
+            self.change_buffer(*buffer, |buffer| buffer.holds -= 1);
         }
         let own: Vec<u64> = self
             .packs

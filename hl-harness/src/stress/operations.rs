@@ -51,6 +51,17 @@ pub enum Operation {
     },
     /// Makes timestamps.
     CreateTimestamps(u64),
+    /// Asks for the time in a slot when a counter reaches a target.
+    Register {
+        /// Of which timestamps.
+        pool: u64,
+        /// Which slot.
+        slot: u64,
+        /// Which counter, and which target.
+        target: u64,
+    },
+    /// A counter reaches a value.
+    Reach(u64),
     /// Destroys what a handle names.
     Destroy(u64),
     /// Destroys by a handle that names nothing, or something else.
@@ -190,8 +201,14 @@ impl Numbers {
                 pages: self.next(),
                 mapped: self.one_in(2),
             },
-            1020..1040 => Operation::CreateTimestamps(self.next()),
-            1040..1160 => Operation::Destroy(self.next()),
+            1020..1045 => Operation::CreateTimestamps(self.next()),
+            1045..1065 => Operation::Register {
+                pool: self.next(),
+                slot: self.next(),
+                target: self.next(),
+            },
+            1065..1080 => Operation::Reach(self.next()),
+            1080..1160 => Operation::Destroy(self.next()),
             1160..1180 => Operation::DestroyNothing(self.next()),
             1180..1230 => Operation::View {
                 object: self.next(),

@@ -135,6 +135,7 @@ pub fn run<A: machine::Model>(
         buffers: 12,
         timestamp_pools: 2,
         timestamps: 600,
+        counters: 4,
         ..MachineConfig::default()
     };
     let at = core::cell::Cell::new(0);
@@ -233,6 +234,7 @@ fn rules<A: machine::Model>(config: &MachineConfig) -> Rules {
         mappings: config.mappings,
         handles: config.handles,
         pools: config.timestamp_pools,
+        counters: config.counters as u64,
         buffers: config.buffers,
         budget: BUDGET as u64,
     }
@@ -360,6 +362,8 @@ impl<'c, 's, 'm, A: machine::Model> Epoch<'c, 's, 'm, A> {
                 self.create_command_buffer(user, failure, pages, mapped)
             }
             Operation::CreateTimestamps(count) => self.create_timestamps(user, failure, count),
+            Operation::Register { pool, slot, target } => self.register(user, pool, slot, target),
+            Operation::Reach(value) => self.reach(user, value),
             Operation::Destroy(which) => self.destroy(user, failure, which),
             Operation::DestroyNothing(which) => self.destroy_nothing(user, which),
             Operation::View { object, wrong } => self.view(user, object, wrong),

@@ -33,6 +33,14 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
                 usage.quarantined.into(),
                 file.quarantine.len() as u64,
             ),
+            (
+                "timestamps that wait",
+                usage.timestamps.into(),
+                file.pools
+                    .values()
+                    .map(|pool| pool.waiting.len() as u64)
+                    .sum(),
+            ),
             ("handles", usage.handles.into(), file.handles.len() as u64),
             (
                 "charge",

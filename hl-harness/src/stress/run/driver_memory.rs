@@ -1,10 +1,13 @@
 //! Kernel buffers: blocks, command buffers and timestamps, mapped and shown.
 
+use core::num::NonZeroU64;
+
 use hl_mem::Wanted;
 use hl_mem::handle::RawHandle;
+use hl_mem::timestamps::Registered;
 use hl_mem::uapi::Errno;
 
-use super::super::model::{Buffer, Expected, Mapping, Memory, Named, PageName};
+use super::super::model::{Buffer, Expected, Mapping, Memory, Named, PageName, Pool};
 use super::super::operations::Failure;
 use super::{Epoch, Shown, places};
 use crate::machine;
@@ -205,7 +208,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
     ) -> Result<(), String> {
         let count = 1 + count % 600;
         let pages = (count * 8).div_ceil(self.rules.page);
-        let expected = match self.model.pools(user) >= self.rules.pools {
+        let expected = match self.model.files[user].pools.len() >= self.rules.pools {
             true => Expected::Refused(Errno::ENOMEM),
             false => self.expect_buffer(user, failure, pages),
         };
@@ -220,9 +223,96 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
                 holds: 1,
                 ..Buffer::default()
             });
+            let pool = Pool {
+                slots: count,
+                named: true,
+                ..Pool::default()
+            };
+            self.model.files[user].pools.insert(name, pool);
             self.add_handle(user, handle, Named::Timestamps(name))?;
         }
         Ok(())
+    }
+
+    /// A time that no other word is.
+    fn now(&self) -> NonZeroU64 {
+        NonZeroU64::MIN.saturating_add(self.summary.steps << 8 | 0x74)
+    }
+
+    pub(super) fn register(
+        &mut self,
+        user: usize,
+        pool: u64,
+        slot: u64,
+        target: u64,
+    ) -> Result<(), String> {
+        let pools = self.model.files[user].handles.iter();
+        let pools: Vec<(u64, u64)> = pools
+            .filter_map(|(handle, named)| match named {
+                Named::Timestamps(buffer) => Some((*handle, *buffer)),
+                _ => None,
+            })
+            .collect();
+        let Some(&(handle, buffer)) = pools.get(pool as usize % pools.len().max(1)) else {
+            return Ok(());
+        };
+        // Slots that are looked at in views, and some that there may not be.
+        let page = self.rules.page;
+        let [first, middle, last] = places(page);
+        let slots = [
+            first / 8,
+            middle / 8,
+            last / 8,
+            page / 8 + first / 8,
+            1 << 61,
+        ];
+        let slot = slots[slot as usize % slots.len()];
+        let counter = target % (self.rules.counters + 1);
+        let (target, value) = ((target >> 8) % 100, (target >> 32) % 100);
+        let now = self.now();
+        let got = self.context(user)?.register_timestamp(
+            RawHandle::new(handle),
+            slot,
+            (counter, target),
+            value,
+            now,
+        );
+        let known = self.model.files[user].pools.get_mut(&buffer);
+        let pool = known.ok_or("no such timestamps in the model")?;
+        let refused = slot >= pool.slots || counter >= self.rules.counters;
+        let expected = match refused {
+            true => None,
+            false if target <= value => Some(Registered::Reached),
+            false => Some(Registered::Pending),
+        };
+        if got.ok() != expected {
+            return Err(format!("{got:?} instead of {expected:?}"));
+        }
+        match expected {
+            None => {}
+            Some(Registered::Reached) => {
+                pool.waiting.remove(&slot);
+                self.model.write_slot(buffer, slot, now.get(), page);
+            }
+            Some(Registered::Pending) => {
+                // What it waited for before counts no more.
+                pool.waiting.insert(slot, (counter, target));
+                self.model.write_slot(buffer, slot, 0, page);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn reach(&mut self, user: usize, value: u64) -> Result<(), String> {
+        let (counter, value) = (value % self.rules.counters, (value >> 8) % 100);
+        let now = self.now();
+        let got = self.context(user)?.counter_reached(counter, value, now);
+        let page = self.rules.page;
+        let expected = self.model.reach(user, counter, value, now.get(), page);
+        match got {
+            Ok(reached) if reached == expected => Ok(()),
+            other => Err(format!("{other:?} slots were reached, and {expected}")),
+        }
     }
 
     pub(super) fn destroy(
@@ -271,14 +361,16 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
                 _ => file.quarantine.push(mapping),
             }
         }
-        let timestamps = matches!(named, Named::Timestamps(_));
         let is_block = matches!(named, Named::Block(..));
         self.model.change_buffer(named.buffer(), |buffer| {
             buffer.named = false;
             buffer.privileged = false;
             buffer.quarantined = is_block && grown.1 == 1;
-            buffer.holds -= u32::from(timestamps);
         });
+        if let Some(pool) = self.model.files[user].pools.get_mut(&named.buffer()) {
+            pool.named = false;
+        }
+        self.model.end_pools(user);
         self.blocks.remove(&named.buffer());
         Ok(())
     }
