@@ -9,6 +9,7 @@ pub mod log;
 pub mod machine;
 pub mod port;
 pub mod scenario;
+pub mod stress;
 mod words;
 
 /// The example of the README, compiled and run as a test.

@@ -7,6 +7,7 @@ use hl_harness::demo::{self, DemoOptions};
 use hl_harness::inspect;
 use hl_harness::scenario::command::{self, RunOptions, state_at_end};
 use hl_harness::scenario::random_command::{self, RandomOptions};
+use hl_harness::stress::{self, StressOptions};
 
 /// A software accelerator of the habanalabs family, driven by hl-mem.
 #[derive(Debug, Parser)]
@@ -29,6 +30,8 @@ enum Command {
     Run(RunOptions),
     /// Run random scenarios until one fails, and print a short one that fails in the same way.
     Random(RandomOptions),
+    /// Do random things to the driver, with random failures, and compare all of it with a model.
+    Stress(StressOptions),
 }
 
 fn main() -> ExitCode {
@@ -37,5 +40,6 @@ fn main() -> ExitCode {
         Command::Look(command) => inspect::main(&command, state_at_end),
         Command::Run(options) => command::main(&options),
         Command::Random(options) => random_command::main(&options),
+        Command::Stress(options) => stress::main(&options),
     }
 }

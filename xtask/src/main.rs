@@ -16,6 +16,7 @@ mod mutants;
 mod policy;
 mod setup;
 mod stages;
+mod stress;
 mod workspace;
 
 use std::process::ExitCode;
@@ -48,6 +49,8 @@ enum Subcommands {
     Coverage(coverage::Options),
     /// Reports which small changes of the libraries no test notices
     Mutants(mutants::Options),
+    /// Does random things to the driver for a while, with random failures, beside a model of it
+    Stress(stress::Options),
 }
 
 fn main() -> ExitCode {
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Subcommands::Loom(options) => loom::run(&options).map(|()| ExitCode::SUCCESS),
         Subcommands::Coverage(options) => coverage::run(&options).map(|()| ExitCode::SUCCESS),
         Subcommands::Mutants(options) => mutants::run(&options).map(|()| ExitCode::SUCCESS),
+        Subcommands::Stress(options) => stress::run(&options).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
         println!("error: {error}");

@@ -1,0 +1,24 @@
+//! Long random work compared with an independent model, and what such comparisons need.
+//!
+//! * [`Operation`] and [`Step`]: what users do and what fails meanwhile, as numbers that mean something
+//!   in whatever state they meet, so that a list of steps stays a list of steps when some are left out.
+//! * [`Model`]: what the documentation says becomes of it, in flat maps and lists.
+//! * [`run`]: both together, with every answer, every counter and every byte of data compared.
+//! * [`shrink`]: the shortest list of steps that a disagreement is left with.
+//! * [`Snapshot`]: everything comparable of a machine, for tests that fail one thing at a time.
+
+mod command;
+mod model;
+mod operations;
+mod reset;
+mod run;
+mod shrink;
+mod snapshot;
+
+pub use command::{StressOptions, main};
+pub use model::{Memory, Model, PageName, Rules};
+pub use operations::{Failure, Operation, Place, Step, steps};
+pub use reset::{reset, scrubber};
+pub use run::{Disagreement, Summary, USERS, run};
+pub use shrink::shrink;
+pub use snapshot::{Snapshot, TableBytes, tables_of};

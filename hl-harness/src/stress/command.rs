@@ -1,0 +1,122 @@
+//! `hl-harness stress`: as long as one likes, on every ASIC.
+
+use std::io::{self, IsTerminal};
+use std::panic;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use hl_mem::profile::{Gaudi, Gaudi2, Goya};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::operations::steps;
+use super::run::{Summary, USERS, run};
+use super::shrink::shrink;
+use crate::demo::AsicName;
+use crate::machine::Model;
+
+/// Steps of one machine, after which another one is built with another seed.
+const STEPS: usize = 20_000;
+
+/// Attempts to leave steps out of a list that ends in a disagreement.
+const ATTEMPTS: usize = 2000;
+
+/// Options of `hl-harness stress`.
+#[derive(Clone, Copy, Debug, Args)]
+#[command(after_help = "Exit status: 0 when driver and model agreed all the time, 1 when not.")]
+pub struct StressOptions {
+    /// How long, all ASICs together.
+    #[arg(long, default_value_t = 30.0)]
+    pub minutes: f64,
+
+    /// The first seed; each machine takes the next one.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+
+    /// One ASIC [default: all of them in turn].
+    #[arg(long, value_enum)]
+    pub asic: Option<AsicName>,
+}
+
+/// Runs it and tells how it went.
+#[must_use]
+pub fn main(options: &StressOptions) -> ExitCode {
+    let asics = match options.asic {
+        Some(asic) => vec![asic],
+        None => vec![AsicName::Goya, AsicName::Gaudi, AsicName::Gaudi2],
+    };
+    let end = Duration::try_from_secs_f64(options.minutes * 60.0).unwrap_or(Duration::MAX);
+    let begun = Instant::now();
+    let bar = progress(end);
+    let mut summary = Summary::default();
+    for (seed, asic) in (options.seed..).zip(asics.iter().cycle()) {
+        if begun.elapsed() >= end {
+            break;
+        }
+        let one = match asic {
+            AsicName::Goya => one::<Goya>,
+            AsicName::Gaudi => one::<Gaudi>,
+            AsicName::Gaudi2 => one::<Gaudi2<6>>,
+        };
+        let watch = || {
+            if let Some(bar) = &bar {
+                bar.set_position(begun.elapsed().as_secs());
+            }
+        };
+        match one(seed, &watch) {
+            Ok(more) => summary.add(&more),
+            Err(report) => {
+                if let Some(bar) = &bar {
+                    bar.finish_and_clear();
+                }
+                println!("{asic:?}, seed {seed}: {report}");
+                println!("before that: {summary}");
+                return ExitCode::FAILURE;
+            }
+        }
+        match &bar {
+            Some(bar) => bar.set_message(summary.to_string()),
+            None => println!("{asic:?}, seed {seed}: {summary} so far"),
+        }
+    }
+    if let Some(bar) = &bar {
+        bar.finish_and_clear();
+    }
+    println!("{summary}, without a disagreement");
+    ExitCode::SUCCESS
+}
+
+fn progress(end: Duration) -> Option<ProgressBar> {
+    io::stderr().is_terminal().then(|| {
+        let template = "{bar:30} {elapsed} of {len} s\n{wide_msg}";
+        let style = ProgressStyle::with_template(template);
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+        ProgressBar::new(end.as_secs()).with_style(style.progress_chars("=> "))
+    })
+}
+
+/// One machine; a disagreement is told with the fewest steps that lead to one.
+fn one<A: Model>(seed: u64, watch: &dyn Fn()) -> Result<Summary, String> {
+    let all = steps(seed, USERS, STEPS);
+    // Panics are disagreements like others, and told as such.
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let outcome = run::<A>(&all, &|step| {
+        if step % 256 == 0 {
+            watch();
+        }
+    });
+    let outcome = outcome.map_err(|disagreement| {
+        let (fewest, about) = shrink(&all, disagreement.clone(), ATTEMPTS, |fewer| {
+            run::<A>(fewer, &|_| {}).err()
+        });
+        let listed: Vec<String> = fewest.iter().map(|step| format!("  {step:?}")).collect();
+        format!(
+            "{disagreement}\nwith {} of these steps: {about}\n{}",
+            fewest.len(),
+            listed.join("\n")
+        )
+    });
+    panic::set_hook(hook);
+    outcome
+}

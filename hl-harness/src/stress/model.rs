@@ -1,0 +1,490 @@
+//! What the documentation says becomes of each operation, in flat maps and lists.
+//!
+//! It shares no code with the driver: no trees, no slots, no batches, no page tables. It knows
+//! numbers of an ASIC and of a machine ([`Rules`]), who has what, and the word that was last written
+//! into each page. Everything here can be read in one go, which is its point.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hl_mem::uapi::Errno;
+
+/// Numbers of an ASIC and of a machine.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Bytes of a host page.
+    pub page: u64,
+    /// Bytes of a large leaf.
+    pub large: u64,
+    /// Device addresses of host memory: first and one past the last.
+    pub host: (u64, u64),
+    /// Those of large mappings, where they are apart, and the step they are given out in.
+    pub large_host: Option<((u64, u64), u64)>,
+    /// Those of device memory, where it is mapped.
+    pub dram: Option<(u64, u64)>,
+    /// Bytes of a page of device memory.
+    pub dram_page: u64,
+    /// Pages of device memory.
+    pub dram_pages: u64,
+    /// Pieces of device memory at a time.
+    pub packs: usize,
+    /// Mappings of a user at a time.
+    pub mappings: usize,
+    /// Handles of a user at a time.
+    pub handles: usize,
+    /// Pools of timestamps of a user at a time.
+    pub pools: usize,
+    /// Counters that timestamps can wait for.
+    pub counters: u64,
+    /// Kernel buffers at a time.
+    pub buffers: usize,
+    /// Pages that a user may have pinned.
+    pub budget: u64,
+}
+
+/// A page by what it belongs to, wherever it lies.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum PageName {
+    /// A page of a process, by a number that no other page ever had.
+    User(u64),
+    /// A page of a kernel buffer.
+    Buffer(u64, u64),
+    /// A page of a piece of device memory.
+    Dram(u64, u64),
+}
+
+/// What is behind a mapping.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Memory {
+    /// Pages of the process, pinned.
+    User(Vec<PageName>),
+    /// Device memory, and how often it is exported through the mapping.
+    Dram(u64, u32),
+    /// A kernel buffer.
+    Buffer(u64),
+}
+
+/// A mapping of a user.
+#[derive(Clone, Debug)]
+pub struct Mapping {
+    /// The addresses it keeps others from having: first and one past the last.
+    pub kept: (u64, u64),
+    /// Its first page.
+    pub start: u64,
+    /// What is behind it.
+    pub memory: Memory,
+}
+
+/// What a handle names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Named {
+    /// A block, and where it is mapped for the user.
+    Block(u64, Option<u64>),
+    /// A command buffer, and where it is mapped.
+    CommandBuffer(u64, Option<u64>),
+    /// Timestamps.
+    Timestamps(u64),
+}
+
+impl Named {
+    /// The buffer.
+    #[must_use]
+    pub fn buffer(self) -> u64 {
+        let (Self::Block(buffer, _) | Self::CommandBuffer(buffer, _) | Self::Timestamps(buffer)) =
+            self;
+        buffer
+    }
+}
+
+/// A kernel buffer: there as long as anything of it is true.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Buffer {
+    /// Its pages.
+    pub pages: u64,
+    /// A handle names it.
+    pub named: bool,
+    /// It is mapped in the privileged space.
+    pub privileged: bool,
+    /// Its removal from there is not confirmed.
+    pub quarantined: bool,
+    /// It is shown to a process.
+    pub views: u32,
+    /// Mappings in the users' spaces, and the driver's own use of timestamps.
+    pub holds: u32,
+}
+
+/// A piece of device memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pack {
+    /// The user and which of his files, as long as that is open.
+    pub owner: Option<(usize, u64)>,
+    /// His file, open or not.
+    pub first_owner: u64,
+    /// Others may map it.
+    pub shared: bool,
+    /// Its pages.
+    pub pages: u64,
+    /// Mappings and exports.
+    pub holds: u32,
+}
+
+/// Timestamps of a file: there until no handle names them and nothing waits to write them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Pool {
+    /// How many.
+    pub slots: u64,
+    /// A handle names them.
+    pub named: bool,
+    /// What each slot waits for: a counter and a target.
+    pub waiting: BTreeMap<u64, (u64, u64)>,
+}
+
+/// An open file.
+#[derive(Clone, Debug, Default)]
+pub struct File {
+    /// Which file it is of all that were ever opened.
+    pub number: u64,
+    /// What the user can unmap, by the address he was told.
+    pub mappings: BTreeMap<u64, Mapping>,
+    /// What the driver mapped, by its first address.
+    pub driver_mappings: BTreeMap<u64, Mapping>,
+    /// What is unmapped and not confirmed. Where it was is known of some.
+    pub quarantine: Vec<Mapping>,
+    /// What his handles name.
+    pub handles: BTreeMap<u64, Named>,
+    /// Timestamps, by their buffer.
+    pub pools: BTreeMap<u64, Pool>,
+    /// Where something was mapped once.
+    pub past: Vec<u64>,
+}
+
+impl File {
+    /// Mappings of all kinds, those in quarantine included.
+    #[must_use]
+    pub fn mapping_count(&self) -> usize {
+        self.mappings.len() + self.driver_mappings.len() + self.quarantine.len()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Mapping> {
+        let live = self.mappings.values().chain(self.driver_mappings.values());
+        live.chain(&self.quarantine)
+    }
+
+    /// Bytes of device addresses that its mappings keep.
+    #[must_use]
+    pub fn addresses(&self) -> u64 {
+        self.all()
+            .map(|mapping| mapping.kept.1 - mapping.kept.0)
+            .sum()
+    }
+
+    /// Whether some of the addresses are kept by a mapping.
+    #[must_use]
+    pub fn is_taken(&self, (start, end): (u64, u64)) -> bool {
+        self.all().any(|m| m.kept.0 < end && start < m.kept.1)
+    }
+
+    /// The mapping that a device address lies in, with its first address.
+    #[must_use]
+    pub fn at(&self, address: u64, rules: &Rules, model: &Model) -> Option<(u64, &Mapping)> {
+        let live = self.mappings.values().chain(self.driver_mappings.values());
+        live.map(|mapping| (mapping.start, mapping))
+            .find(|(start, m)| (*start..*start + model.bytes(m, rules)).contains(&address))
+    }
+}
+
+/// What is expected of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Expected {
+    /// It is done.
+    Done,
+    /// It is refused, and changes nothing.
+    Refused(Errno),
+    /// One or the other.
+    Either(Errno),
+}
+
+/// The state of a machine and its users.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    /// The open file of each user.
+    pub files: Vec<File>,
+    /// Which page each page of each process is: the scattered ones, then the contiguous ones.
+    pub memory: Vec<Vec<PageName>>,
+    /// The kernel buffers.
+    pub buffers: BTreeMap<u64, Buffer>,
+    /// The pieces of device memory, by handle.
+    pub packs: BTreeMap<u64, Pack>,
+    /// The word that was last written at a place in a page.
+    words: BTreeMap<(PageName, u64), u64>,
+    /// Which files have written each word into device memory.
+    authors: BTreeMap<u64, BTreeSet<u64>>,
+    names: u64,
+}
+
+impl Model {
+    /// A number that nothing had before.
+    pub fn name(&mut self) -> u64 {
+        self.names += 1;
+        self.names
+    }
+
+    // --- data ---
+
+    /// Notes that a word was written into a page, by an open file where it is device memory.
+    pub fn write(&mut self, page: PageName, place: u64, word: u64, file: u64) {
+        self.words.insert((page, place), word);
+        if matches!(page, PageName::Dram(..)) {
+            self.authors.entry(word).or_default().insert(file);
+        }
+    }
+
+    /// Whether a word may be what is read from a page.
+    #[must_use]
+    pub fn may_read(&self, page: PageName, place: u64, word: u64, undefined: u64) -> bool {
+        match (self.words.get(&(page, place)), page) {
+            (Some(written), _) => word == *written,
+            // Fresh pages are zeroed.
+            (None, PageName::User(_) | PageName::Buffer(..)) => word == 0,
+            // Fresh device memory is what a scrub leaves, or what was there before anybody came, or what
+            // the same owner left there.
+            (None, PageName::Dram(handle, _)) => {
+                let owner = self.packs.get(&handle).map(|pack| pack.first_owner);
+                let own = |authors: &BTreeSet<u64>| owner.is_some_and(|o| authors.contains(&o));
+                word == 0 || word == undefined || self.authors.get(&word).is_some_and(own)
+            }
+        }
+    }
+
+    // --- mappings ---
+
+    /// Bytes of a mapping's pages.
+    #[must_use]
+    pub fn bytes(&self, mapping: &Mapping, rules: &Rules) -> u64 {
+        match &mapping.memory {
+            Memory::User(pages) => pages.len() as u64 * rules.page,
+            Memory::Dram(handle, _) => {
+                self.packs.get(handle).map_or(0, |pack| pack.pages) * rules.dram_page
+            }
+            Memory::Buffer(buffer) => {
+                self.buffers.get(buffer).map_or(0, |buffer| buffer.pages) * rules.page
+            }
+        }
+    }
+
+    /// The page behind a place in a mapping, and the place in that page.
+    #[must_use]
+    pub fn page(&self, mapping: &Mapping, offset: u64, rules: &Rules) -> (PageName, u64) {
+        match &mapping.memory {
+            Memory::User(pages) => (pages[(offset / rules.page) as usize], offset % rules.page),
+            Memory::Dram(handle, _) => (
+                PageName::Dram(*handle, offset / rules.dram_page),
+                offset % rules.dram_page,
+            ),
+            Memory::Buffer(buffer) => (
+                PageName::Buffer(*buffer, offset / rules.page),
+                offset % rules.page,
+            ),
+        }
+    }
+
+    /// Pages charged to a user: those of his mappings, each as often as it is mapped.
+    #[must_use]
+    pub fn charged(&self, user: usize) -> u64 {
+        let pages = |mapping: &Mapping| match &mapping.memory {
+            Memory::User(pages) => pages.len() as u64,
+            _ => 0,
+        };
+        self.files[user].all().map(pages).sum()
+    }
+
+    /// The pins of each page.
+    #[must_use]
+    pub fn pins(&self) -> BTreeMap<PageName, u32> {
+        let mut pins = BTreeMap::new();
+        for mapping in self.files.iter().flat_map(File::all) {
+            if let Memory::User(pages) = &mapping.memory {
+                for page in pages {
+                    *pins.entry(*page).or_default() += 1;
+                }
+            }
+        }
+        pins
+    }
+
+    /// What is expected where a mapping needs a place for `bytes` in a range, at an address that has to
+    /// be a multiple of `step` into the range.
+    #[must_use]
+    pub fn expect_place(
+        &self,
+        user: usize,
+        range: (u64, u64),
+        (at, bytes): (Option<u64>, u64),
+        step: u64,
+    ) -> Expected {
+        let Some(at) = at else {
+            return Expected::Done;
+        };
+        let refused = Expected::Refused(Errno::ENOMEM);
+        if at < range.0 || at + bytes > range.1 || !(at - range.0).is_multiple_of(step) {
+            return refused;
+        }
+        if self.files[user].is_taken((at, at + bytes.next_multiple_of(step))) {
+            return refused;
+        }
+        Expected::Done
+    }
+
+    /// Gives up what is behind a mapping that is gone.
+    pub fn release(&mut self, mapping: &Mapping) {
+        match &mapping.memory {
+            Memory::User(_) => {}
+            Memory::Dram(handle, _) => self.release_pack(*handle),
+            Memory::Buffer(buffer) => self.change_buffer(*buffer, |buffer| buffer.holds -= 1),
+        }
+    }
+
+    // --- kernel buffers ---
+
+    /// Changes a buffer, which is gone when nothing is left of it.
+    pub fn change_buffer(&mut self, name: u64, change: impl FnOnce(&mut Buffer)) {
+        if let Some(buffer) = self.buffers.get_mut(&name) {
+            change(buffer);
+            let Buffer {
+                named,
+                privileged,
+                quarantined,
+                views,
+                holds,
+                ..
+            } = *buffer;
+            if !(named || privileged || quarantined || views > 0 || holds > 0) {
+                self.buffers.remove(&name);
+                self.words
+                    .retain(|(page, _), _| !matches!(page, PageName::Buffer(n, _) if *n == name));
+            }
+        }
+    }
+
+    // --- timestamps ---
+
+    /// A counter reaches a value: the time is written into the slots that waited for it. Returns how many
+    /// there were.
+    pub fn reach(&mut self, user: usize, counter: u64, value: u64, now: u64, page: u64) -> u32 {
+        let mut reached = Vec::new();
+        for (buffer, pool) in &mut self.files[user].pools {
+            pool.waiting.retain(|slot, (waits_for, target)| {
+                let now = *waits_for == counter && *target <= value;
+                if now {
+                    reached.push((*buffer, *slot));
+                }
+                !now
+            });
+        }
+        for (buffer, slot) in &reached {
+            self.write_slot(*buffer, *slot, now, page);
+        }
+        self.end_pools(user);
+        reached.len() as u32
+    }
+
+    /// Notes what is in a slot.
+    pub fn write_slot(&mut self, buffer: u64, slot: u64, word: u64, page: u64) {
+        let name = PageName::Buffer(buffer, slot * 8 / page);
+        self.write(name, slot * 8 % page, word, 0);
+    }
+
+    /// Ends the pools that no handle names and that nothing waits for.
+    pub fn end_pools(&mut self, user: usize) {
+        let mut ended = Vec::new();
+        self.files[user].pools.retain(|buffer, pool| {
+            let stays = pool.named || !pool.waiting.is_empty();
+            if !stays {
+                ended.push(*buffer);
+            }
+            stays
+        });
+        for buffer in ended {
+            self.change_buffer(buffer, |buffer| buffer.holds -= 1);
+        }
+    }
+
+    // --- device memory ---
+
+    /// Pages of device memory in use.
+    #[must_use]
+    pub fn dram_used(&self) -> u64 {
+        self.packs.values().map(|pack| pack.pages).sum()
+    }
+
+    /// Takes one use off a piece of device memory; an orphan goes with its last one.
+    pub fn release_pack(&mut self, handle: u64) {
+        if let Some(pack) = self.packs.get_mut(&handle) {
+            pack.holds -= 1;
+            if pack.holds == 0 && pack.owner.is_none() {
+                self.remove_pack(handle);
+            }
+        }
+    }
+
+    /// Frees a piece of device memory.
+    pub fn remove_pack(&mut self, handle: u64) {
+        self.packs.remove(&handle);
+        self.words
+            .retain(|(page, _), _| !matches!(page, PageName::Dram(h, _) if *h == handle));
+    }
+
+    // --- files ---
+
+    /// Everything of a user's file goes; what others hold of it stays. Returns how many mappings,
+    /// handles and pieces of device memory he left.
+    pub fn close(&mut self, user: usize) -> (u32, u32, u32) {
+        let number = self.name();
+        let file = core::mem::replace(
+            &mut self.files[user],
+            File {
+                number,
+                ..File::default()
+            },
+        );
+        let left = (file.mappings.len() as u32, file.handles.len() as u32);
+        for mapping in file.all() {
+            self.release(mapping);
+        }
+        for named in file.handles.values() {
+            self.change_buffer(named.buffer(), |buffer| {
+                buffer.named = false;
+                buffer.privileged = false;
+            });
+        }
+        // Nothing is written any more, whatever still waits.
+        for buffer in file.pools.keys() {
+            self.change_buffer(*buffer, |buffer| buffer.holds -= 1);
+        }
+        let own: Vec<u64> = self
+            .packs
+            .iter()
+            .filter(|(_, pack)| pack.owner == Some((user, file.number)))
+            .map(|(handle, _)| *handle)
+            .collect();
+        for handle in &own {
+            match self.packs.get_mut(handle) {
+                Some(pack) if pack.holds > 0 => pack.owner = None,
+                _ => self.remove_pack(*handle),
+            }
+        }
+        (left.0, left.1, own.len() as u32)
+    }
+
+    /// Everything in quarantine is settled.
+    pub fn settle(&mut self) {
+        for user in 0..self.files.len() {
+            for mapping in core::mem::take(&mut self.files[user].quarantine) {
+                self.release(&mapping);
+            }
+        }
+        let quarantined: Vec<u64> = self.buffers.keys().copied().collect();
+        for name in quarantined {
+            self.change_buffer(name, |buffer| buffer.quarantined = false);
+        }
+    }
+}

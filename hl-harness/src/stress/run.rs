@@ -1,0 +1,500 @@
+//! Steps carried out on a machine and on the model, and everything compared.
+
+mod compare;
+mod data;
+mod driver_memory;
+mod files;
+mod user_memory;
+
+use core::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use hl_mem::budget::Budget;
+use hl_mem::buffer::BufferId;
+use hl_mem::context::DramExport;
+use hl_mem::profile::LargeHost;
+use hl_mem::uapi::Errno;
+use mmu_core::DeviceAddr;
+
+use super::model::{Expected, Model, PageName, Rules};
+use super::operations::{Failure, Operation, Step};
+use super::snapshot::Snapshot;
+use crate::asic::{Completion, InitiatorId, InitiatorMode, UNDEFINED_WORD};
+use crate::host::{HostFailure, Permission, Process, UserAddress};
+use crate::log::EventLog;
+use crate::machine::{
+    self, FileStorage, Machine, MachineConfig, MachineContext, MachineView, with_machine,
+};
+
+/// Users at a time.
+pub const USERS: usize = 3;
+/// Scattered pages of each process.
+const SCATTERED: u64 = 64;
+/// Contiguous pages of each process, from a large boundary on.
+const CONTIGUOUS: u64 = 1024;
+/// Files that are opened before everything is closed and looked at as a whole.
+const FILES: usize = 24;
+/// Steps after which that happens at the latest.
+const EPOCH: usize = 4000;
+/// Pages that a user may have pinned: a little more than one large mapping.
+const BUDGET: usize = 1300;
+/// Pieces of device memory that a machine has records for.
+const PACKS: usize = 64;
+
+/// Where words are written in a page of so many bytes.
+fn places(page: u64) -> [u64; 3] {
+    [16, page / 2, page - 8]
+}
+
+/// The driver and the model do not agree.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Disagreement {
+    /// The number of the step after which it was noticed.
+    pub step: usize,
+    /// About what.
+    pub what: String,
+}
+
+impl fmt::Display for Disagreement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "step {}: {}", self.step, self.what)
+    }
+}
+
+impl core::error::Error for Disagreement {}
+
+/// What was done while driver and model agreed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Summary {
+    /// Steps carried out.
+    pub steps: u64,
+    /// Requests that were granted.
+    pub done: u64,
+    /// Requests that were refused.
+    pub refused: u64,
+    /// Of these, by a failure that was injected.
+    pub failures: u64,
+    /// Words of data compared.
+    pub compared: u64,
+    /// Accesses that faulted, as they should.
+    pub faults: u64,
+    /// Files closed.
+    pub files: u64,
+    /// Deaths of the device.
+    pub deaths: u64,
+}
+
+impl Summary {
+    /// Adds another.
+    pub fn add(&mut self, other: &Self) {
+        self.steps += other.steps;
+        self.done += other.done;
+        self.refused += other.refused;
+        self.failures += other.failures;
+        self.compared += other.compared;
+        self.faults += other.faults;
+        self.files += other.files;
+        self.deaths += other.deaths;
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} steps: {} requests granted, {} refused ({} by injected failures), {} words compared, \
+             {} faults, {} files, {} deaths of the device",
+            self.steps,
+            self.done,
+            self.refused,
+            self.failures,
+            self.compared,
+            self.faults,
+            self.files,
+            self.deaths
+        )
+    }
+}
+
+/// Carries out steps on a new machine and on a new model. `watch` is told of every step.
+///
+/// # Errors
+///
+/// [`Disagreement`], also where the driver panics.
+pub fn run<A: machine::Model>(
+    steps: &[Step],
+    watch: &dyn Fn(usize),
+) -> Result<Summary, Disagreement> {
+    let config = MachineConfig {
+        frames: 8192,
+        tables: 256,
+        users: USERS,
+        mappings: 24,
+        handles: 8,
+        buffers: 12,
+        timestamp_pools: 2,
+        timestamps: 600,
+        counters: 4,
+        ..MachineConfig::default()
+    };
+    let at = core::cell::Cell::new(0);
+    let watch = |step| {
+        at.set(step);
+        watch(step);
+    };
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let mut outcome = Ok(Summary::default());
+        let log = EventLog::new();
+        let built = with_machine::<A, _>(config.clone(), log, |machine| {
+            outcome = run_on(machine, &config, steps, &watch);
+        });
+        match built {
+            Ok(()) => outcome,
+            Err(error) => Err(format!("no machine: {error}")),
+        }
+    }));
+    let step = at.get();
+    match outcome {
+        Ok(Ok(summary)) => Ok(summary),
+        Ok(Err(what)) => Err(Disagreement { step, what }),
+        Err(panic) => {
+            let said = panic.downcast_ref::<String>().cloned();
+            let said = said.or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned()));
+            let what = format!("a panic: {}", said.unwrap_or_default());
+            Err(Disagreement { step, what })
+        }
+    }
+}
+
+fn run_on<A: machine::Model>(
+    machine: &Machine<'_, '_, A>,
+    config: &MachineConfig,
+    steps: &[Step],
+    watch: &dyn Fn(usize),
+) -> Result<Summary, String> {
+    let rules = rules::<A>(config);
+    let mut summary = Summary::default();
+    let mut first = 0;
+    // Initiators are never taken away: each user keeps his, and the driver has the last one.
+    let engine = |_| {
+        machine
+            .asic
+            .add_initiator("user dma", InitiatorMode::Privileged)
+    };
+    let engines: Vec<InitiatorId> = (0..=USERS).map(engine).collect();
+    while first < steps.len() {
+        let before = Snapshot::of(machine, &[], &[]).without_dirt();
+        let rest = &steps[first..steps.len().min(first + EPOCH)];
+        let budgets: Vec<Budget> = (0..USERS).map(|_| Budget::new(BUDGET)).collect();
+        let mut storages: Vec<_> = (0..FILES).map(|_| machine.storage()).collect();
+        let mut epoch = Epoch::begin(machine, &rules, &budgets, &engines, storages.iter_mut())?;
+        for (number, step) in rest.iter().enumerate() {
+            if epoch.is_over() {
+                break;
+            }
+            watch(first + number);
+            epoch
+                .step(step, first + number)
+                .map_err(|what| format!("{what}\nof {step:?}"))?;
+        }
+        first += epoch.summary.steps as usize;
+        summary.add(&epoch.end()?);
+        let after = Snapshot::of(machine, &[], &[]).without_dirt();
+        let difference = after.difference(&before);
+        if !difference.is_empty() {
+            return Err(format!(
+                "after closing everything: {}",
+                difference.join("\n")
+            ));
+        }
+    }
+    Ok(summary)
+}
+
+fn rules<A: machine::Model>(config: &MachineConfig) -> Rules {
+    let profile = A::PROFILE;
+    let bounds = |range: mmu_core::AddrRange<DeviceAddr>| {
+        let start = range.start().get();
+        (start, start + range.len())
+    };
+    let memory = profile.dram.user_memory().map_or(0, |memory| memory.len());
+    Rules {
+        page: 4096,
+        large: 2 << 20,
+        host: bounds(profile.host.range),
+        large_host: match &profile.large_host {
+            LargeHost::Own(range) => Some((bounds(range.range), range.page_bytes)),
+            LargeHost::Shared => None,
+        },
+        dram: profile.dram.mapped_at.map(|range| bounds(range.range)),
+        dram_page: profile.dram.page_bytes,
+        dram_pages: memory / profile.dram.page_bytes,
+        packs: PACKS,
+        mappings: config.mappings,
+        handles: config.handles,
+        pools: config.timestamp_pools,
+        counters: config.counters as u64,
+        buffers: config.buffers,
+        budget: BUDGET as u64,
+    }
+}
+
+/// An export and the file that it was made by.
+struct Exported {
+    pack: u64,
+    user: usize,
+    file: u64,
+    at: u64,
+    export: DramExport,
+}
+
+/// A view and what it is of.
+struct Shown<'m, A: machine::Model> {
+    buffer: u64,
+    view: MachineView<'m, A>,
+}
+
+/// The time from one moment at which everything is closed to the next.
+struct Epoch<'c, 's, 'm, A: machine::Model> {
+    machine: &'c Machine<'s, 'm, A>,
+    rules: &'c Rules,
+    budgets: &'c [Budget],
+    engines: &'c [InitiatorId],
+    storages: core::slice::IterMut<'c, FileStorage<'m, A>>,
+    processes: Vec<Arc<Process>>,
+    /// Where the scattered and the contiguous pages of each process begin.
+    memory: Vec<(UserAddress, UserAddress)>,
+    contexts: Vec<Option<MachineContext<'c, 's, 'm, A>>>,
+    model: Model,
+    views: Vec<Shown<'m, A>>,
+    exports: Vec<Exported>,
+    blocks: std::collections::BTreeMap<u64, BufferId>,
+    summary: Summary,
+    over: bool,
+}
+
+impl<'c, 's, 'm, A: machine::Model> Epoch<'c, 's, 'm, A> {
+    fn begin(
+        machine: &'c Machine<'s, 'm, A>,
+        rules: &'c Rules,
+        budgets: &'c [Budget],
+        engines: &'c [InitiatorId],
+        storages: core::slice::IterMut<'c, FileStorage<'m, A>>,
+    ) -> Result<Self, String> {
+        let mut model = Model::default();
+        let processes: Vec<_> = (0..USERS).map(|_| machine.spawn()).collect();
+        // The contiguous ones first, before the others are scattered over all of memory.
+        let pieces = processes
+            .iter()
+            .map(|process| process.map_contiguous(CONTIGUOUS as usize, 512, Permission::ReadWrite));
+        let pieces: Vec<_> = pieces
+            .collect::<Result<_, _>>()
+            .map_err(|error| format!("no memory for processes: {error}"))?;
+        let mut memory = Vec::new();
+        for (process, contiguous) in processes.iter().zip(pieces) {
+            let scattered = process
+                .map(SCATTERED as usize, Permission::ReadWrite)
+                .map_err(|error| format!("no memory for processes: {error}"))?;
+            memory.push((scattered, contiguous));
+            let names = (0..SCATTERED + CONTIGUOUS).map(|_| PageName::User(model.name()));
+            let names = names.collect();
+            model.memory.push(names);
+        }
+        let mut epoch = Self {
+            machine,
+            rules,
+            budgets,
+            engines,
+            storages,
+            processes,
+            memory,
+            contexts: (0..USERS).map(|_| None).collect(),
+            model,
+            views: Vec::new(),
+            exports: Vec::new(),
+            blocks: std::collections::BTreeMap::new(),
+            summary: Summary::default(),
+            over: false,
+        };
+        for user in 0..USERS {
+            let number = epoch.model.name();
+            epoch.model.files.push(super::model::File {
+                number,
+                ..Default::default()
+            });
+            epoch.open(user)?;
+        }
+        Ok(epoch)
+    }
+
+    fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// The open file of a user.
+    fn context(&self, user: usize) -> Result<&MachineContext<'c, 's, 'm, A>, String> {
+        let context = self.contexts[user].as_ref();
+        context.ok_or_else(|| format!("user {user} has no file"))
+    }
+
+    fn step(&mut self, step: &Step, number: usize) -> Result<(), String> {
+        self.summary.steps += 1;
+        self.arm(step.failure);
+        let Step {
+            user,
+            operation,
+            failure,
+        } = *step;
+        let outcome = match operation {
+            Operation::Map {
+                start,
+                len,
+                contiguous,
+                place,
+            } => self.map(user, failure, (start, len, contiguous), place),
+            Operation::MapDram { pack, place } => self.map_dram(user, failure, pack, place),
+            Operation::Unmap(which) => self.unmap(user, failure, which),
+            Operation::UnmapNothing(which) => self.unmap_nothing(user, which),
+            Operation::CreateBlock(pages) => self.create_block(user, failure, pages),
+            Operation::MapBlock(which) => self.map_block(user, failure, which),
+            Operation::CreateCommandBuffer { pages, mapped } => {
+                self.create_command_buffer(user, failure, pages, mapped)
+            }
+            Operation::CreateTimestamps(count) => self.create_timestamps(user, failure, count),
+            Operation::Register { pool, slot, target } => self.register(user, pool, slot, target),
+            Operation::Reach(value) => self.reach(user, value),
+            Operation::Destroy(which) => self.destroy(user, failure, which),
+            Operation::DestroyNothing(which) => self.destroy_nothing(user, which),
+            Operation::View { object, wrong } => self.view(user, object, wrong),
+            Operation::EndView(which) => self.end_view(which),
+            Operation::Allocate {
+                pages,
+                contiguous,
+                shared,
+            } => self.allocate(user, pages, contiguous, shared),
+            Operation::Free(which) => self.free(user, which),
+            Operation::Export(which) => self.export(user, which),
+            Operation::EndExport(which) => self.end_export(which),
+            Operation::Write { mapping, at, stamp } => self.write(user, mapping, at, stamp),
+            Operation::Read { mapping, at } => self.read(user, mapping, at),
+            Operation::Stray(which) => self.stray(user, which),
+            Operation::Store { at, stamp } => self.store(user, at, stamp),
+            Operation::Replace(which) => self.replace(user, which),
+            Operation::Reclaim => {
+                self.machine.host.reclaim();
+                Ok(())
+            }
+            Operation::Settle => self.settle(),
+            Operation::Reopen => self.reopen(user),
+            Operation::Die => self.die(user),
+        };
+        self.disarm();
+        outcome?;
+        self.compare(user)?;
+        if number.is_multiple_of(64) {
+            self.compare_pins()?;
+        }
+        if number.is_multiple_of(512) {
+            for user in 0..USERS {
+                self.compare(user)?;
+                self.compare_translations(user)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn arm(&self, failure: Option<Failure>) {
+        use crate::asic::Operation::Invalidation;
+        let (host, asic) = (&self.machine.host, &self.machine.asic);
+        match failure {
+            None => {}
+            Some(Failure::Page(nth)) => host.fail(HostFailure::FrameAllocation, Some(nth)),
+            Some(Failure::Pin(nth)) => host.fail(HostFailure::Pin, Some(nth)),
+            Some(Failure::Invalidation(nth)) => {
+                asic.inject(Invalidation, nth, 1, Completion::Never);
+            }
+            Some(Failure::Invalidations(nth)) => {
+                asic.inject(Invalidation, nth, u64::MAX, Completion::Never);
+            }
+        }
+    }
+
+    fn disarm(&self) {
+        self.machine.host.fail(HostFailure::FrameAllocation, None);
+        self.machine.host.fail(HostFailure::Pin, None);
+        self.machine.asic.clear_injections();
+    }
+
+    /// Compares an answer with what was expected, and counts it.
+    fn check<T>(
+        &mut self,
+        expected: Expected,
+        failure: Option<Failure>,
+        got: &Result<T, Errno>,
+    ) -> Result<(), String> {
+        let got = got.as_ref().map(drop).map_err(|errno| *errno);
+        match got {
+            Ok(()) => self.summary.done += 1,
+            Err(errno) => {
+                self.summary.refused += 1;
+                self.summary.failures += u64::from(failure.is_some() && errno != Errno::EINVAL);
+            }
+        }
+        let as_expected = match (expected, got) {
+            (Expected::Done | Expected::Either(_), Ok(())) => true,
+            (Expected::Refused(wanted) | Expected::Either(wanted), Err(errno)) => errno == wanted,
+            _ => false,
+        };
+        if as_expected {
+            Ok(())
+        } else {
+            Err(format!("the answer is {got:?} and should be {expected:?}"))
+        }
+    }
+
+    /// What is expected of something that is mapped for the device where its invalidation may fail.
+    fn announced(expected: Expected, failure: Option<Failure>) -> Expected {
+        match (expected, failure) {
+            (Expected::Done, Some(Failure::Invalidation(_) | Failure::Invalidations(_))) => {
+                Expected::Either(Errno::EIO)
+            }
+            (expected, _) => expected,
+        }
+    }
+
+    /// What is in quarantine: mappings of a file, and buffers of the device.
+    fn quarantined(&self, user: usize) -> Result<(u32, u32), String> {
+        let buffers = self.machine.device.usage().buffers.quarantined;
+        Ok((self.context(user)?.usage().quarantined, buffers))
+    }
+
+    // --- data ---
+
+    /// Reads a word as the device does.
+    fn device_word(&self, engine: InitiatorId, at: u64) -> Result<u64, crate::asic::AccessError> {
+        let mut bytes = [0; 8];
+        let at = DeviceAddr::new(at);
+        self.machine.asic.read(engine, at, &mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    /// Compares a word that was read from a page.
+    fn check_word(&mut self, page: PageName, place: u64, word: u64) -> Result<(), String> {
+        self.summary.compared += 1;
+        if self.model.may_read(page, place, word, UNDEFINED_WORD) {
+            Ok(())
+        } else {
+            Err(format!("{word:#x} is read from {page:?} + {place:#x}"))
+        }
+    }
+
+    /// Where a process has its page of a number.
+    fn address(&self, user: usize, number: u64) -> UserAddress {
+        let (scattered, contiguous) = self.memory[user];
+        match number.checked_sub(SCATTERED) {
+            None => scattered.offset(number * self.rules.page),
+            Some(number) => contiguous.offset(number * self.rules.page),
+        }
+    }
+}

@@ -1,0 +1,480 @@
+//! Kernel buffers: blocks, command buffers and timestamps, mapped and shown.
+
+use core::num::NonZeroU64;
+
+use hl_mem::Wanted;
+use hl_mem::handle::RawHandle;
+use hl_mem::timestamps::Registered;
+use hl_mem::uapi::Errno;
+
+use super::super::model::{Buffer, Expected, Mapping, Memory, Named, PageName, Pool};
+use super::super::operations::Failure;
+use super::{Epoch, Shown, places};
+use crate::machine;
+
+impl<A: machine::Model> Epoch<'_, '_, '_, A> {
+    /// What is expected of a new buffer whose pages take so many allocations.
+    fn expect_buffer(&self, user: usize, failure: Option<Failure>, allocations: u64) -> Expected {
+        let fails = matches!(failure, Some(Failure::Page(nth)) if nth <= allocations);
+        let file = &self.model.files[user];
+        let full = file.handles.len() >= self.rules.handles
+            || self.model.buffers.len() >= self.rules.buffers;
+        match full || fails {
+            true => Expected::Refused(Errno::ENOMEM),
+            false => Expected::Done,
+        }
+    }
+
+    fn add_buffer(&mut self, buffer: Buffer) -> u64 {
+        let name = self.model.name();
+        self.model.buffers.insert(name, buffer);
+        name
+    }
+
+    fn add_handle(&mut self, user: usize, handle: RawHandle, named: Named) -> Result<(), String> {
+        let handles = &mut self.model.files[user].handles;
+        match handles.insert(handle.get(), named) {
+            None => Ok(()),
+            Some(_) => Err(format!("{handle} names something already")),
+        }
+    }
+
+    pub(super) fn create_block(
+        &mut self,
+        user: usize,
+        failure: Option<Failure>,
+        pages: u64,
+    ) -> Result<(), String> {
+        let (pages, less) = (1 + pages % 5, (pages >> 32) % self.rules.page);
+        let expected = self.expect_buffer(user, failure, pages);
+        let expected = Self::announced(expected, failure);
+        let quarantined = self.quarantined(user)?;
+        let bytes = pages * self.rules.page - less;
+        let privilege = &self.machine.privilege;
+        let got = self.context(user)?.create_block(privilege, bytes);
+        let got = got.map_err(Errno::from);
+        self.check(expected, failure, &got)?;
+        let buffer = Buffer {
+            pages,
+            ..Buffer::default()
+        };
+        match got {
+            Ok((handle, id)) => {
+                let buffer = Buffer {
+                    named: true,
+                    privileged: true,
+                    ..buffer
+                };
+                let name = self.add_buffer(buffer);
+                self.blocks.insert(name, id);
+                self.add_handle(user, handle, Named::Block(name, None))
+            }
+            Err(Errno::EIO) if self.quarantined(user)?.1 > quarantined.1 => {
+                let quarantined = true;
+                self.add_buffer(Buffer {
+                    quarantined,
+                    ..buffer
+                });
+                Ok(())
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// One of the handles of a user.
+    fn handle(&self, user: usize, which: u64) -> Option<(RawHandle, Named)> {
+        let handles = &self.model.files[user].handles;
+        let mut all = handles.iter();
+        let (handle, named) = all.nth(which as usize % handles.len().max(1))?;
+        Some((RawHandle::new(*handle), *named))
+    }
+
+    pub(super) fn map_block(
+        &mut self,
+        user: usize,
+        failure: Option<Failure>,
+        which: u64,
+    ) -> Result<(), String> {
+        let Some((handle, named)) = self.handle(user, which) else {
+            return Ok(());
+        };
+        let full = self.model.files[user].mapping_count() >= self.rules.mappings;
+        let expected = match named {
+            Named::Block(_, None) if full => Expected::Refused(Errno::ENOMEM),
+            Named::Block(_, None) => Self::announced(Expected::Done, failure),
+            // Mapped already, or no block.
+            _ => Expected::Refused(Errno::EINVAL),
+        };
+        let quarantined = self.quarantined(user)?;
+        let privilege = &self.machine.privilege;
+        let got = self
+            .context(user)?
+            .map_block(privilege, handle, Wanted::Anywhere);
+        let got = got.map_err(Errno::from);
+        self.check(expected, failure, &got)?;
+        let name = named.buffer();
+        match got {
+            Ok(at) => {
+                self.note_driver_mapping(user, name, at.get())?;
+                let named = Named::Block(name, Some(at.get()));
+                self.model.files[user].handles.insert(handle.get(), named);
+                Ok(())
+            }
+            Err(Errno::EIO) => {
+                self.model.change_buffer(name, |buffer| buffer.holds += 1);
+                let memory = Memory::Buffer(name);
+                self.note_quarantine(user, quarantined, (0, 0), memory, 0)
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Notes a mapping that the driver made, which has to lie apart from all others.
+    fn note_driver_mapping(&mut self, user: usize, name: u64, at: u64) -> Result<(), String> {
+        self.model.change_buffer(name, |buffer| buffer.holds += 1);
+        let mut mapping = Mapping {
+            kept: (at, at),
+            start: at,
+            memory: Memory::Buffer(name),
+        };
+        mapping.kept.1 = at + self.model.bytes(&mapping, self.rules);
+        let file = &mut self.model.files[user];
+        let range = self.rules.host;
+        if file.is_taken(mapping.kept) || at < range.0 || mapping.kept.1 > range.1 {
+            return Err(format!("{:x?} is not free", mapping.kept));
+        }
+        file.driver_mappings.insert(at, mapping);
+        Ok(())
+    }
+
+    pub(super) fn create_command_buffer(
+        &mut self,
+        user: usize,
+        failure: Option<Failure>,
+        pages: u64,
+        mapped: bool,
+    ) -> Result<(), String> {
+        let (pages, less) = (1 + pages % 6, (pages >> 32) % self.rules.page);
+        let full = self.model.files[user].mapping_count() >= self.rules.mappings;
+        let expected = match self.expect_buffer(user, failure, 1) {
+            Expected::Done if mapped && full => Expected::Refused(Errno::ENOMEM),
+            expected if mapped => Self::announced(expected, failure),
+            expected => expected,
+        };
+        let quarantined = self.quarantined(user)?;
+        let context = self.context(user)?;
+        let got = context.create_command_buffer(pages * self.rules.page - less, mapped);
+        let got = got.map_err(Errno::from);
+        let at = match got {
+            Ok(handle) => context
+                .command_buffer(handle)
+                .map_err(|error| format!("{handle}: {error}"))?
+                .mapped_at
+                .map(|at| at.get()),
+            Err(_) => None,
+        };
+        self.check(expected, failure, &got)?;
+        let buffer = Buffer {
+            pages,
+            ..Buffer::default()
+        };
+        match got {
+            Ok(handle) => {
+                let named = true;
+                let name = self.add_buffer(Buffer { named, ..buffer });
+                if let Some(at) = at {
+                    self.note_driver_mapping(user, name, at)?;
+                }
+                if at.is_some() != mapped {
+                    return Err(format!("{handle} is mapped at {at:x?}"));
+                }
+                self.add_handle(user, handle, Named::CommandBuffer(name, at))
+            }
+            Err(Errno::EIO) => {
+                let holds = 1;
+                let name = self.add_buffer(Buffer { holds, ..buffer });
+                let memory = Memory::Buffer(name);
+                self.note_quarantine(user, quarantined, (0, 0), memory, 0)
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
+    pub(super) fn create_timestamps(
+        &mut self,
+        user: usize,
+        failure: Option<Failure>,
+        count: u64,
+    ) -> Result<(), String> {
+        let count = 1 + count % 600;
+        let pages = (count * 8).div_ceil(self.rules.page);
+        let expected = match self.model.files[user].pools.len() >= self.rules.pools {
+            true => Expected::Refused(Errno::ENOMEM),
+            false => self.expect_buffer(user, failure, pages),
+        };
+        let got = self.context(user)?.create_timestamps(count);
+        let got = got.map_err(Errno::from);
+        self.check(expected, failure, &got)?;
+        if let Ok(handle) = got {
+            // The driver writes it, which is a use of its own.
+            let name = self.add_buffer(Buffer {
+                pages,
+                named: true,
+                holds: 1,
+                ..Buffer::default()
+            });
+            let pool = Pool {
+                slots: count,
+                named: true,
+                ..Pool::default()
+            };
+            self.model.files[user].pools.insert(name, pool);
+            self.add_handle(user, handle, Named::Timestamps(name))?;
+        }
+        Ok(())
+    }
+
+    /// A time that no other word is.
+    fn now(&self) -> NonZeroU64 {
+        NonZeroU64::MIN.saturating_add(self.summary.steps << 8 | 0x74)
+    }
+
+    pub(super) fn register(
+        &mut self,
+        user: usize,
+        pool: u64,
+        slot: u64,
+        target: u64,
+    ) -> Result<(), String> {
+        let pools = self.model.files[user].handles.iter();
+        let pools: Vec<(u64, u64)> = pools
+            .filter_map(|(handle, named)| match named {
+                Named::Timestamps(buffer) => Some((*handle, *buffer)),
+                _ => None,
+            })
+            .collect();
+        let Some(&(handle, buffer)) = pools.get(pool as usize % pools.len().max(1)) else {
+            return Ok(());
+        };
+        // Slots that are looked at in views, and some that there may not be.
+        let page = self.rules.page;
+        let [first, middle, last] = places(page);
+        let slots = [
+            first / 8,
+            middle / 8,
+            last / 8,
+            page / 8 + first / 8,
+            1 << 61,
+        ];
+        let slot = slots[slot as usize % slots.len()];
+        let counter = target % (self.rules.counters + 1);
+        let (target, value) = ((target >> 8) % 100, (target >> 32) % 100);
+        let now = self.now();
+        let got = self.context(user)?.register_timestamp(
+            RawHandle::new(handle),
+            slot,
+            (counter, target),
+            value,
+            now,
+        );
+        let known = self.model.files[user].pools.get_mut(&buffer);
+        let pool = known.ok_or("no such timestamps in the model")?;
+        let refused = slot >= pool.slots || counter >= self.rules.counters;
+        let expected = match refused {
+            true => None,
+            false if target <= value => Some(Registered::Reached),
+            false => Some(Registered::Pending),
+        };
+        if got.ok() != expected {
+            return Err(format!("{got:?} instead of {expected:?}"));
+        }
+        match expected {
+            None => {}
+            Some(Registered::Reached) => {
+                pool.waiting.remove(&slot);
+                self.model.write_slot(buffer, slot, now.get(), page);
+            }
+            Some(Registered::Pending) => {
+                // What it waited for before counts no more.
+                pool.waiting.insert(slot, (counter, target));
+                self.model.write_slot(buffer, slot, 0, page);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn reach(&mut self, user: usize, value: u64) -> Result<(), String> {
+        let (counter, value) = (value % self.rules.counters, (value >> 8) % 100);
+        let now = self.now();
+        let got = self.context(user)?.counter_reached(counter, value, now);
+        let page = self.rules.page;
+        let expected = self.model.reach(user, counter, value, now.get(), page);
+        match got {
+            Ok(reached) if reached == expected => Ok(()),
+            other => Err(format!("{other:?} slots were reached, and {expected}")),
+        }
+    }
+
+    pub(super) fn destroy(
+        &mut self,
+        user: usize,
+        failure: Option<Failure>,
+        which: u64,
+    ) -> Result<(), String> {
+        let Some((handle, named)) = self.handle(user, which) else {
+            return Ok(());
+        };
+        let quarantined = self.quarantined(user)?;
+        let context = self.context(user)?;
+        let (got, mapped) = match named {
+            Named::Block(_, at) => (context.destroy_block(handle).map_err(Errno::from), at),
+            Named::CommandBuffer(_, at) => (
+                context.destroy_command_buffer(handle).map_err(Errno::from),
+                at,
+            ),
+            Named::Timestamps(_) => (
+                context.destroy_timestamps(handle).map_err(Errno::from),
+                None,
+            ),
+        };
+        let reaches_device = matches!(named, Named::Block(..)) || mapped.is_some();
+        let expected = match reaches_device {
+            true => Self::announced(Expected::Done, failure),
+            false => Expected::Done,
+        };
+        self.check(expected, failure, &got)?;
+        let after = self.quarantined(user)?;
+        let grown = (
+            after.0.wrapping_sub(quarantined.0),
+            after.1.wrapping_sub(quarantined.1),
+        );
+        if got.is_ok() && grown != (0, 0) || grown.0 > 1 || grown.1 > 1 {
+            return Err(format!("{quarantined:?} became {after:?} in quarantine"));
+        }
+        let file = &mut self.model.files[user];
+        file.handles.remove(&handle.get());
+        let mapping = mapped.and_then(|at| file.driver_mappings.remove(&at));
+        if let Some(mapping) = mapping {
+            file.past.push(mapping.start);
+            match grown.0 {
+                0 => self.model.release(&mapping),
+                _ => file.quarantine.push(mapping),
+            }
+        }
+        let is_block = matches!(named, Named::Block(..));
+        self.model.change_buffer(named.buffer(), |buffer| {
+            buffer.named = false;
+            buffer.privileged = false;
+            buffer.quarantined = is_block && grown.1 == 1;
+        });
+        if let Some(pool) = self.model.files[user].pools.get_mut(&named.buffer()) {
+            pool.named = false;
+        }
+        self.model.end_pools(user);
+        self.blocks.remove(&named.buffer());
+        Ok(())
+    }
+
+    pub(super) fn destroy_nothing(&mut self, user: usize, which: u64) -> Result<(), String> {
+        let known = self
+            .handle(user, which)
+            .map_or(0, |(handle, _)| handle.get());
+        let handle = known ^ 1 << (which >> 32 & 63);
+        if self.model.files[user].handles.contains_key(&handle) {
+            return Ok(());
+        }
+        let handle = RawHandle::new(handle);
+        let context = self.context(user)?;
+        let answers = [
+            context.destroy_block(handle).map_err(Errno::from),
+            context.destroy_command_buffer(handle).map_err(Errno::from),
+            context.destroy_timestamps(handle).map_err(Errno::from),
+        ];
+        for got in answers {
+            self.check(Expected::Refused(Errno::EINVAL), None, &got)?;
+        }
+        Ok(())
+    }
+
+    // --- views ---
+
+    pub(super) fn view(&mut self, user: usize, object: u64, wrong: bool) -> Result<(), String> {
+        let Some((handle, named)) = self.handle(user, object) else {
+            return Ok(());
+        };
+        let name = named.buffer();
+        let buffer = self.model.buffers.get(&name).copied().unwrap_or_default();
+        let bytes = buffer.pages * self.rules.page;
+        let len = if wrong {
+            bytes + self.rules.page
+        } else {
+            bytes
+        };
+        let expected = match wrong || buffer.views > 0 {
+            true => Expected::Refused(Errno::EINVAL),
+            false => Expected::Done,
+        };
+        let got = self.context(user)?.mmap(handle, len);
+        let got = got.map_err(Errno::from);
+        self.check(expected, None, &got)?;
+        if let Ok(view) = got {
+            self.model.change_buffer(name, |buffer| buffer.views += 1);
+            self.views.push(Shown { buffer: name, view });
+            let last = self.views.len() - 1;
+            self.check_view(last)?;
+        }
+        Ok(())
+    }
+
+    /// Compares what a process sees in a view, and writes a word where it may.
+    fn check_view(&mut self, number: usize) -> Result<(), String> {
+        let Shown { buffer: name, view } = &self.views[number];
+        let name = *name;
+        let view = view.view().view();
+        let page = self.rules.page;
+        let mut words = Vec::new();
+        for number in 0..view.len() as u64 / page {
+            for place in places(page) {
+                let word = view.load_u64((number * page + place) as usize);
+                let word = word.map_err(|error| format!("a view: {error}"))?;
+                words.push((number, place, word));
+            }
+        }
+        // The first page of a block and all of a command buffer are the user's to write.
+        let stamp = self.summary.steps << 8 | 0xF1;
+        let written = view.store_u64(16, stamp).is_ok();
+        for (number, place, word) in words {
+            self.check_word(PageName::Buffer(name, number), place, word)?;
+        }
+        if written {
+            self.model.write(PageName::Buffer(name, 0), 16, stamp, 0);
+            if let Some(id) = self.blocks.get(&name) {
+                let privilege = &self.machine.privilege;
+                let range = self.machine.device.block_range(privilege, *id);
+                let range = range.ok_or("the block has no address")?;
+                let seen = self.device_word(self.engines[super::USERS], range.start().get() + 16);
+                let seen = seen.map_err(|error| format!("a block: {error}"))?;
+                self.check_word(PageName::Buffer(name, 0), 16, seen)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn end_view(&mut self, which: u64) -> Result<(), String> {
+        if self.views.is_empty() {
+            return Ok(());
+        }
+        let number = which as usize % self.views.len();
+        self.check_view(number)?;
+        let Shown { buffer, view } = self.views.swap_remove(number);
+        let quarantined = self.machine.device.usage().buffers.quarantined;
+        self.machine.device.end_view(view);
+        // A buffer whose removal was confirmed along with another's goes with its last view.
+        let settled = self.machine.device.usage().buffers.quarantined < quarantined;
+        self.model.change_buffer(buffer, |buffer| {
+            buffer.views -= 1;
+            buffer.quarantined &= !settled;
+        });
+        Ok(())
+    }
+}

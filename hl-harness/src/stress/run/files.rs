@@ -1,0 +1,190 @@
+//! Files: opened, closed with whatever is in them, settled, and lost with the device.
+
+use hl_mem::uapi::{Errno, FLAG_USERPTR};
+
+use super::super::model::Memory;
+use super::super::reset::reset;
+use super::{Epoch, Summary, USERS};
+use crate::asic::{DramContent, InitiatorMode};
+use crate::machine;
+
+impl<A: machine::Model> Epoch<'_, '_, '_, A> {
+    /// Opens a file for a user; the epoch is over where there is no storage for another one.
+    pub(super) fn open(&mut self, user: usize) -> Result<(), String> {
+        let storage = self.storages.next().ok_or("no storage for a file")?;
+        let context = self
+            .machine
+            .open(&self.processes[user], &self.budgets[user], storage);
+        let context = context.map_err(|error| format!("opening: {error}"))?;
+        let mode = InitiatorMode::User(context.asid().get());
+        self.machine
+            .asic
+            .set_initiator_mode(self.engines[user], mode);
+        self.contexts[user] = Some(context);
+        self.over = self.storages.len() < USERS;
+        Ok(())
+    }
+
+    /// Closes a user's file with all that is in it.
+    pub(super) fn close(&mut self, user: usize) -> Result<(), String> {
+        for (handle, pack) in &self.model.packs {
+            if pack.owner == Some((user, self.model.files[user].number)) {
+                self.check_pack(user, *handle)?;
+            }
+        }
+        self.summary.files += 1;
+        let context = self.contexts[user].take().ok_or("no file to close")?;
+        let left = match context.close() {
+            Ok(left) => left,
+            Err((context, _)) => {
+                // What failed was to fail; with that over it succeeds.
+                self.disarm();
+                let again = context.close();
+                again.map_err(|(_, error)| format!("closing again: {error}"))?
+            }
+        };
+        self.disarm();
+        self.machine
+            .device
+            .settle_quarantine()
+            .map_err(|error| format!("settling: {error}"))?;
+        let buffers: Vec<u64> = self.model.buffers.keys().copied().collect();
+        for name in buffers {
+            self.model
+                .change_buffer(name, |buffer| buffer.quarantined = false);
+        }
+        for named in self.model.files[user].handles.values() {
+            self.blocks.remove(&named.buffer());
+        }
+        let expected = self.model.close(user);
+        if (left.mappings, left.handles, left.dram) == expected {
+            Ok(())
+        } else {
+            Err(format!("{left:?} were left, and {expected:?} in the model"))
+        }
+    }
+
+    pub(super) fn reopen(&mut self, user: usize) -> Result<(), String> {
+        self.close(user)?;
+        self.open(user)
+    }
+
+    pub(super) fn settle(&mut self) -> Result<(), String> {
+        let settle = |epoch: &Self| -> Result<bool, String> {
+            let mut settled = epoch.machine.device.settle_quarantine().is_ok();
+            for user in 0..USERS {
+                settled &= epoch.context(user)?.settle_quarantine().is_ok();
+            }
+            Ok(settled)
+        };
+        if !settle(self)? {
+            self.disarm();
+            if !settle(self)? {
+                return Err("the quarantine does not settle".to_owned());
+            }
+        }
+        self.model.settle();
+        Ok(())
+    }
+
+    /// The device is lost: requests fail, it is reset, and every file is closed. New ones are opened.
+    pub(super) fn die(&mut self, user: usize) -> Result<(), String> {
+        self.summary.deaths += 1;
+        self.disarm();
+        self.machine.asic.lose();
+        let context = self.context(user)?;
+        let input = hl_mem::uapi::MemoryInput {
+            arguments: [self.address(user, 0).get(), 0, 1],
+            op: hl_mem::uapi::OP_MAP,
+            flags: FLAG_USERPTR,
+            ..Default::default()
+        };
+        let full = self.model.files[user].mapping_count() >= self.rules.mappings
+            || self.model.charged(user) >= self.rules.budget;
+        let refused = hl_mem::uapi::dispatch(context, &input.to_bytes());
+        let told = match refused {
+            Err(Errno::EIO | Errno::EBUSY) => true,
+            Err(Errno::ENOMEM) => full,
+            _ => false,
+        };
+        if !told {
+            return Err(format!("a lost device answers {refused:?}"));
+        }
+        // What is mapped stays pinned: nobody knows what the device still does.
+        let pins: u64 = self
+            .model
+            .pins()
+            .values()
+            .map(|pins| u64::from(*pins))
+            .sum();
+        if self.machine.host.counters().pins < pins {
+            return Err("pins went without the device's word".to_owned());
+        }
+        reset(self.machine, DramContent::Undefined);
+        self.machine
+            .device
+            .recover()
+            .map_err(|error| format!("recovering: {error}"))?;
+        let privileged = self.engines[USERS];
+        self.machine
+            .asic
+            .set_initiator_mode(privileged, InitiatorMode::Privileged);
+        self.end_everything()?;
+        if self.storages.len() < USERS {
+            self.over = true;
+            return Ok(());
+        }
+        (0..USERS).try_for_each(|user| self.open(user))
+    }
+
+    /// Closes every file and ends every view and export.
+    fn end_everything(&mut self) -> Result<(), String> {
+        for user in 0..USERS {
+            if self.contexts[user].is_some() {
+                self.close(user)?;
+            }
+        }
+        for shown in core::mem::take(&mut self.views) {
+            self.machine.device.end_view(shown.view);
+            self.model
+                .change_buffer(shown.buffer, |buffer| buffer.views -= 1);
+        }
+        for exported in core::mem::take(&mut self.exports) {
+            self.machine.device.end_export(exported.export);
+            self.model.release_pack(exported.pack);
+        }
+        let pinned = self
+            .model
+            .files
+            .iter()
+            .flat_map(|file| file.mappings.values())
+            .any(|mapping| matches!(mapping.memory, Memory::User(_)));
+        if pinned || !self.model.buffers.is_empty() || !self.model.packs.is_empty() {
+            return Err("the model has something left".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Ends the epoch: nothing is left, and nobody touched what was not his.
+    pub(super) fn end(mut self) -> Result<Summary, String> {
+        self.end_everything()?;
+        self.compare_pins()?;
+        let statistics = self.machine.host.statistics();
+        let stray = statistics.free_accesses + statistics.unpinned_accesses;
+        if stray + statistics.poison_damaged > 0 {
+            return Err(format!("stray accesses: {statistics}"));
+        }
+        let violations = self.machine.asic.counters().protocol_violations;
+        if violations > 0 || !self.machine.host.damaged_free_frames().is_empty() {
+            return Err(format!(
+                "{violations} protocols broken, or free pages written"
+            ));
+        }
+        for budget in self.budgets {
+            if budget.charged() != 0 {
+                return Err(format!("{} pages are charged to nobody", budget.charged()));
+            }
+        }
+        Ok(self.summary)
+    }
+}

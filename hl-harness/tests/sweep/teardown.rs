@@ -1,0 +1,235 @@
+//! Closing and recovering, with each invalidation failing and with everything failing at once.
+
+use core::cell::Cell;
+
+use hl_harness::asic::{Completion, DramContent, InitiatorMode, Operation};
+use hl_harness::host::HostFailure;
+use hl_harness::log::EventKind;
+use hl_harness::machine::{Machine, MachineConfig, Model};
+use hl_harness::stress::{Snapshot, reset, scrubber};
+use hl_mem::budget::Budget;
+use hl_mem::uapi::Errno;
+
+use crate::creations::ALL;
+use crate::rig::{Room, Storage, furnish, machine, on_each_asic, sparse};
+
+on_each_asic!(
+    closing_with_each_invalidation_failing_loses_nothing,
+    closing_with_everything_failing_loses_nothing_and_needs_no_memory,
+    recovering_with_each_step_failing_is_done_after_another_reset,
+    every_making_fails_on_a_lost_device_or_does_not_need_it,
+);
+
+/// With room for one of everything at once.
+fn config() -> MachineConfig {
+    MachineConfig {
+        buffers: 16,
+        ..crate::rig::config()
+    }
+}
+
+/// Opens a file, gives it one of everything that can be made and closes it, with `fail` before the
+/// first attempt and `mend` after each that was in vain. Returns how many of those there were.
+fn check_close<A: Model>(
+    machine: &Machine<'_, '_, A>,
+    fail: impl FnOnce(),
+    mend: impl Fn(),
+) -> u32 {
+    let budget = Budget::unlimited();
+    let before = Snapshot::of(machine, &[], &[&budget]).without_dirt();
+    let process = machine.spawn();
+    let mut storage = Storage::new(Room::ROOMY);
+    let mut context = storage.open(machine, &process, &budget).unwrap();
+    let mut views = Vec::new();
+    furnish(machine, &context, &process, &budget, |scene| {
+        for creation in ALL.into_iter().filter(|creation| creation.exists(scene)) {
+            let prepared = creation.prepare(scene);
+            match creation.make(scene, prepared).unwrap() {
+                crate::creations::Made::View(view) => views.push(view),
+                crate::creations::Made::Export(export) => scene.context.end_export(export).unwrap(),
+                _ => {}
+            }
+        }
+    });
+    fail();
+    let mut in_vain = 0;
+    loop {
+        match context.close() {
+            Ok(left) => {
+                assert!(left.mappings > 0 && left.handles > 0 && left.dram > 0);
+                break;
+            }
+            Err((back, _)) => {
+                // All of it is still there, pins with their charge, and the address space is taken.
+                let pins = machine.host.counters().pins;
+                assert_eq!(pins, budget.charged() as u64);
+                assert_eq!(machine.device.usage().free_asids, 1);
+                context = back;
+                in_vain += 1;
+                assert!(in_vain < 4, "it is never closed");
+                mend();
+            }
+        }
+    }
+    // What the file could not give up stays with the device.
+    machine.asic.clear_injections();
+    machine.device.settle_quarantine().unwrap();
+    for view in views {
+        machine.device.end_view(view);
+    }
+    drop(process);
+    let after = Snapshot::of(machine, &[], &[&budget]).without_dirt();
+    after.assert_is(&before, "after closing");
+    in_vain
+}
+
+fn closing_with_each_invalidation_failing_loses_nothing<A: Model>() {
+    for times in [1, u64::MAX] {
+        let mut failed = 0;
+        for nth in 1.. {
+            let mut over = false;
+            machine::<A>(config(), |machine| {
+                let begun = || machine.log.count(EventKind::InvalidateBegin);
+                let start = Cell::new(0);
+                let fail = || {
+                    start.set(begun());
+                    let never = Completion::Never;
+                    machine
+                        .asic
+                        .inject(Operation::Invalidation, nth, times, never);
+                };
+                let in_vain = check_close(machine, fail, || machine.asic.clear_injections());
+                failed += in_vain;
+                over = begun() - start.get() < nth;
+            });
+            if over {
+                break;
+            }
+        }
+        assert!(failed > 0, "none concerned the user's mappings");
+    }
+}
+
+fn closing_with_everything_failing_loses_nothing_and_needs_no_memory<A: Model>() {
+    machine::<A>(config(), |machine| {
+        let (host, asic) = (&machine.host, &machine.asic);
+        let fail = || {
+            host.fail(HostFailure::FrameAllocation, Some(1));
+            host.fail(HostFailure::Pin, Some(1));
+            let never = Completion::Never;
+            asic.inject(Operation::Invalidation, 1, u64::MAX, never);
+            asic.set_initiator_mode(scrubber(), InitiatorMode::User(7));
+        };
+        let in_vain = check_close(machine, fail, || asic.clear_injections());
+        assert_eq!(in_vain, 1);
+        // Neither a page was asked for nor a pin: the first of each still fails.
+        assert!(host.kernel_block(1, "probe").is_err());
+        host.fail(HostFailure::Pin, None);
+        asic.set_initiator_mode(scrubber(), InitiatorMode::Bypass);
+        // The same with the device off the bus, until it is reset.
+        let fail = || {
+            host.fail(HostFailure::FrameAllocation, Some(1));
+            asic.lose();
+        };
+        let mend = || {
+            reset(machine, DramContent::Undefined);
+            machine.device.recover().unwrap();
+        };
+        assert_eq!(check_close(machine, fail, mend), 1);
+        assert!(host.kernel_block(1, "probe").is_err());
+    });
+}
+
+fn recovering_with_each_step_failing_is_done_after_another_reset<A: Model>() {
+    machine::<A>(config(), |machine| {
+        let before = Snapshot::of(machine, &[], &[]);
+        let kinds = [
+            (Operation::Invalidation, EventKind::InvalidateBegin),
+            (Operation::RootLatch, EventKind::RootSet),
+        ];
+        for (operation, begins) in kinds {
+            let lose = || {
+                machine.asic.lose();
+                reset(machine, DramContent::Undefined);
+            };
+            lose();
+            let steps = machine.log.count(begins);
+            machine.device.recover().unwrap();
+            let steps = machine.log.count(begins) - steps;
+            for times in [1, u64::MAX] {
+                let (mut failures, mut tried, mut nth) = (0, 0, 0);
+                while nth <= steps {
+                    nth += sparse(nth);
+                    tried += 1;
+                    lose();
+                    machine
+                        .asic
+                        .inject(operation, nth, times, Completion::Never);
+                    if machine.device.recover().is_err() {
+                        failures += 1;
+                        if times != 1 {
+                            lose();
+                            machine.device.recover().unwrap_err();
+                        }
+                        machine.asic.clear_injections();
+                        lose();
+                        machine.device.recover().unwrap();
+                    } else {
+                        machine.asic.clear_injections();
+                    }
+                    let after = Snapshot::of(machine, &[], &[]);
+                    let what = format_args!("{operation:?} {nth} of {steps}, {times} times");
+                    after.assert_is(&before, what);
+                }
+                // All but one that nobody waits for, since others follow, and the one beyond the end.
+                assert!(
+                    failures + 2 >= tried,
+                    "{operation:?}: {failures} of {tried}"
+                );
+            }
+        }
+        // And it works, for the next user.
+        check_close(machine, || {}, || {});
+    });
+}
+
+fn every_making_fails_on_a_lost_device_or_does_not_need_it<A: Model>() {
+    machine::<A>(config(), |machine| {
+        for creation in ALL {
+            let budget = Budget::unlimited();
+            let before = Snapshot::of(machine, &[], &[&budget]).without_dirt();
+            let process = machine.spawn();
+            let mut storage = Storage::new(Room::default());
+            let context = storage.open(machine, &process, &budget).unwrap();
+            furnish(machine, &context, &process, &budget, |scene| {
+                if !creation.exists(scene) {
+                    return;
+                }
+                let prepared = creation.prepare(scene);
+                machine.asic.lose();
+                match creation.make(scene, prepared) {
+                    // What does not concern the device can be unmade without it as well.
+                    Ok(made) => creation.unmake(scene, made).unwrap(),
+                    Err(errno) => {
+                        let told = matches!(errno, Errno::EIO | Errno::EBUSY);
+                        assert!(told, "{creation:?}: {errno}");
+                    }
+                }
+                assert_eq!(
+                    machine.host.counters().pins,
+                    budget.charged() as u64,
+                    "{creation:?}"
+                );
+            });
+            if machine.asic.is_lost() {
+                reset(machine, DramContent::Undefined);
+                machine.device.recover().unwrap();
+            }
+            context.close().unwrap();
+            machine.device.settle_quarantine().unwrap();
+            drop(process);
+            let after = Snapshot::of(machine, &[], &[&budget]).without_dirt();
+            after.assert_is(&before, format_args!("{creation:?}"));
+        }
+    });
+}
