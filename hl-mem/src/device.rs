@@ -10,7 +10,7 @@
 //!
 //! # Locks
 //!
-//! In the order of [`LockRank`], the pools of tables last. No lock is held while user memory is
+//! In the order of [`LockRank`](crate::lock::LockRank), the pools of tables last. No lock is held while user memory is
 //! pinned, while memory is allocated or freed, or while engines stop; only an MMU's is held while the
 //! device invalidates what was unmapped, and only the scrubber's while it scrubs. While MMUs restart
 //! after a reset, and when a seat then gets its root again, that of the seats is held as well.
@@ -21,17 +21,23 @@
 //! recovery](crate::guide::recovery), [locks](crate::guide::locks); and for those who bring a device up,
 //! [porting](crate::guide::porting).
 
+mod bring_up;
 mod buffers;
 mod dram;
 mod error;
 mod events;
 mod inspect;
+mod seats;
 mod views;
 mod windows;
 
+pub(crate) use bring_up::{Table, new_addresses};
 pub use error::{
     BringUpError, BufferError, DramError, MapBufferError, MapWindowError, RetireError, Unconfirmed,
 };
+use seats::Seats;
+pub use seats::{EVENTS, Seat};
+pub(crate) use seats::{SeatTicket, Tables};
 pub use views::BufferView;
 pub(crate) use views::ViewBufferError;
 pub(crate) use windows::part_of;
@@ -40,20 +46,18 @@ pub use windows::{PrivilegedWindow, WindowMapping, WindowMemory};
 use core::fmt;
 
 use mmu_core::format::NoAttributes;
-use mmu_core::{AddrRange, BusAddr, DeviceAddr, Format, PageTable, Run, TableMemory};
+use mmu_core::{AddrRange, DeviceAddr, Format, PageTable, Run, TableMemory};
 
-use crate::asid::{Asid, UserAsid};
 use crate::buffer::{BufferId, BufferSlot, BufferUsage, Buffers, ViewPolicy};
-use crate::dram::{DramPool, DramUsage, Scrub};
-use crate::events::{DeviceEvent, EventQueue, EventSlot};
+use crate::dram::{DramPool, DramUsage};
 use crate::host::HostMemory;
-use crate::lock::{LockRank, Locked};
+use crate::lock::Locked;
 use crate::mmu::MmuControl;
 use crate::port::Port;
-use crate::profile::{Asic, DefaultPage, LargeHost};
-use crate::space::{Addresses, Batch, Privileged, Space};
-use crate::sync::{AtomicU32, Ordering};
-use crate::va::{LayoutError, Node, VaAllocator};
+use crate::profile::{Asic, DefaultPage};
+use crate::space::{Batch, Privileged, Space};
+use crate::sync::AtomicU32;
+use crate::va::Node;
 
 /// The kernel pages of a port.
 pub(crate) type KernelPages<P> = <<P as Port>::Host as HostMemory>::KernelPages;
@@ -75,84 +79,6 @@ pub(crate) type DramTableOf<A, P> = PageTable<<A as Asic>::DramFormat, <P as Por
 /// each with its own.
 #[derive(Debug)]
 pub struct Privilege(());
-
-/// A place for the page table of one user's address space, while no context has it.
-pub struct Seat<A: Asic, P: Port> {
-    asid: Option<UserAsid>,
-    tables: Option<Tables<A, P>>,
-    /// What the user who has the seat is told.
-    events: Option<SeatEvents>,
-}
-
-/// Events that are kept for one user (see [`Context::next_event`](crate::Context::next_event)).
-pub const EVENTS: usize = 8;
-
-type SeatEvents = EventQueue<DeviceEvent, [EventSlot<DeviceEvent>; EVENTS]>;
-
-/// The page tables of one ASID.
-pub(crate) struct Tables<A: Asic, P: Port> {
-    pub(crate) host: TableOf<A, P>,
-    /// Where device memory has tables of its own.
-    pub(crate) dram: Option<DramTableOf<A, P>>,
-}
-
-impl<A: Asic, P: Port> Seat<A, P> {
-    /// A place without a page table.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            asid: None,
-            tables: None,
-            events: None,
-        }
-    }
-
-    /// The ASID and the root table of a seat that is free.
-    fn root(&self) -> Option<(Asid, BusAddr)> {
-        Some((self.asid?.into(), self.tables.as_ref()?.host.root()))
-    }
-
-    /// The same of the tables for device memory.
-    fn dram_root(&self) -> Option<(Asid, BusAddr)> {
-        Some((
-            self.asid?.into(),
-            self.tables.as_ref()?.dram.as_ref()?.root(),
-        ))
-    }
-}
-
-impl<A: Asic, P: Port> Default for Seat<A, P> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<A: Asic, P: Port> fmt::Debug for Seat<A, P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.tables.is_some() {
-            "free"
-        } else {
-            "taken"
-        })
-    }
-}
-
-/// All seats, how often they were taken, and how often the device was reset.
-struct Seats<'d, A: Asic, P: Port> {
-    list: &'d mut [Seat<A, P>],
-    /// Tells the handles of one context from those of another.
-    taken: u32,
-    resets: u32,
-}
-
-/// Which seat an address space came from, and when.
-#[derive(Debug)]
-pub(crate) struct SeatTicket {
-    pub(crate) asid: UserAsid,
-    /// The number of the context among all that had a seat.
-    pub(crate) number: u32,
-    resets: u32,
-}
 
 /// What keeps the addresses of one space apart: the nodes of its allocators.
 #[derive(Debug)]
@@ -291,111 +217,6 @@ impl<A: Asic, P: Port> fmt::Debug for Device<'_, A, P> {
 }
 
 impl<'d, A: Asic, P: Port> Device<'d, A, P> {
-    /// Brings a device's memory up: a root table for each ASID, and the MMU enabled as the last
-    /// step. `mmu` makes the MMU's driver, given the address of the table that ASIDs without an
-    /// address space use; `dram_mmu` that of the MMU for device memory, and is called only where
-    /// that has tables of its own.
-    ///
-    /// The tables of the roots are the first that are taken from the pool, that of ASID 0 first
-    /// (facts HOP0-1).
-    ///
-    /// # Errors
-    ///
-    /// One for each part that can refuse; see [`BringUpError`]. The root tables taken by then are
-    /// lost to the pool, since it is not known what the device makes of them.
-    pub fn new(
-        mut parts: DeviceParts<'d, A, P>,
-        mmu: impl FnOnce(BusAddr) -> P::Mmu,
-        dram_mmu: impl FnOnce(BusAddr) -> P::DramMmu,
-    ) -> Result<(Self, Privilege), BringUpError> {
-        if let (Some(default), true) = (&A::PROFILE.dram.default_page, parts.default_mapping) {
-            fill(&mut parts.scrubber, default)?;
-        }
-        let table: TableOf<A, P> = new_table(parts.tables)?;
-        let privileged_root = (Asid::PRIVILEGED, table.root());
-        let addresses = new_addresses::<A, P>(parts.privileged, Table::Privileged);
-        let (addresses, _) = addresses.map_err(BringUpError::Addresses)?;
-        let space = Space::new(table, addresses);
-        let dram_table = match parts.dram_tables {
-            Some(tables) => Some(new_table(tables)?),
-            None => None,
-        };
-        let asids = (1..=u16::MAX).map_while(UserAsid::new);
-        for (seat, asid) in parts.seats.iter_mut().zip(asids) {
-            let host = new_table(parts.tables)?;
-            let dram = match parts.dram_tables {
-                Some(tables) => Some(new_table(tables)?),
-                None => None,
-            };
-            let (asid, tables) = (Some(asid), Some(Tables { host, dram }));
-            *seat = Seat {
-                asid,
-                tables,
-                events: None,
-            };
-        }
-        let parking: TableOf<A, P> = new_table(parts.tables)?;
-        let mut mmu = mmu(parking.root());
-        let roots = parts.seats.iter().filter_map(Seat::root);
-        start(&mut mmu, core::iter::once(privileged_root).chain(roots))?;
-        let dram_mmu = match (parts.dram_tables, dram_table) {
-            (Some(tables), Some(privileged)) => {
-                let parking = new_table(tables)?;
-                let mut driver = dram_mmu(parking.root());
-                let roots = parts.seats.iter().filter_map(Seat::dram_root);
-                let root = (Asid::PRIVILEGED, privileged.root());
-                if let Err(error) = start(&mut driver, core::iter::once(root).chain(roots)) {
-                    // The first error is the one that counts.
-                    let _ = mmu.disable();
-                    return Err(error);
-                }
-                let dram_mmu = DramMmu {
-                    driver,
-                    parking,
-                    privileged,
-                };
-                Some(Locked::new(LockRank::DramMmu, dram_mmu))
-            }
-            _ => None,
-        };
-        let device = Self {
-            host: parts.host,
-            engines: parts.engines,
-            mmu: Locked::new(
-                LockRank::HostMmu,
-                HostMmu {
-                    driver: mmu,
-                    parking,
-                },
-            ),
-            dram_mmu,
-            shown: Locked::new(
-                LockRank::Buffers,
-                Shown {
-                    buffers: Buffers::new(parts.buffers, parts.views),
-                    register_views: 0,
-                    windows: 0,
-                },
-            ),
-            privileged: Locked::new(LockRank::Space, space),
-            seats: Locked::new(
-                LockRank::Seats,
-                Seats {
-                    list: parts.seats,
-                    taken: 0,
-                    resets: 0,
-                },
-            ),
-            register_blocks: parts.register_blocks,
-            peer_window: parts.peer_window,
-            dram: Locked::new(LockRank::Dram, parts.dram),
-            scrubber: Locked::new(LockRank::Scrubber, parts.scrubber),
-            default_mapping: parts.default_mapping,
-            resets: AtomicU32::new(0),
-        };
-        Ok((device, Privilege(())))
-    }
-
     /// Pages of host memory, as the port has them.
     pub fn host(&self) -> &P::Host {
         &self.host
@@ -443,58 +264,6 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         look(self.privileged.lock().table())
     }
 
-    /// Brings the MMU back after a reset of the device, which may have wiped its memory: writes the
-    /// root tables anew, enables the MMU, and confirms that nothing of before is cached.
-    ///
-    /// Until then every operation that needs the device fails, and what it would have released
-    /// stays in quarantine. Afterwards nothing is mapped: the addresses of contexts and buffers that
-    /// outlived the reset lead nowhere. Close the contexts, destroy the buffers, and open new ones.
-    ///
-    /// # Errors
-    ///
-    /// [`BringUpError::DeviceLost`], [`BringUpError::Mmu`]. Try again after another reset.
-    pub fn recover(&self) -> Result<(), BringUpError> {
-        if let Some(default) = self.default_page() {
-            fill(&mut *self.scrubber.lock(), default)?;
-        }
-        let mut mmu = self.mmu.lock();
-        let HostMmu { driver, parking } = &mut *mmu;
-        let root = {
-            let mut privileged = self.privileged.lock();
-            privileged.wipe();
-            privileged.table().root()
-        };
-        let mut seats = self.seats.lock();
-        seats.resets = seats.resets.wrapping_add(1);
-        for tables in seats
-            .list
-            .iter_mut()
-            .filter_map(|seat| seat.tables.as_mut())
-        {
-            // Nothing is mapped there: what is removed is empty.
-            drop(tables.host.wipe());
-            let _ = tables.dram.as_mut().map(PageTable::wipe);
-        }
-        let roots = seats.list.iter().filter_map(Seat::root);
-        let roots = core::iter::once((Asid::PRIVILEGED, root)).chain(roots);
-        restart(driver, parking, roots)?;
-        if let Some(dram_mmu) = &self.dram_mmu {
-            let mut dram_mmu = dram_mmu.lock();
-            let DramMmu {
-                driver,
-                parking,
-                privileged,
-            } = &mut *dram_mmu;
-            drop(privileged.wipe());
-            let roots = seats.list.iter().filter_map(Seat::dram_root);
-            let root = (Asid::PRIVILEGED, privileged.root());
-            restart(driver, parking, core::iter::once(root).chain(roots))?;
-        }
-        self.resets.store(seats.resets, Ordering::Relaxed);
-        seats.post(DeviceEvent::DeviceRecovered);
-        Ok(())
-    }
-
     /// Where the device finds a block, for programming its engines; `None` where it does not any
     /// more.
     pub fn block_range(
@@ -511,55 +280,6 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         default_page.as_ref().filter(|_| self.default_mapping)
     }
 
-    /// Whether the device was brought back after a reset since a seat was taken, which the seat's
-    /// address space has not outlived.
-    pub(crate) fn was_reset_since(&self, ticket: &SeatTicket) -> bool {
-        // Whoever comes at the same time as the reset may be told either.
-        self.resets.load(Ordering::Relaxed) != ticket.resets
-    }
-
-    /// Takes the address space of a user that has none; `None` when all are taken.
-    pub(crate) fn take_seat(&self) -> Option<(SeatTicket, Tables<A, P>)> {
-        let mut seats = self.seats.lock();
-        let Seats {
-            list,
-            taken,
-            resets,
-        } = &mut *seats;
-        list.iter_mut().find_map(|seat| {
-            let asid = seat.asid?;
-            let tables = seat.tables.take()?;
-            seat.events = Some(EventQueue::new([EventSlot::new(); EVENTS]));
-            *taken = taken.wrapping_add(1);
-            let ticket = SeatTicket {
-                asid,
-                number: *taken,
-                resets: *resets,
-            };
-            Some((ticket, tables))
-        })
-    }
-
-    /// Gives an address space back, in which nothing is mapped and of which nothing is cached.
-    pub(crate) fn give_seat(&self, ticket: SeatTicket, mut tables: Tables<A, P>) {
-        let asid = ticket.asid.into();
-        let mut mmu = self.mmu.lock();
-        let mut seats = self.seats.lock();
-        if seats.resets != ticket.resets {
-            // A reset wiped the root tables and made the MMUs forget them. Where this fails the
-            // device is lost again, and recovering from that does the same for all free seats.
-            give_root(&mut mmu.driver, asid, &mut tables.host);
-            if let (Some(dram_mmu), Some(table)) = (&self.dram_mmu, &mut tables.dram) {
-                give_root(&mut dram_mmu.lock().driver, asid, table);
-            }
-        }
-        let mut list = seats.list.iter_mut();
-        if let Some(seat) = list.find(|seat| seat.asid == Some(ticket.asid)) {
-            seat.tables = Some(tables);
-            seat.events = None;
-        }
-    }
-
     /// Sees to it that a batch of removals of host memory is confirmed, together with all others
     /// of its space that wait.
     pub(crate) fn settle<K, T>(
@@ -574,113 +294,6 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             |holder| Some(space(holder)),
             batch,
         )
-    }
-}
-
-/// Which part of an address space addresses are for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Table {
-    /// The privileged space.
-    Privileged,
-    /// A user's space.
-    User,
-}
-
-/// Addresses, and apart from them those of device memory that has tables of its own.
-type AddressesOf<P> = (
-    Addresses<<P as Port>::Nodes>,
-    Option<Addresses<<P as Port>::Nodes>>,
-);
-
-/// The addresses of a space, none of them in use; and apart from them those of device memory, where
-/// that has tables of its own.
-pub(crate) fn new_addresses<A: Asic, P: Port>(
-    nodes: SpaceNodes<P>,
-    table: Table,
-) -> Result<AddressesOf<P>, LayoutError> {
-    let profile = A::PROFILE;
-    let small = VaAllocator::new(nodes.small, &profile.host.layout())?;
-    let large = match &profile.large_host {
-        LargeHost::Own(range) => Some(VaAllocator::new(nodes.large, &range.layout())?),
-        LargeHost::Shared => None,
-    };
-    let dram = match &profile.dram.mapped_at {
-        Some(range) if table == Table::User => Some(VaAllocator::new(nodes.dram, &range.layout())?),
-        _ => None,
-    };
-    let (dram, apart) = if profile.one_table {
-        (dram, None)
-    } else {
-        (None, dram)
-    };
-    let large_leaf = profile.large_host_range().large_bytes;
-    let apart = apart.map(|small| Addresses {
-        small,
-        large: None,
-        dram: None,
-        large_leaf: 0,
-    });
-    Ok((
-        Addresses {
-            small,
-            large,
-            dram,
-            large_leaf,
-        },
-        apart,
-    ))
-}
-
-/// Fills the page for stray accesses.
-fn fill<S: Scrub>(scrubber: &mut S, default: &DefaultPage) -> Result<(), BringUpError> {
-    let filled = scrubber.fill(default.page, default.fill);
-    filled.map_err(|_| BringUpError::DefaultPage)
-}
-
-/// A new page table, whose root is the next table of a pool.
-fn new_table<F: Format, M: TableMemory>(memory: M) -> Result<PageTable<F, M>, BringUpError> {
-    PageTable::new(memory)?.ok_or(BringUpError::NoTableMemory)
-}
-
-/// Enables an MMU and gives each ASID its root; leaves the MMU disabled where that fails.
-fn start<U: MmuControl>(
-    mmu: &mut U,
-    mut roots: impl Iterator<Item = (Asid, BusAddr)>,
-) -> Result<(), BringUpError> {
-    mmu.enable().map_err(BringUpError::Mmu)?;
-    roots
-        .try_for_each(|(asid, root)| mmu.set_root(asid, root))
-        .map_err(|error| {
-            // The first error is the one that counts.
-            let _ = mmu.disable();
-            BringUpError::Mmu(error)
-        })
-}
-
-/// Brings an MMU back after a reset. The root tables are written anew already.
-fn restart<F: Format, M: TableMemory, U: MmuControl>(
-    mmu: &mut U,
-    parking: &mut PageTable<F, M>,
-    roots: impl Iterator<Item = (Asid, BusAddr)>,
-) -> Result<(), BringUpError> {
-    let _ = mmu.disable();
-    // Nothing was ever mapped there: what is removed is empty.
-    drop(parking.wipe());
-    // One flush for all roots: the MMU must not find what was there before.
-    parking.flush()?;
-    start(mmu, roots)?;
-    mmu.invalidate_all().map_err(BringUpError::Mmu)
-}
-
-/// Writes the root of an address space anew and gives it to its ASID once more.
-fn give_root<F: Format, M: TableMemory, U: MmuControl>(
-    mmu: &mut U,
-    asid: Asid,
-    table: &mut PageTable<F, M>,
-) {
-    // An error means that the device is lost again; see the caller.
-    if table.wipe().confirm(mmu).is_ok() {
-        let _ = mmu.set_root(asid, table.root());
     }
 }
 

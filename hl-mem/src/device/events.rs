@@ -5,7 +5,8 @@ use crate::mmu::{Fault, MmuControl, MmuError};
 use crate::port::Port;
 use crate::profile::Asic;
 
-use super::{Device, SeatEvents, SeatTicket, Seats};
+use super::Device;
+use super::seats::{SeatEvents, SeatTicket, Seats};
 
 impl<A: Asic, P: Port> Seats<'_, A, P> {
     /// Tells every user that has a seat. Whether a reader is to be woken.

@@ -1,0 +1,275 @@
+//! Bringing a device up, and bringing it back after a reset.
+
+use mmu_core::{BusAddr, Format, PageTable, TableMemory};
+
+use crate::asid::{Asid, UserAsid};
+use crate::buffer::Buffers;
+use crate::dram::Scrub;
+use crate::events::DeviceEvent;
+use crate::lock::{LockRank, Locked};
+use crate::mmu::MmuControl;
+use crate::port::Port;
+use crate::profile::{Asic, DefaultPage, LargeHost};
+use crate::space::{Addresses, Space};
+use crate::sync::{AtomicU32, Ordering};
+use crate::va::{LayoutError, VaAllocator};
+
+use super::seats::Seats;
+use super::{
+    BringUpError, Device, DeviceParts, DramMmu, HostMmu, Privilege, Seat, Shown, SpaceNodes,
+    TableOf, Tables,
+};
+
+impl<'d, A: Asic, P: Port> Device<'d, A, P> {
+    /// Brings a device's memory up: a root table for each ASID, and the MMU enabled as the last
+    /// step. `mmu` makes the MMU's driver, given the address of the table that ASIDs without an
+    /// address space use; `dram_mmu` that of the MMU for device memory, and is called only where
+    /// that has tables of its own.
+    ///
+    /// The tables of the roots are the first that are taken from the pool, that of ASID 0 first
+    /// (facts HOP0-1).
+    ///
+    /// # Errors
+    ///
+    /// One for each part that can refuse; see [`BringUpError`]. The root tables taken by then are
+    /// lost to the pool, since it is not known what the device makes of them.
+    pub fn new(
+        mut parts: DeviceParts<'d, A, P>,
+        mmu: impl FnOnce(BusAddr) -> P::Mmu,
+        dram_mmu: impl FnOnce(BusAddr) -> P::DramMmu,
+    ) -> Result<(Self, Privilege), BringUpError> {
+        if let (Some(default), true) = (&A::PROFILE.dram.default_page, parts.default_mapping) {
+            fill(&mut parts.scrubber, default)?;
+        }
+        let table: TableOf<A, P> = new_table(parts.tables)?;
+        let privileged_root = (Asid::PRIVILEGED, table.root());
+        let addresses = new_addresses::<A, P>(parts.privileged, Table::Privileged);
+        let (addresses, _) = addresses.map_err(BringUpError::Addresses)?;
+        let space = Space::new(table, addresses);
+        let dram_table = match parts.dram_tables {
+            Some(tables) => Some(new_table(tables)?),
+            None => None,
+        };
+        let asids = (1..=u16::MAX).map_while(UserAsid::new);
+        for (seat, asid) in parts.seats.iter_mut().zip(asids) {
+            let host = new_table(parts.tables)?;
+            let dram = match parts.dram_tables {
+                Some(tables) => Some(new_table(tables)?),
+                None => None,
+            };
+            let (asid, tables) = (Some(asid), Some(Tables { host, dram }));
+            *seat = Seat {
+                asid,
+                tables,
+                events: None,
+            };
+        }
+        let parking: TableOf<A, P> = new_table(parts.tables)?;
+        let mut mmu = mmu(parking.root());
+        let roots = parts.seats.iter().filter_map(Seat::root);
+        start(&mut mmu, core::iter::once(privileged_root).chain(roots))?;
+        let dram_mmu = match (parts.dram_tables, dram_table) {
+            (Some(tables), Some(privileged)) => {
+                let parking = new_table(tables)?;
+                let mut driver = dram_mmu(parking.root());
+                let roots = parts.seats.iter().filter_map(Seat::dram_root);
+                let root = (Asid::PRIVILEGED, privileged.root());
+                if let Err(error) = start(&mut driver, core::iter::once(root).chain(roots)) {
+                    // The first error is the one that counts.
+                    let _ = mmu.disable();
+                    return Err(error);
+                }
+                let dram_mmu = DramMmu {
+                    driver,
+                    parking,
+                    privileged,
+                };
+                Some(Locked::new(LockRank::DramMmu, dram_mmu))
+            }
+            _ => None,
+        };
+        let device = Self {
+            host: parts.host,
+            engines: parts.engines,
+            mmu: Locked::new(
+                LockRank::HostMmu,
+                HostMmu {
+                    driver: mmu,
+                    parking,
+                },
+            ),
+            dram_mmu,
+            shown: Locked::new(
+                LockRank::Buffers,
+                Shown {
+                    buffers: Buffers::new(parts.buffers, parts.views),
+                    register_views: 0,
+                    windows: 0,
+                },
+            ),
+            privileged: Locked::new(LockRank::Space, space),
+            seats: Locked::new(
+                LockRank::Seats,
+                Seats {
+                    list: parts.seats,
+                    taken: 0,
+                    resets: 0,
+                },
+            ),
+            register_blocks: parts.register_blocks,
+            peer_window: parts.peer_window,
+            dram: Locked::new(LockRank::Dram, parts.dram),
+            scrubber: Locked::new(LockRank::Scrubber, parts.scrubber),
+            default_mapping: parts.default_mapping,
+            resets: AtomicU32::new(0),
+        };
+        Ok((device, Privilege(())))
+    }
+
+    /// Brings the MMU back after a reset of the device, which may have wiped its memory: writes the
+    /// root tables anew, enables the MMU, and confirms that nothing of before is cached.
+    ///
+    /// Until then every operation that needs the device fails, and what it would have released
+    /// stays in quarantine. Afterwards nothing is mapped: the addresses of contexts and buffers that
+    /// outlived the reset lead nowhere. Close the contexts, destroy the buffers, and open new ones.
+    ///
+    /// # Errors
+    ///
+    /// [`BringUpError::DeviceLost`], [`BringUpError::Mmu`]. Try again after another reset.
+    pub fn recover(&self) -> Result<(), BringUpError> {
+        if let Some(default) = self.default_page() {
+            fill(&mut *self.scrubber.lock(), default)?;
+        }
+        let mut mmu = self.mmu.lock();
+        let HostMmu { driver, parking } = &mut *mmu;
+        let root = {
+            let mut privileged = self.privileged.lock();
+            privileged.wipe();
+            privileged.table().root()
+        };
+        let mut seats = self.seats.lock();
+        seats.resets = seats.resets.wrapping_add(1);
+        for tables in seats
+            .list
+            .iter_mut()
+            .filter_map(|seat| seat.tables.as_mut())
+        {
+            // Nothing is mapped there: what is removed is empty.
+            drop(tables.host.wipe());
+            let _ = tables.dram.as_mut().map(PageTable::wipe);
+        }
+        let roots = seats.list.iter().filter_map(Seat::root);
+        let roots = core::iter::once((Asid::PRIVILEGED, root)).chain(roots);
+        restart(driver, parking, roots)?;
+        if let Some(dram_mmu) = &self.dram_mmu {
+            let mut dram_mmu = dram_mmu.lock();
+            let DramMmu {
+                driver,
+                parking,
+                privileged,
+            } = &mut *dram_mmu;
+            drop(privileged.wipe());
+            let roots = seats.list.iter().filter_map(Seat::dram_root);
+            let root = (Asid::PRIVILEGED, privileged.root());
+            restart(driver, parking, core::iter::once(root).chain(roots))?;
+        }
+        self.resets.store(seats.resets, Ordering::Relaxed);
+        seats.post(DeviceEvent::DeviceRecovered);
+        Ok(())
+    }
+}
+
+/// Which part of an address space addresses are for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Table {
+    /// The privileged space.
+    Privileged,
+    /// A user's space.
+    User,
+}
+
+/// Addresses, and apart from them those of device memory that has tables of its own.
+type AddressesOf<P> = (
+    Addresses<<P as Port>::Nodes>,
+    Option<Addresses<<P as Port>::Nodes>>,
+);
+
+/// The addresses of a space, none of them in use; and apart from them those of device memory, where
+/// that has tables of its own.
+pub(crate) fn new_addresses<A: Asic, P: Port>(
+    nodes: SpaceNodes<P>,
+    table: Table,
+) -> Result<AddressesOf<P>, LayoutError> {
+    let profile = A::PROFILE;
+    let small = VaAllocator::new(nodes.small, &profile.host.layout())?;
+    let large = match &profile.large_host {
+        LargeHost::Own(range) => Some(VaAllocator::new(nodes.large, &range.layout())?),
+        LargeHost::Shared => None,
+    };
+    let dram = match &profile.dram.mapped_at {
+        Some(range) if table == Table::User => Some(VaAllocator::new(nodes.dram, &range.layout())?),
+        _ => None,
+    };
+    let (dram, apart) = if profile.one_table {
+        (dram, None)
+    } else {
+        (None, dram)
+    };
+    let large_leaf = profile.large_host_range().large_bytes;
+    let apart = apart.map(|small| Addresses {
+        small,
+        large: None,
+        dram: None,
+        large_leaf: 0,
+    });
+    Ok((
+        Addresses {
+            small,
+            large,
+            dram,
+            large_leaf,
+        },
+        apart,
+    ))
+}
+
+/// Fills the page for stray accesses.
+fn fill<S: Scrub>(scrubber: &mut S, default: &DefaultPage) -> Result<(), BringUpError> {
+    let filled = scrubber.fill(default.page, default.fill);
+    filled.map_err(|_| BringUpError::DefaultPage)
+}
+
+/// A new page table, whose root is the next table of a pool.
+fn new_table<F: Format, M: TableMemory>(memory: M) -> Result<PageTable<F, M>, BringUpError> {
+    PageTable::new(memory)?.ok_or(BringUpError::NoTableMemory)
+}
+
+/// Enables an MMU and gives each ASID its root; leaves the MMU disabled where that fails.
+fn start<U: MmuControl>(
+    mmu: &mut U,
+    mut roots: impl Iterator<Item = (Asid, BusAddr)>,
+) -> Result<(), BringUpError> {
+    mmu.enable().map_err(BringUpError::Mmu)?;
+    roots
+        .try_for_each(|(asid, root)| mmu.set_root(asid, root))
+        .map_err(|error| {
+            // The first error is the one that counts.
+            let _ = mmu.disable();
+            BringUpError::Mmu(error)
+        })
+}
+
+/// Brings an MMU back after a reset. The root tables are written anew already.
+fn restart<F: Format, M: TableMemory, U: MmuControl>(
+    mmu: &mut U,
+    parking: &mut PageTable<F, M>,
+    roots: impl Iterator<Item = (Asid, BusAddr)>,
+) -> Result<(), BringUpError> {
+    let _ = mmu.disable();
+    // Nothing was ever mapped there: what is removed is empty.
+    drop(parking.wipe());
+    // One flush for all roots: the MMU must not find what was there before.
+    parking.flush()?;
+    start(mmu, roots)?;
+    mmu.invalidate_all().map_err(BringUpError::Mmu)
+}

@@ -1,0 +1,155 @@
+//! Seats: the address spaces of users, while they have one and while nobody has them.
+
+use core::fmt;
+
+use mmu_core::{BusAddr, Format, PageTable, TableMemory};
+
+use crate::asid::{Asid, UserAsid};
+use crate::events::{DeviceEvent, EventQueue, EventSlot};
+use crate::mmu::MmuControl;
+use crate::port::Port;
+use crate::profile::Asic;
+use crate::sync::Ordering;
+
+use super::{Device, DramTableOf, TableOf};
+
+/// A place for the page table of one user's address space, while no context has it.
+pub struct Seat<A: Asic, P: Port> {
+    pub(super) asid: Option<UserAsid>,
+    pub(super) tables: Option<Tables<A, P>>,
+    /// What the user who has the seat is told.
+    pub(super) events: Option<SeatEvents>,
+}
+
+/// Events that are kept for one user (see [`Context::next_event`](crate::Context::next_event)).
+pub const EVENTS: usize = 8;
+
+pub(super) type SeatEvents = EventQueue<DeviceEvent, [EventSlot<DeviceEvent>; EVENTS]>;
+
+/// The page tables of one ASID.
+pub(crate) struct Tables<A: Asic, P: Port> {
+    pub(crate) host: TableOf<A, P>,
+    /// Where device memory has tables of its own.
+    pub(crate) dram: Option<DramTableOf<A, P>>,
+}
+
+impl<A: Asic, P: Port> Seat<A, P> {
+    /// A place without a page table.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            asid: None,
+            tables: None,
+            events: None,
+        }
+    }
+
+    /// The ASID and the root table of a seat that is free.
+    pub(super) fn root(&self) -> Option<(Asid, BusAddr)> {
+        Some((self.asid?.into(), self.tables.as_ref()?.host.root()))
+    }
+
+    /// The same of the tables for device memory.
+    pub(super) fn dram_root(&self) -> Option<(Asid, BusAddr)> {
+        Some((
+            self.asid?.into(),
+            self.tables.as_ref()?.dram.as_ref()?.root(),
+        ))
+    }
+}
+
+impl<A: Asic, P: Port> Default for Seat<A, P> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<A: Asic, P: Port> fmt::Debug for Seat<A, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.tables.is_some() {
+            "free"
+        } else {
+            "taken"
+        })
+    }
+}
+
+/// All seats, how often they were taken, and how often the device was reset.
+pub(super) struct Seats<'d, A: Asic, P: Port> {
+    pub(super) list: &'d mut [Seat<A, P>],
+    /// Tells the handles of one context from those of another.
+    pub(super) taken: u32,
+    pub(super) resets: u32,
+}
+
+/// Which seat an address space came from, and when.
+#[derive(Debug)]
+pub(crate) struct SeatTicket {
+    pub(crate) asid: UserAsid,
+    /// The number of the context among all that had a seat.
+    pub(crate) number: u32,
+    resets: u32,
+}
+
+impl<A: Asic, P: Port> Device<'_, A, P> {
+    /// Whether the device was brought back after a reset since a seat was taken, which the seat's
+    /// address space has not outlived.
+    pub(crate) fn was_reset_since(&self, ticket: &SeatTicket) -> bool {
+        // Whoever comes at the same time as the reset may be told either.
+        self.resets.load(Ordering::Relaxed) != ticket.resets
+    }
+
+    /// Takes the address space of a user that has none; `None` when all are taken.
+    pub(crate) fn take_seat(&self) -> Option<(SeatTicket, Tables<A, P>)> {
+        let mut seats = self.seats.lock();
+        let Seats {
+            list,
+            taken,
+            resets,
+        } = &mut *seats;
+        list.iter_mut().find_map(|seat| {
+            let asid = seat.asid?;
+            let tables = seat.tables.take()?;
+            seat.events = Some(EventQueue::new([EventSlot::new(); EVENTS]));
+            *taken = taken.wrapping_add(1);
+            let ticket = SeatTicket {
+                asid,
+                number: *taken,
+                resets: *resets,
+            };
+            Some((ticket, tables))
+        })
+    }
+
+    /// Gives an address space back, in which nothing is mapped and of which nothing is cached.
+    pub(crate) fn give_seat(&self, ticket: SeatTicket, mut tables: Tables<A, P>) {
+        let asid = ticket.asid.into();
+        let mut mmu = self.mmu.lock();
+        let mut seats = self.seats.lock();
+        if seats.resets != ticket.resets {
+            // A reset wiped the root tables and made the MMUs forget them. Where this fails the
+            // device is lost again, and recovering from that does the same for all free seats.
+            give_root(&mut mmu.driver, asid, &mut tables.host);
+            if let (Some(dram_mmu), Some(table)) = (&self.dram_mmu, &mut tables.dram) {
+                give_root(&mut dram_mmu.lock().driver, asid, table);
+            }
+        }
+        let mut list = seats.list.iter_mut();
+        if let Some(seat) = list.find(|seat| seat.asid == Some(ticket.asid)) {
+            seat.tables = Some(tables);
+            seat.events = None;
+        }
+    }
+}
+
+/// Writes the root of an address space anew and gives it to its ASID once more.
+fn give_root<F: Format, M: TableMemory, U: MmuControl>(
+    mmu: &mut U,
+    asid: Asid,
+    table: &mut PageTable<F, M>,
+) {
+    // An error means that the device is lost again; see the caller.
+    if table.wipe().confirm(mmu).is_ok() {
+        let _ = mmu.set_root(asid, table.root());
+    }
+}
