@@ -21,6 +21,7 @@ on_each_asic!(
     every_making_fails_on_a_lost_device_or_does_not_need_it,
     #[ignore = "Device::give_seat takes a time-out for the loss of the device and offers the seat unrooted"]
     a_file_that_outlived_a_reset_gives_its_address_space_back_in_working_order,
+    tables_that_were_in_use_during_a_reset_hold_nothing_of_it_when_they_are_used_again,
 );
 
 /// With room for one of everything at once.
@@ -276,4 +277,34 @@ fn a_file_that_outlived_a_reset_gives_its_address_space_back_in_working_order<A:
             });
         }
     }
+}
+
+/// A reset leaves anything in device memory, in the tables of a file that is open meanwhile too. Once that
+/// is closed, whoever gets its tables must find in them what he has mapped and nothing else.
+fn tables_that_were_in_use_during_a_reset_hold_nothing_of_it_when_they_are_used_again<A: Model>() {
+    machine::<A>(config(), |machine| {
+        let (budget, process) = (Budget::unlimited(), machine.spawn());
+        let buffer = process.map(3, Permission::ReadWrite).unwrap();
+        let mapped = |pages: u64, reset_meanwhile: bool| {
+            let mut storage = Storage::new(Room::default());
+            let context = storage.open(machine, &process, &budget).unwrap();
+            let request = [buffer.get(), 0, pages * PAGE];
+            call(&context, request, OP_MAP, FLAG_USERPTR).unwrap();
+            let tables = Snapshot::of(machine, &[], &[]).tables;
+            if reset_meanwhile {
+                machine.asic.lose();
+                reset(machine, DramContent::Undefined);
+                machine.device.recover().unwrap();
+            }
+            context.close().unwrap();
+            let entries = tables.into_values().flatten();
+            let mut entries: Vec<u64> = entries.filter(|entry| *entry != 0).collect();
+            entries.sort_unstable();
+            entries
+        };
+        let usual = mapped(1, false);
+        mapped(3, true);
+        let after = mapped(1, false);
+        assert_eq!(after, usual, "{after:x?} and not {usual:x?}");
+    });
 }
