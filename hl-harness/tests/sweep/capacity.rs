@@ -30,6 +30,16 @@ fn attempt<A: Model>(
     creation: Creation,
     size: usize,
 ) -> Option<Option<u64>> {
+    if creation == Creation::BlockMapping
+        && let Err(error) = scene
+            .context
+            .create_block(&scene.machine.privilege, 3 * PAGE)
+            .map(|(block, _)| scene.context.destroy_block(block).unwrap())
+    {
+        // What it is made of does not fit.
+        assert_eq!(Errno::from(error), Errno::ENOMEM);
+        return None;
+    }
     let prepared = creation.prepare(scene);
     let before = scene.snapshot();
     for _ in 0..2 {
@@ -84,26 +94,6 @@ fn grow<A: Model>(
 }
 
 fn pools_of_tables_of_every_size<A: Model>() {
-    // What the scene needs, found by trying: the fewest with which it comes to be.
-    let enough = |tables| {
-        let config = MachineConfig { tables, ..config() };
-        let mut used = 0;
-        machine::<A>(config, |machine| {
-            with_scene(machine, Room::default(), |_| {
-                used = machine.counters().tables;
-            });
-        });
-        used
-    };
-    let used = enough(48);
-    // Gaudi2's tables for device memory are a pool of their own, which is always large.
-    let apart = if A::PROFILE.one_table {
-        0
-    } else {
-        // Of the privileged space, two users, the parking table, and three below a user's root.
-        7
-    };
-    let least = (used - apart) as usize;
     let mut creations = vec![
         Creation::SmallMapping,
         Creation::LargeMapping,
@@ -112,25 +102,15 @@ fn pools_of_tables_of_every_size<A: Model>() {
         Creation::BlockMapping,
         Creation::MappedCommandBuffer,
     ];
-    // These need no table more than the scene has, except where a line of theirs is crossed.
-    creations.retain(|creation| {
-        let mut needs = false;
-        machine::<A>(config(), |machine| {
-            with_scene(machine, Room::default(), |scene| {
-                let prepared = creation.prepare(scene);
-                let before = machine.counters().tables;
-                let made = creation.make(scene, prepared).unwrap();
-                needs = machine.counters().tables > before;
-                creation.unmake(scene, made).unwrap();
-            });
-        });
-        needs
-    });
-    assert!(!creations.is_empty());
-    grow::<A>(least..least + 6, &creations, |size, run| {
+    // Where device memory has tables of its own, those are a pool of its own (see below).
+    if A::PROFILE.one_table {
+        creations.push(Creation::DramMapping);
+    }
+    // From the roots of the privileged space, of two users and of nobody on.
+    grow::<A>(4..20, &creations, |size, run| {
         let tables = size as u32;
         machine::<A>(MachineConfig { tables, ..config() }, |machine| {
-            with_scene(machine, Room::default(), |scene| run(scene));
+            try_scene(machine, Room::default(), run);
         });
     });
 }

@@ -24,17 +24,20 @@ pub(crate) const LARGE: u64 = 2 << 20;
 
 /// Runs a generic function on each ASIC, as a test of its own.
 macro_rules! on_each_asic {
-    ($($name:ident),* $(,)?) => {
+    ($($(#[$attribute:meta])* $name:ident),* $(,)?) => {
         $(
             mod $name {
+                $(#[$attribute])*
                 #[test]
                 fn on_goya() {
                     super::$name::<hl_mem::profile::Goya>();
                 }
+                $(#[$attribute])*
                 #[test]
                 fn on_gaudi() {
                     super::$name::<hl_mem::profile::Gaudi>();
                 }
+                $(#[$attribute])*
                 #[test]
                 fn on_gaudi2() {
                     super::$name::<hl_mem::profile::Gaudi2<6>>();

@@ -3,21 +3,25 @@
 use core::cell::Cell;
 
 use hl_harness::asic::{Completion, DramContent, InitiatorMode, Operation};
-use hl_harness::host::HostFailure;
+use hl_harness::host::{HostFailure, Permission};
 use hl_harness::log::EventKind;
 use hl_harness::machine::{Machine, MachineConfig, Model};
 use hl_harness::stress::{Snapshot, reset, scrubber};
 use hl_mem::budget::Budget;
-use hl_mem::uapi::Errno;
+use hl_mem::uapi::{Errno, FLAG_USERPTR, OP_MAP};
+use mmu_core::DeviceAddr;
 
 use crate::creations::ALL;
-use crate::rig::{Room, Storage, furnish, machine, on_each_asic, sparse};
+use crate::rig::{PAGE, Room, Storage, call, furnish, machine, on_each_asic, sparse};
 
 on_each_asic!(
     closing_with_each_invalidation_failing_loses_nothing,
     closing_with_everything_failing_loses_nothing_and_needs_no_memory,
     recovering_with_each_step_failing_is_done_after_another_reset,
     every_making_fails_on_a_lost_device_or_does_not_need_it,
+    #[ignore = "Device::give_seat takes a time-out for the loss of the device and offers the seat unrooted"]
+    a_file_that_outlived_a_reset_gives_its_address_space_back_in_working_order,
+    tables_that_were_in_use_during_a_reset_hold_nothing_of_it_when_they_are_used_again,
 );
 
 /// With room for one of everything at once.
@@ -231,5 +235,76 @@ fn every_making_fails_on_a_lost_device_or_does_not_need_it<A: Model>() {
             let after = Snapshot::of(machine, &[], &[&budget]).without_dirt();
             after.assert_is(&before, format_args!("{creation:?}"));
         }
+    });
+}
+
+/// The root of an address space that was in use during a reset is latched when its file is closed. Each
+/// step of that fails once, the device being there all the time; the next user must not notice.
+fn a_file_that_outlived_a_reset_gives_its_address_space_back_in_working_order<A: Model>() {
+    for operation in [Operation::Invalidation, Operation::RootLatch] {
+        for nth in 1..=12 {
+            let config = MachineConfig {
+                users: 1,
+                ..config()
+            };
+            machine::<A>(config, |machine| {
+                let (budget, process) = (Budget::unlimited(), machine.spawn());
+                let mut storage = Storage::new(Room::default());
+                let outlives = storage.open(machine, &process, &budget).unwrap();
+                machine.asic.lose();
+                reset(machine, DramContent::Undefined);
+                machine.device.recover().unwrap();
+                machine.asic.inject(operation, nth, 1, Completion::Never);
+                let closed = outlives.close();
+                machine.asic.clear_injections();
+                if let Err((outlives, _)) = closed {
+                    outlives.close().unwrap();
+                }
+                let mut storage = Storage::new(Room::default());
+                let Ok(next) = storage.open(machine, &process, &budget) else {
+                    // Not to be had until another reset, which is an answer too.
+                    return;
+                };
+                let buffer = process.map(1, Permission::ReadWrite).unwrap();
+                let request = [buffer.get(), 0, PAGE];
+                let at = call(&next, request, OP_MAP, FLAG_USERPTR).unwrap();
+                let mode = InitiatorMode::User(next.asid().get());
+                let engine = machine.asic.add_initiator("next user", mode);
+                let what = format!("{operation:?} {nth}");
+                let written = machine.asic.write(engine, DeviceAddr::new(at), b"works");
+                assert_eq!(written.map_err(|error| error.to_string()), Ok(()), "{what}");
+                next.close().unwrap();
+            });
+        }
+    }
+}
+
+/// A reset leaves anything in device memory, in the tables of a file that is open meanwhile too. Once that
+/// is closed, whoever gets its tables must find in them what he has mapped and nothing else.
+fn tables_that_were_in_use_during_a_reset_hold_nothing_of_it_when_they_are_used_again<A: Model>() {
+    machine::<A>(config(), |machine| {
+        let (budget, process) = (Budget::unlimited(), machine.spawn());
+        let buffer = process.map(3, Permission::ReadWrite).unwrap();
+        let mapped = |pages: u64, reset_meanwhile: bool| {
+            let mut storage = Storage::new(Room::default());
+            let context = storage.open(machine, &process, &budget).unwrap();
+            let request = [buffer.get(), 0, pages * PAGE];
+            call(&context, request, OP_MAP, FLAG_USERPTR).unwrap();
+            let tables = Snapshot::of(machine, &[], &[]).tables;
+            if reset_meanwhile {
+                machine.asic.lose();
+                reset(machine, DramContent::Undefined);
+                machine.device.recover().unwrap();
+            }
+            context.close().unwrap();
+            let entries = tables.into_values().flatten();
+            let mut entries: Vec<u64> = entries.filter(|entry| *entry != 0).collect();
+            entries.sort_unstable();
+            entries
+        };
+        let usual = mapped(1, false);
+        mapped(3, true);
+        let after = mapped(1, false);
+        assert_eq!(after, usual, "{after:x?} and not {usual:x?}");
     });
 }

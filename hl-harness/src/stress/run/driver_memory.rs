@@ -268,7 +268,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         ];
         let slot = slots[slot as usize % slots.len()];
         let counter = target % (self.rules.counters + 1);
-        let (target, value) = ((target >> 8) % 100, (target >> 32) % 100);
+        let (target, value) = ((target >> 8) % 12, (target >> 32) % 12);
         let now = self.now();
         let got = self.context(user)?.register_timestamp(
             RawHandle::new(handle),
@@ -304,7 +304,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
     }
 
     pub(super) fn reach(&mut self, user: usize, value: u64) -> Result<(), String> {
-        let (counter, value) = (value % self.rules.counters, (value >> 8) % 100);
+        let (counter, value) = (value % self.rules.counters, (value >> 8) % 12);
         let now = self.now();
         let got = self.context(user)?.counter_reached(counter, value, now);
         let page = self.rules.page;
