@@ -19,7 +19,6 @@ on_each_asic!(
     closing_with_everything_failing_loses_nothing_and_needs_no_memory,
     recovering_with_each_step_failing_is_done_after_another_reset,
     every_making_fails_on_a_lost_device_or_does_not_need_it,
-    #[ignore = "Device::give_seat takes a time-out for the loss of the device and offers the seat unrooted"]
     a_file_that_outlived_a_reset_gives_its_address_space_back_in_working_order,
     tables_that_were_in_use_during_a_reset_hold_nothing_of_it_when_they_are_used_again,
 );

@@ -62,6 +62,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
                 asid,
                 tables,
                 events: None,
+                rootless: false,
             };
         }
         let parking: TableOf<A, P> = new_table(parts.tables)?;
@@ -172,6 +173,10 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             let roots = seats.list.iter().filter_map(Seat::dram_root);
             let root = (Asid::PRIVILEGED, privileged.root());
             restart(driver, parking, core::iter::once(root).chain(roots))?;
+        }
+        for seat in seats.list.iter_mut() {
+            // Of those that are taken, this is decided when they come back.
+            seat.rootless = false;
         }
         self.resets.store(seats.resets, Ordering::Relaxed);
         seats.post(DeviceEvent::DeviceRecovered);

@@ -19,6 +19,8 @@ pub struct Seat<A: Asic, P: Port> {
     pub(super) tables: Option<Tables<A, P>>,
     /// What the user who has the seat is told.
     pub(super) events: Option<SeatEvents>,
+    /// The MMUs have not taken over the roots since a reset. Nobody gets the seat before they have.
+    pub(super) rootless: bool,
 }
 
 /// Events that are kept for one user (see [`Context::next_event`](crate::Context::next_event)).
@@ -41,6 +43,7 @@ impl<A: Asic, P: Port> Seat<A, P> {
             asid: None,
             tables: None,
             events: None,
+            rootless: false,
         }
     }
 
@@ -99,8 +102,10 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
         self.resets.load(Ordering::Relaxed) != ticket.resets
     }
 
-    /// Takes the address space of a user that has none; `None` when all are taken.
+    /// Takes the address space of a user that has none; `None` when all are taken, or when the MMUs do
+    /// not take over the root of the only ones left.
     pub(crate) fn take_seat(&self) -> Option<(SeatTicket, Tables<A, P>)> {
+        let mut mmu = self.mmu.lock();
         let mut seats = self.seats.lock();
         let Seats {
             list,
@@ -109,6 +114,13 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
         } = &mut *seats;
         list.iter_mut().find_map(|seat| {
             let asid = seat.asid?;
+            if seat.rootless {
+                let tables = seat.tables.as_mut()?;
+                seat.rootless = !self.give_roots(&mut mmu.driver, asid.into(), tables);
+            }
+            if seat.rootless {
+                return None;
+            }
             let tables = seat.tables.take()?;
             seat.events = Some(EventQueue::new([EventSlot::new(); EVENTS]));
             *taken = taken.wrapping_add(1);
@@ -126,19 +138,26 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
         let asid = ticket.asid.into();
         let mut mmu = self.mmu.lock();
         let mut seats = self.seats.lock();
-        if seats.resets != ticket.resets {
-            // A reset wiped the root tables and made the MMUs forget them. Where this fails the
-            // device is lost again, and recovering from that does the same for all free seats.
-            give_root(&mut mmu.driver, asid, &mut tables.host);
-            if let (Some(dram_mmu), Some(table)) = (&self.dram_mmu, &mut tables.dram) {
-                give_root(&mut dram_mmu.lock().driver, asid, table);
-            }
-        }
+        // A reset wiped the root tables and made the MMUs forget them.
+        let rootless =
+            seats.resets != ticket.resets && !self.give_roots(&mut mmu.driver, asid, &mut tables);
         let mut list = seats.list.iter_mut();
         if let Some(seat) = list.find(|seat| seat.asid == Some(ticket.asid)) {
             seat.tables = Some(tables);
+            seat.rootless = rootless;
             seat.events = None;
         }
+    }
+
+    /// Writes the roots of an address space anew and gives them to its ASID once more. Returns whether
+    /// the MMUs have taken them over; the space is of no use before.
+    fn give_roots(&self, mmu: &mut P::Mmu, asid: Asid, tables: &mut Tables<A, P>) -> bool {
+        let host = give_root(mmu, asid, &mut tables.host);
+        let dram = match (&self.dram_mmu, &mut tables.dram) {
+            (Some(dram_mmu), Some(table)) => give_root(&mut dram_mmu.lock().driver, asid, table),
+            _ => true,
+        };
+        host && dram
     }
 }
 
@@ -147,9 +166,7 @@ fn give_root<F: Format, M: TableMemory, U: MmuControl>(
     mmu: &mut U,
     asid: Asid,
     table: &mut PageTable<F, M>,
-) {
-    // An error means that the device is lost again; see the caller.
-    if table.wipe().confirm(mmu).is_ok() {
-        let _ = mmu.set_root(asid, table.root());
-    }
+) -> bool {
+    // Nothing was mapped there: nothing is lost with a removal that is not confirmed.
+    table.wipe().confirm(mmu).is_ok() && mmu.set_root(asid, table.root()).is_ok()
 }
