@@ -191,9 +191,9 @@ impl ViewRights {
 /// The device and user processes reach memory by what these calls return. An implementation
 /// guarantees that
 ///
-/// 1. kernel pages are whole pages, zeroed before anybody sees them, used for nothing else from
-///    [`allocate`](Self::allocate) until [`free`](Self::free), and `kernel_runs` names exactly
-///    them, in order;
+/// 1. kernel pages are whole pages, zeroed before anybody sees them, the device included: the zeros
+///    are ordered before [`allocate`](Self::allocate) returns. They are used for nothing else until
+///    [`free`](Self::free), and `kernel_runs` names exactly them, in order;
 /// 2. pinned pages neither move nor are used for anything else from [`pin`](Self::pin) until
 ///    [`unpin`](Self::unpin), and `pinned_runs` names exactly them, in the order of the user's
 ///    addresses;

@@ -186,8 +186,9 @@ pub unsafe trait MmuControl: Invalidate<Error = MmuError> {
     fn park(&mut self, asid: Asid) -> Result<(), MmuError>;
 
     /// Makes sure that translations which were added are found, by dropping what the caches of the
-    /// upper hops may remember as absent (facts MH-4, UK-2). Call it after mapping and flushing.
-    /// Nothing but the success of the device's accesses depends on it.
+    /// upper hops may remember as absent (facts MH-4, UK-2), or as leading to a table that a removal
+    /// has unlinked and that is not confirmed yet. Call it after mapping and flushing. Nothing but the
+    /// success of the device's accesses depends on it.
     ///
     /// # Errors
     ///
