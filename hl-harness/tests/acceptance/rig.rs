@@ -85,6 +85,19 @@ pub(crate) fn machine_of<A: Model>(
     .expect("the machine has memory");
 }
 
+/// The same for a scenario that resets the device while others are amid a sequence of registers, of which
+/// the device then sees the second half only.
+pub(crate) fn resetting_machine_of<A: Model>(
+    config: MachineConfig,
+    run: impl for<'s, 'm> FnOnce(&Machine<'s, 'm, A>),
+) {
+    with_machine::<A, _>(config, EventLog::new(), |machine| {
+        run(machine);
+        assert_no_stray_access(machine);
+    })
+    .expect("the machine has memory");
+}
+
 /// A machine of the usual size, with two users.
 pub(crate) fn machine<A: Model>(run: impl for<'s, 'm> FnOnce(&Machine<'s, 'm, A>)) {
     let config = MachineConfig {
@@ -95,7 +108,12 @@ pub(crate) fn machine<A: Model>(run: impl for<'s, 'm> FnOnce(&Machine<'s, 'm, A>
 }
 
 /// Nobody touched what was not his: no page that was free or not pinned, no register wrongly.
-pub(crate) fn assert_no_harm<A: Model>(machine: &Machine<'_, '_, A>) {
+fn assert_no_harm<A: Model>(machine: &Machine<'_, '_, A>) {
+    assert_no_stray_access(machine);
+    assert_eq!(machine.asic.counters().protocol_violations, 0);
+}
+
+fn assert_no_stray_access<A: Model>(machine: &Machine<'_, '_, A>) {
     let statistics = machine.host.statistics();
     let harm = (
         statistics.free_accesses,
@@ -104,7 +122,6 @@ pub(crate) fn assert_no_harm<A: Model>(machine: &Machine<'_, '_, A>) {
     );
     assert_eq!(harm, (0, 0, 0), "stray accesses");
     assert_eq!(machine.host.damaged_free_frames(), []);
-    assert_eq!(machine.asic.counters().protocol_violations, 0);
 }
 
 /// Opens a file of a process, runs the block with it, and closes it: the file must be as it was when
