@@ -163,9 +163,23 @@ pub(crate) struct ContextSpace<'d, A: Asic, P: Port> {
     /// Where device memory is mapped, if that has tables of its own.
     dram: Option<DramSpaceOf<User, A, P>>,
     mappings: Registry<'d, UserMapping<P>>,
+    /// Whether the tables were wiped after a reset of the device.
+    forgotten: bool,
 }
 
 impl<A: Asic, P: Port> ContextSpace<'_, A, P> {
+    /// Empties the tables after a reset, of which nobody knows what the device's memory has there:
+    /// taken for empty ones, they would bring it along to their next users.
+    fn forget(&mut self) {
+        if !self.forgotten {
+            self.forgotten = true;
+            self.space.wipe();
+            if let Some(dram) = &mut self.dram {
+                dram.wipe();
+            }
+        }
+    }
+
     fn unmap(&mut self, mapped: Mapped<User, Backing<P>>) -> Detached<User, Backing<P>> {
         match (mapped.backing(), &mut self.dram) {
             (Backing::Dram { .. }, Some(dram)) => dram.unmap(mapped),
@@ -237,6 +251,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             space: Space::new(tables.host, addresses),
             dram: dram.map(|(table, addresses)| Space::new(table, addresses)),
             mappings: Registry::new(storage.mappings),
+            forgotten: false,
         };
         // No invalidation: what the MMU may remember as absent only makes a stray access fault.
         let default_page = self.default_page();
@@ -361,11 +376,8 @@ impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
         if let Err(error) = self.settle_quarantine() {
             return Err((self, error));
         }
-        // Nothing is left of it where a mapping was, which took it along.
-        let waiting = self.space.lock().space.waiting();
-        let settled =
-            waiting.map(|batch| device.settle(&self.space, |space| &mut space.space, batch));
-        if let Some(Err(error)) = settled {
+        // What belongs to no mapping; where there was one, it has taken this along.
+        if let Err(error) = self.settle_rest() {
             return Err((self, error));
         }
         self.left.dram += self.device.release_dram(self.owner);

@@ -435,10 +435,10 @@ impl<'p, B: TableBus, R: RawMutex> TableMemory for &'p DeviceTablePool<'_, B, R>
 
     fn content_lost(self) {
         for record in self.records {
-            // Only the mark of a free table goes; tables in use are their owners' to write anew.
-            if record.live.load(Ordering::Relaxed) == ZEROED {
-                record.live.store(0, Ordering::Relaxed);
-            }
+            // Only the mark of a free table goes; tables in use are their owners' to write anew. In
+            // one step, since another page table may be taking this one.
+            let (free, relaxed) = (ZEROED, Ordering::Relaxed);
+            let _ = record.live.compare_exchange(free, 0, relaxed, relaxed);
         }
     }
 

@@ -4,13 +4,14 @@
 use mmu_core::DeviceAddr;
 
 use crate::budget::Charge;
-use crate::device::{Unconfirmed, settle};
+use crate::device::{DramMmu, HostMmu, Unconfirmed, settle};
 use crate::host::{DeviceAccess, HostError, HostMemory, UserRange};
+use crate::lock::{Guard, Locked};
 use crate::mmu::{MmuControl, MmuError};
 use crate::port::Port;
 use crate::profile::Asic;
 use crate::registry::Place;
-use crate::space::{Detached, Mapped, SpaceError, SpaceFailure, User, Wanted};
+use crate::space::{Batch, Detached, Mapped, Space, SpaceError, SpaceFailure, User, Wanted};
 
 use super::{Backing, Context, MapUserError, Stage, UnmapUserError, UserMapping, UserMemory};
 
@@ -210,12 +211,10 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         let batch = detached.batch();
         let settled = match (detached.backing(), &self.device.dram_mmu) {
             (Backing::Dram { .. }, Some(dram_mmu)) => {
-                let driver = &mut dram_mmu.lock().driver;
-                settle(driver, &self.space, |space| space.dram.as_mut(), batch)
+                drop(self.lock_mmu());
+                self.settle_dram(dram_mmu, batch)
             }
-            _ => self
-                .device
-                .settle(&self.space, |space| &mut space.space, batch),
+            _ => self.settle_host(batch),
         };
         let mut space = self.space.lock();
         match space.release(detached) {
@@ -230,6 +229,45 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
             }
         }
         settled
+    }
+
+    /// Sees to it that everything that was removed is confirmed: what no mapping is behind, too.
+    pub(super) fn settle_rest(&self) -> Result<(), Unconfirmed> {
+        drop(self.lock_mmu());
+        let (host, dram) = {
+            let space = self.space.lock();
+            let dram = space.dram.as_ref().and_then(Space::waiting);
+            (space.space.waiting(), dram)
+        };
+        if let Some(batch) = host {
+            self.settle_host(batch)?;
+        }
+        match (dram, &self.device.dram_mmu) {
+            (Some(batch), Some(dram_mmu)) => self.settle_dram(dram_mmu, batch),
+            _ => Ok(()),
+        }
+    }
+
+    fn settle_dram(&self, mmu: &Locked<P, DramMmu<A, P>>, batch: Batch) -> Result<(), Unconfirmed> {
+        let driver = &mut mmu.lock().driver;
+        settle(driver, &self.space, |space| space.dram.as_mut(), batch)
+    }
+
+    /// Sees to it that a batch of removals of host memory is confirmed.
+    fn settle_host(&self, batch: Batch) -> Result<(), Unconfirmed> {
+        let driver = &mut self.lock_mmu().driver;
+        settle(driver, &self.space, |space| Some(&mut space.space), batch)
+    }
+
+    /// Takes the lock of the MMU of host memory after something was removed. If the device was reset
+    /// before that, the tables are wiped: what was removed may not be what the device's memory has.
+    /// While the lock is held no recovery is under way, and one that comes later wipes what is free.
+    fn lock_mmu(&self) -> Guard<'_, P, HostMmu<A, P>> {
+        let mmu = self.device.mmu.lock();
+        if self.device.was_reset_since(&self.seat) {
+            self.space.lock().forget();
+        }
+        mmu
     }
 
     /// Gives up memory that the device never had access to, and so has not made dirty.

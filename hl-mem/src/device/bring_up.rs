@@ -150,6 +150,8 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         };
         let mut seats = self.seats.lock();
         seats.resets = seats.resets.wrapping_add(1);
+        // Known before the first table is wiped, to whoever takes the MMU's lock after this.
+        self.resets.store(seats.resets, Ordering::Relaxed);
         for tables in seats
             .list
             .iter_mut()
@@ -178,7 +180,6 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             // Of those that are taken, this is decided when they come back.
             seat.rootless = false;
         }
-        self.resets.store(seats.resets, Ordering::Relaxed);
         seats.post(DeviceEvent::DeviceRecovered);
         Ok(())
     }
