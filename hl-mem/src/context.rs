@@ -313,9 +313,10 @@ impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
         look(self.space.lock().space.table())
     }
 
-    /// Closes the file, whatever the user left behind: producers stop, all entries are cleared, one
-    /// invalidation for the buffers and one for the user's mappings are confirmed, and only then
-    /// addresses, pins and pages go. Needs no memory. Reports what was left behind.
+    /// Closes the file, whatever the user left behind: producers stop, all entries are cleared, and one
+    /// invalidation for the blocks, one for the user's host memory and, where that has an MMU of its
+    /// own, one for his device memory are confirmed; addresses, pins and pages go when theirs is, and
+    /// not before. Needs no memory. Reports what was left behind.
     ///
     /// # Errors
     ///

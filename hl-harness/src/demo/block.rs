@@ -32,8 +32,7 @@ pub struct Created {
     pub leaves: u64,
     /// Page tables that were taken for it.
     pub tables: u32,
-    /// Invalidations it took, counted per unit of the MMU. None on Goya, whose caches remember nothing
-    /// as absent.
+    /// Invalidations it took, counted per unit of the MMU.
     pub invalidations: u64,
 }
 
