@@ -131,6 +131,8 @@ impl<P: Port, T> Locked<P, T> {
         }
     }
 
+    // Not inlined: there are some hundred calls, and a lock that spins is 80 bytes of code at each.
+    #[inline(never)]
     pub(crate) fn lock(&self) -> Guard<'_, P, T> {
         if cfg!(debug_assertions) {
             P::before_lock(self.rank);
