@@ -171,9 +171,8 @@ impl<N: AsRef<[Node]> + AsMut<[Node]>> Addresses<N> {
     }
 
     fn all(&self) -> impl Iterator<Item = &VaAllocator<N>> {
-        core::iter::once(&self.small)
-            .chain(&self.large)
-            .chain(&self.dram)
+        let all = [Some(&self.small), self.large.as_ref(), self.dram.as_ref()];
+        all.into_iter().flatten()
     }
 }
 
@@ -329,33 +328,37 @@ where
         runs: impl Iterator<Item = Run> + Clone,
         wanted: Wanted,
     ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
-        let failure = |error| SpaceFailure {
-            error,
-            detached: None,
-        };
-        let Some(shape) = shape else {
-            return Err(failure(SpaceError::Runs));
-        };
+        match self.reserve(shape, zone, wanted) {
+            Ok(extent) => self.install(extent, runs),
+            Err(error) => Err(SpaceFailure {
+                error,
+                detached: None,
+            }),
+        }
+    }
+
+    /// Reserves addresses for runs of a shape. Whatever the runs are, this is the same code.
+    fn reserve(
+        &mut self,
+        shape: Option<Shape>,
+        zone: Zone,
+        wanted: Wanted,
+    ) -> Result<Extent<K>, SpaceError> {
+        let shape = shape.ok_or(SpaceError::Runs)?;
         let large_leaf = self.addresses.large_leaf;
         let (block, phase) = reserve(self.addresses.of(zone), &shape, large_leaf, wanted)
-            .map_err(|error| failure(SpaceError::Addresses(error)))?;
+            .map_err(SpaceError::Addresses)?;
         // The block was allocated with room for both, so neither cut can fail.
         let range = block
             .range()
             .skip(phase)
             .and_then(|rest| AddrRange::new(rest.start(), shape.len));
-        let Some(range) = range else {
-            return Err(failure(SpaceError::Addresses(AllocateError::NoSpace)));
-        };
-        self.install(
-            Extent {
-                block: Some(block),
-                range,
-                zone,
-                kind: PhantomData,
-            },
-            runs,
-        )
+        Ok(Extent {
+            block: Some(block),
+            range: range.ok_or(SpaceError::Addresses(AllocateError::NoSpace))?,
+            zone,
+            kind: PhantomData,
+        })
     }
 
     /// Maps a run at the addresses `range`, which are in a window. Otherwise as [`map`](Self::map).
@@ -370,7 +373,8 @@ where
             zone: Zone::Small,
             kind: PhantomData,
         };
-        self.install(extent, core::iter::once(run))
+        let outcome = self.table.map(range.start(), run, &MapOptions::default());
+        self.finish(extent, outcome)
     }
 
     fn install(
@@ -378,12 +382,23 @@ where
         extent: Extent<K>,
         runs: impl Iterator<Item = Run> + Clone,
     ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
-        let range = extent.range;
+        let outcome = self
+            .table
+            .map_list(extent.range, runs, &MapOptions::default());
+        self.finish(extent, outcome)
+    }
+
+    /// What became of addresses that were to be mapped. Whatever the runs were, this is the same code.
+    fn finish(
+        &mut self,
+        extent: Extent<K>,
+        outcome: Result<(), MapError>,
+    ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
         let mapped = Mapped {
             extent,
             backing: (),
         };
-        let Err(error) = self.table.map_list(range, runs, &MapOptions::default()) else {
+        let Err(error) = outcome else {
             return Ok(mapped);
         };
         let detached = match error {
@@ -496,7 +511,20 @@ where
 
     /// Bytes of device addresses in use.
     pub(crate) fn used(&self) -> u64 {
-        self.addresses.all().map(VaAllocator::used).sum()
+        let mut used = 0;
+        for range in self.addresses.all() {
+            used += range.used();
+        }
+        used
+    }
+
+    /// How many pieces the free device addresses are in.
+    pub(crate) fn extents(&self) -> u32 {
+        let mut extents = 0;
+        for range in self.addresses.all() {
+            extents += range.extents();
+        }
+        extents
     }
 
     /// The pieces of free device addresses, range by range.

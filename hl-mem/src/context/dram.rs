@@ -9,7 +9,8 @@ use crate::dram::{Contiguity, DramHold, PackError, PackHandle, Sharing};
 use crate::owner::Owner;
 use crate::port::Port;
 use crate::profile::Asic;
-use crate::space::Wanted;
+use crate::space::{SpaceError, SpaceFailure, Wanted};
+use crate::va::AllocateError;
 
 use super::user::MappingError;
 use super::{Backing, Context, ExportDramError, MapDramError, Stage};
@@ -110,9 +111,17 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
             let space = &mut *self.space.lock();
             // A hold of this pool always has runs; none are refused as such.
             let runs = dram.runs(&hold).into_iter().flatten();
-            match &mut space.dram {
-                Some(apart) => apart.map_dram(runs, wanted),
-                None => space.space.map_dram(runs, wanted),
+            // No ASIC has both, so that it has the code of one.
+            if A::PROFILE.one_table {
+                space.space.map_dram(runs, wanted)
+            } else if let Some(apart) = &mut space.dram {
+                apart.map_dram(runs, wanted)
+            } else {
+                // The tables were asked for above.
+                Err(SpaceFailure {
+                    error: SpaceError::Addresses(AllocateError::NoSpace),
+                    detached: None,
+                })
             }
         };
         let backing = Backing::Dram { hold, exports: 0 };

@@ -326,6 +326,10 @@ impl Space {
         &self.grid
     }
 
+    pub(super) fn extents(&self) -> u32 {
+        self.extents
+    }
+
     pub(super) fn outstanding(&self) -> u32 {
         self.blocks
     }
