@@ -5,6 +5,8 @@
 
 #![no_std]
 
+pub mod rings;
+
 use core::panic::PanicInfo;
 
 unsafe extern "C" {
