@@ -268,6 +268,20 @@ fn reserve<N: AsRef<[Node]> + AsMut<[Node]>>(
     Ok((block, shape.phase))
 }
 
+/// Adds a removal to those that wait for an invalidation.
+fn pend<M: TableMemory>(pending: &mut Option<Removed<M>>, removed: Removed<M>) {
+    match pending {
+        None => *pending = Some(removed),
+        Some(pending) => {
+            if let Err(foreign) = pending.absorb(removed) {
+                // All removals of a space come from its one page table. Were it otherwise,
+                // the foreign one would stay in quarantine for ever, which is safe.
+                drop(foreign);
+            }
+        }
+    }
+}
+
 impl<K, F, M, N> Space<K, F, M, N>
 where
     F: Format<Attributes = NoAttributes>,
@@ -420,25 +434,11 @@ where
         // What this space mapped is mapped as a whole, so that the exact form and the sweeping one
         // do the same; the sweeping one has no way to fail.
         let removed = self.table.sweep(mapped.extent.range);
-        self.pend(removed);
+        pend(&mut self.pending, removed);
         Detached {
             extent: mapped.extent,
             backing: mapped.backing,
             batch: self.batch,
-        }
-    }
-
-    /// Adds a removal to those that wait for an invalidation.
-    fn pend(&mut self, removed: Removed<M>) {
-        match &mut self.pending {
-            None => self.pending = Some(removed),
-            Some(pending) => {
-                if let Err(foreign) = pending.absorb(removed) {
-                    // All removals of a space come from its one page table. Were it otherwise,
-                    // the foreign one would stay in quarantine for ever, which is safe.
-                    drop(foreign);
-                }
-            }
         }
     }
 
@@ -451,7 +451,7 @@ where
     /// mapped is still to be unmapped, which then only frees its addresses.
     pub(crate) fn wipe(&mut self) {
         let removed = self.table.wipe();
-        self.pend(removed);
+        pend(&mut self.pending, removed);
     }
 
     /// Takes all removals that wait, to confirm them outside of the space's lock. Later removals
@@ -475,7 +475,7 @@ where
                 Ok(())
             }
             Err((removed, error)) => {
-                self.pend(removed);
+                pend(&mut self.pending, removed);
                 Err(error)
             }
         }

@@ -10,7 +10,6 @@ use crate::owner::Owner;
 use crate::port::Port;
 use crate::profile::Asic;
 use crate::space::{SpaceError, SpaceFailure, Wanted};
-use crate::va::AllocateError;
 
 use super::user::MappingError;
 use super::{Backing, Context, ExportDramError, MapDramError, Stage};
@@ -109,19 +108,15 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         let mapped = {
             let dram = self.device.dram.lock();
             let space = &mut *self.space.lock();
-            // A hold of this pool always has runs; none are refused as such.
-            let runs = dram.runs(&hold).into_iter().flatten();
-            // No ASIC has both, so that it has the code of one.
-            if A::PROFILE.one_table {
-                space.space.map_dram(runs, wanted)
-            } else if let Some(apart) = &mut space.dram {
-                apart.map_dram(runs, wanted)
-            } else {
-                // The tables were asked for above.
-                Err(SpaceFailure {
-                    error: SpaceError::Addresses(AllocateError::NoSpace),
+            match (dram.runs(&hold), &mut space.dram) {
+                // By a constant, so that an ASIC has the code of one of the two.
+                (Some(runs), _) if A::PROFILE.one_table => space.space.map_dram(runs, wanted),
+                (Some(runs), Some(apart)) => apart.map_dram(runs, wanted),
+                // A hold of this pool has runs, and the tables were asked for above.
+                _ => Err(SpaceFailure {
+                    error: SpaceError::Runs,
                     detached: None,
-                })
+                }),
             }
         };
         let backing = Backing::Dram { hold, exports: 0 };

@@ -162,6 +162,8 @@ impl Space {
         }
         let before = before.filter(|before| before.zone == zone && before.end() == first);
         let after = after.filter(|after| after.zone == zone && after.first == block.end());
+        let low = before.map_or(block, |before| join(before, block));
+        let merged = after.map_or(low, |after| join(low, after));
         match (before, after) {
             (None, None) => {
                 let Some(slot) = self.vacant.take(nodes) else {
@@ -169,11 +171,12 @@ impl Space {
                 };
                 self.link(nodes, slot, block);
             }
-            (Some(before), None) => self.resize(nodes, below, before, join(before, block)),
-            (None, Some(after)) => self.resize(nodes, above, after, join(block, after)),
-            (Some(before), Some(after)) => {
-                self.unlink(nodes, above, after);
-                self.resize(nodes, below, before, join(join(before, block), after));
+            (None, Some(after)) => self.resize(nodes, above, after, merged),
+            (Some(before), after) => {
+                if let Some(after) = after {
+                    self.unlink(nodes, above, after);
+                }
+                self.resize(nodes, below, before, merged);
             }
         }
         self.blocks = self.blocks.saturating_sub(1);
@@ -269,17 +272,19 @@ impl Space {
             pages: extent.end().saturating_sub(end),
             ..extent
         };
-        match (front.pages, tail.pages) {
-            (0, 0) => {
-                self.unlink(nodes, slot, extent);
-            }
-            (0, _) => self.resize(nodes, slot, extent, tail),
-            (_, 0) => self.resize(nodes, slot, extent, front),
-            (_, _) => {
-                let second = self.vacant.take(nodes)?;
-                self.resize(nodes, slot, extent, front);
-                self.link(nodes, second, tail);
-            }
+        let second = if front.pages != 0 && tail.pages != 0 {
+            Some(self.vacant.take(nodes)?)
+        } else {
+            None
+        };
+        let rest = if front.pages != 0 { front } else { tail };
+        if rest.pages == 0 {
+            self.unlink(nodes, slot, extent);
+        } else {
+            self.resize(nodes, slot, extent, rest);
+        }
+        if let Some(second) = second {
+            self.link(nodes, second, tail);
         }
         self.free_pages = self.free_pages.saturating_sub(pages);
         Some(())

@@ -3,6 +3,7 @@
 use core::num::NonZeroU64;
 
 use hl_firmware_size::{any, opaque, slice, used};
+use hl_mem::device::EVENTS;
 use hl_mem::events::{DeviceEvent, EventQueue, EventSlot};
 use hl_mem::timestamps::{
     CounterSlot, CounterWaits, PoolSize, TimestampPool, TimestampSlot, Wait, WaitSlot,
@@ -53,8 +54,9 @@ pub(super) fn use_timestamps() {
 
 #[inline(never)]
 pub(super) fn use_events() {
-    type Events = EventQueue<DeviceEvent, &'static mut [EventSlot<DeviceEvent>]>;
-    used(Events::new(slice()));
+    // What a seat has.
+    type Events = EventQueue<DeviceEvent, [EventSlot<DeviceEvent>; EVENTS]>;
+    used(Events::new(owned()));
     let events = opaque::<Events>();
     used(events.post(*opaque()));
     if let Some(report) = events.front() {
