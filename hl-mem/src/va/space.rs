@@ -272,19 +272,17 @@ impl Space {
             pages: extent.end().saturating_sub(end),
             ..extent
         };
-        let second = if front.pages != 0 && tail.pages != 0 {
-            Some(self.vacant.take(nodes)?)
-        } else {
-            None
-        };
-        let rest = if front.pages != 0 { front } else { tail };
-        if rest.pages == 0 {
-            self.unlink(nodes, slot, extent);
-        } else {
-            self.resize(nodes, slot, extent, rest);
-        }
-        if let Some(second) = second {
-            self.link(nodes, second, tail);
+        match (front.pages, tail.pages) {
+            (0, 0) => {
+                self.unlink(nodes, slot, extent);
+            }
+            (0, _) => self.resize(nodes, slot, extent, tail),
+            (_, 0) => self.resize(nodes, slot, extent, front),
+            (_, _) => {
+                let second = self.vacant.take(nodes)?;
+                self.resize(nodes, slot, extent, front);
+                self.link(nodes, second, tail);
+            }
         }
         self.free_pages = self.free_pages.saturating_sub(pages);
         Some(())
