@@ -18,6 +18,13 @@ pub fn use_records() -> Option<()> {
     used(layout.initialize(&mut memory, any() as u32));
     used(layout.record_offset(any() as u32));
     used((layout.data_len(), layout.block_len(), layout.data_offset()));
+    used((layout.page_size(), layout.record_size(), layout.capacity()));
+    used((layout.header_offset(), layout.dropped_offset()));
+    used((
+        layout.consumer_index_offset(),
+        layout.producer_index_offset(),
+    ));
+    used((layout.consumer_wake_offset(), layout.producer_wake_offset()));
     let layout = BlockLayout::read_header(&mut memory, any(), any()).ok()?;
     used((
         Consumer::attach(memory, layout),
