@@ -222,6 +222,8 @@ impl<'d, H> Buffers<'d, H> {
         }
     }
 
+    // Not inlined: every call on a buffer begins with this.
+    #[inline(never)]
     fn buffer(&mut self, id: BufferId) -> Option<&mut Buffer<H>> {
         let slot = self.slots.get_mut(id.slot as usize)?;
         match &mut slot.state {

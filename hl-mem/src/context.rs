@@ -300,9 +300,7 @@ impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
             mappings: space.mappings.taken(),
             quarantined: space.mappings.parked(),
             bytes: space.space.used() + space.dram.as_ref().map_or(0, Space::used),
-            extents: (space.space.free_extents().count()
-                + space.dram.iter().flat_map(Space::free_extents).count())
-                as u32,
+            extents: space.space.extents() + space.dram.as_ref().map_or(0, Space::extents),
             handles,
             timestamps,
         }

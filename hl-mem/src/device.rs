@@ -248,7 +248,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         DeviceUsage {
             dram,
             privileged_bytes: privileged.used(),
-            privileged_extents: privileged.free_extents().count() as u32,
+            privileged_extents: privileged.extents(),
             buffers: shown.buffers.usage(),
             register_views: shown.register_views,
             free_asids,
@@ -278,6 +278,11 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     pub(crate) fn default_page(&self) -> Option<&'static DefaultPage> {
         let default_page = &A::PROFILE.dram.default_page;
         default_page.as_ref().filter(|_| self.default_mapping)
+    }
+
+    /// Sees to it that a batch of removals of the privileged space is confirmed.
+    fn settle_privileged(&self, batch: Batch) -> Result<(), Unconfirmed> {
+        self.settle(&self.privileged, |space| space, batch)
     }
 
     /// Sees to it that a batch of removals of host memory is confirmed, together with all others

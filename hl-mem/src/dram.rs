@@ -131,7 +131,7 @@ pub use scrub::{DirtyRun, Scrub, ScrubFailed, ScrubbedRun};
 pub use usage::{DramContent, DramUsage, OwnerReleased, OwnerUsage};
 
 use pack::{Pack, Packs};
-use pages::{EXPORT_BYTES, Pages, State, is_dirty};
+use pages::{EXPORT_BYTES, Kinds, Pages, State};
 
 /// Hands out the memory of one device.
 ///
@@ -323,8 +323,8 @@ impl<'s> DramPool<'s> {
     /// whose owner is gone, which nobody can use as they are.
     #[must_use]
     pub fn next_dirty(&self, pages: u32) -> Option<Run> {
-        let nobodys = self.pages.runs(|state| state == State::Dirty).next();
-        let (first, count) = nobodys.or_else(|| self.pages.runs(is_dirty).next())?;
+        let nobodys = self.pages.runs(Kinds::DIRTY_OF_NOBODY).next();
+        let (first, count) = nobodys.or_else(|| self.pages.runs(Kinds::DIRTY).next())?;
         self.region.run(first, count.min(pages))
     }
 
@@ -332,9 +332,10 @@ impl<'s> DramPool<'s> {
     /// pages, as when someone else has taken them.
     pub fn take_dirty(&mut self, run: Run) -> Option<DirtyRun> {
         let (first, count) = self.region.pages_of(run)?;
-        let mut pages = (first..).take(count as usize);
-        if !pages.all(|page| self.pages.state(page).is_some_and(is_dirty)) {
-            return None;
+        for page in (first..).take(count as usize) {
+            if !Kinds::DIRTY.contain(self.pages.state(page)?) {
+                return None;
+            }
         }
         self.pages.fill(first, count, State::Scrubbing);
         self.usage.dirty -= count;

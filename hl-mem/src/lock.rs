@@ -131,6 +131,9 @@ impl<P: Port, T> Locked<P, T> {
         }
     }
 
+    // There are some hundred calls, and a lock that spins is 80 bytes of code at each: too much for a
+    // firmware, while a host would rather have the nanosecond that a call takes.
+    #[cfg_attr(target_pointer_width = "32", inline(never))]
     pub(crate) fn lock(&self) -> Guard<'_, P, T> {
         if cfg!(debug_assertions) {
             P::before_lock(self.rank);

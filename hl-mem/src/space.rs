@@ -171,9 +171,8 @@ impl<N: AsRef<[Node]> + AsMut<[Node]>> Addresses<N> {
     }
 
     fn all(&self) -> impl Iterator<Item = &VaAllocator<N>> {
-        core::iter::once(&self.small)
-            .chain(&self.large)
-            .chain(&self.dram)
+        let all = [Some(&self.small), self.large.as_ref(), self.dram.as_ref()];
+        all.into_iter().flatten()
     }
 }
 
@@ -269,6 +268,20 @@ fn reserve<N: AsRef<[Node]> + AsMut<[Node]>>(
     Ok((block, shape.phase))
 }
 
+/// Adds a removal to those that wait for an invalidation.
+fn pend<M: TableMemory>(pending: &mut Option<Removed<M>>, removed: Removed<M>) {
+    match pending {
+        None => *pending = Some(removed),
+        Some(pending) => {
+            if let Err(foreign) = pending.absorb(removed) {
+                // All removals of a space come from its one page table. Were it otherwise,
+                // the foreign one would stay in quarantine for ever, which is safe.
+                drop(foreign);
+            }
+        }
+    }
+}
+
 impl<K, F, M, N> Space<K, F, M, N>
 where
     F: Format<Attributes = NoAttributes>,
@@ -329,33 +342,37 @@ where
         runs: impl Iterator<Item = Run> + Clone,
         wanted: Wanted,
     ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
-        let failure = |error| SpaceFailure {
-            error,
-            detached: None,
-        };
-        let Some(shape) = shape else {
-            return Err(failure(SpaceError::Runs));
-        };
+        match self.reserve(shape, zone, wanted) {
+            Ok(extent) => self.install(extent, runs),
+            Err(error) => Err(SpaceFailure {
+                error,
+                detached: None,
+            }),
+        }
+    }
+
+    /// Reserves addresses for runs of a shape. Whatever the runs are, this is the same code.
+    fn reserve(
+        &mut self,
+        shape: Option<Shape>,
+        zone: Zone,
+        wanted: Wanted,
+    ) -> Result<Extent<K>, SpaceError> {
+        let shape = shape.ok_or(SpaceError::Runs)?;
         let large_leaf = self.addresses.large_leaf;
         let (block, phase) = reserve(self.addresses.of(zone), &shape, large_leaf, wanted)
-            .map_err(|error| failure(SpaceError::Addresses(error)))?;
+            .map_err(SpaceError::Addresses)?;
         // The block was allocated with room for both, so neither cut can fail.
         let range = block
             .range()
             .skip(phase)
             .and_then(|rest| AddrRange::new(rest.start(), shape.len));
-        let Some(range) = range else {
-            return Err(failure(SpaceError::Addresses(AllocateError::NoSpace)));
-        };
-        self.install(
-            Extent {
-                block: Some(block),
-                range,
-                zone,
-                kind: PhantomData,
-            },
-            runs,
-        )
+        Ok(Extent {
+            block: Some(block),
+            range: range.ok_or(SpaceError::Addresses(AllocateError::NoSpace))?,
+            zone,
+            kind: PhantomData,
+        })
     }
 
     /// Maps a run at the addresses `range`, which are in a window. Otherwise as [`map`](Self::map).
@@ -370,7 +387,8 @@ where
             zone: Zone::Small,
             kind: PhantomData,
         };
-        self.install(extent, core::iter::once(run))
+        let outcome = self.table.map(range.start(), run, &MapOptions::default());
+        self.finish(extent, outcome)
     }
 
     fn install(
@@ -378,12 +396,23 @@ where
         extent: Extent<K>,
         runs: impl Iterator<Item = Run> + Clone,
     ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
-        let range = extent.range;
+        let outcome = self
+            .table
+            .map_list(extent.range, runs, &MapOptions::default());
+        self.finish(extent, outcome)
+    }
+
+    /// What became of addresses that were to be mapped. Whatever the runs were, this is the same code.
+    fn finish(
+        &mut self,
+        extent: Extent<K>,
+        outcome: Result<(), MapError>,
+    ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
         let mapped = Mapped {
             extent,
             backing: (),
         };
-        let Err(error) = self.table.map_list(range, runs, &MapOptions::default()) else {
+        let Err(error) = outcome else {
             return Ok(mapped);
         };
         let detached = match error {
@@ -405,7 +434,7 @@ where
         // What this space mapped is mapped as a whole, so that the exact form and the sweeping one
         // do the same; the sweeping one has no way to fail.
         let removed = self.table.sweep(mapped.extent.range);
-        self.pend(removed);
+        pend(&mut self.pending, removed);
         Detached {
             extent: mapped.extent,
             backing: mapped.backing,
@@ -424,27 +453,13 @@ where
     /// Removes what is mapped by default, as one more removal.
     pub(crate) fn remove_default(&mut self) {
         if let Some(removed) = M::try_remove_default(&mut self.table) {
-            self.pend(removed);
+            pend(&mut self.pending, removed);
         }
     }
 
     /// The batch of what was removed and is not confirmed; `None` where there is nothing.
     pub(crate) fn waiting(&self) -> Option<Batch> {
         self.pending.is_some().then_some(self.batch)
-    }
-
-    /// Adds a removal to those that wait for an invalidation.
-    fn pend(&mut self, removed: Removed<M>) {
-        match &mut self.pending {
-            None => self.pending = Some(removed),
-            Some(pending) => {
-                if let Err(foreign) = pending.absorb(removed) {
-                    // All removals of a space come from its one page table. Were it otherwise,
-                    // the foreign one would stay in quarantine for ever, which is safe.
-                    drop(foreign);
-                }
-            }
-        }
     }
 
     /// Whether a batch is confirmed.
@@ -456,7 +471,7 @@ where
     /// mapped is still to be unmapped, which then only frees its addresses.
     pub(crate) fn wipe(&mut self) {
         let removed = self.table.wipe();
-        self.pend(removed);
+        pend(&mut self.pending, removed);
     }
 
     /// Takes all removals that wait, to confirm them outside of the space's lock. Later removals
@@ -480,7 +495,7 @@ where
                 Ok(())
             }
             Err((removed, error)) => {
-                self.pend(removed);
+                pend(&mut self.pending, removed);
                 Err(error)
             }
         }
@@ -516,7 +531,20 @@ where
 
     /// Bytes of device addresses in use.
     pub(crate) fn used(&self) -> u64 {
-        self.addresses.all().map(VaAllocator::used).sum()
+        let mut used = 0;
+        for range in self.addresses.all() {
+            used += range.used();
+        }
+        used
+    }
+
+    /// How many pieces the free device addresses are in.
+    pub(crate) fn extents(&self) -> u32 {
+        let mut extents = 0;
+        for range in self.addresses.all() {
+            extents += range.extents();
+        }
+        extents
     }
 
     /// The pieces of free device addresses, range by range.

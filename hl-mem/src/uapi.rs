@@ -97,6 +97,15 @@ pub fn dispatch_with<A: Asic, P: Port>(
     bytes: &[u8],
     exporter: &mut impl Exporter,
 ) -> Result<MemoryOutput, Errno> {
+    carry_out(context, bytes, exporter)
+}
+
+/// [`dispatch_with`], whose code is the same for every exporter.
+fn carry_out<A: Asic, P: Port>(
+    context: &Context<'_, '_, A, P>,
+    bytes: &[u8],
+    exporter: &mut dyn Exporter,
+) -> Result<MemoryOutput, Errno> {
     let input = MemoryInput::from_bytes(bytes).ok_or(Errno::EINVAL)?;
     let value = match Request::parse(&input, P::Host::PAGE_BYTES)? {
         Request::Allocate {

@@ -295,8 +295,6 @@ pub(crate) struct Linked {
     pub(crate) target: String,
     /// Bytes of code that are allowed, as `CRATE=BYTES`; `image` is all of it.
     pub(crate) limits: Vec<String>,
-    /// Why code in it can panic all the same.
-    pub(crate) known_panics: Option<String>,
     /// Whether it waits for a long run.
     #[serde(default)]
     pub(crate) long_only: bool,

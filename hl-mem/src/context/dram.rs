@@ -9,7 +9,7 @@ use crate::dram::{Contiguity, DramHold, PackError, PackHandle, Sharing};
 use crate::owner::Owner;
 use crate::port::Port;
 use crate::profile::Asic;
-use crate::space::Wanted;
+use crate::space::{SpaceError, SpaceFailure, Wanted};
 
 use super::user::{MappingError, NoPlace};
 use super::{Backing, Context, ExportDramError, MapDramError, Stage};
@@ -111,11 +111,15 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         let mapped = {
             let dram = self.device.dram.lock();
             let space = &mut *self.space.lock();
-            // A hold of this pool always has runs; none are refused as such.
-            let runs = dram.runs(&hold).into_iter().flatten();
-            match &mut space.dram {
-                Some(apart) => apart.map_dram(runs, wanted),
-                None => space.space.map_dram(runs, wanted),
+            match (dram.runs(&hold), &mut space.dram) {
+                // By a constant, so that an ASIC has the code of one of the two.
+                (Some(runs), _) if A::PROFILE.one_table => space.space.map_dram(runs, wanted),
+                (Some(runs), Some(apart)) => apart.map_dram(runs, wanted),
+                // A hold of this pool has runs, and the tables were asked for above.
+                _ => Err(SpaceFailure {
+                    error: SpaceError::Runs,
+                    detached: None,
+                }),
             }
         };
         let backing = Backing::Dram { hold, exports: 0 };

@@ -120,10 +120,8 @@ impl<'d, P: Port> Timestamps<'d, P> {
             .min_by_key(|(_, place)| room(place))?;
         match core::mem::replace(&mut place.0, State::Changing) {
             State::Vacant(slots) => Some((number, slots)),
-            other => {
-                place.0 = other;
-                None
-            }
+            // No other has room.
+            _ => None,
         }
     }
 

@@ -82,7 +82,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     /// still use it.
     fn abandon_detached(&self, new: NewBuffer, detached: Detached<Privileged, KernelPages<P>>) {
         // The caller reports the error that came first; one here only means quarantine.
-        let _ = self.settle(&self.privileged, |space| space, detached.batch());
+        let _ = self.settle_privileged(detached.batch());
         let mut shown = self.shown.lock();
         let released = self.privileged.lock().release(detached);
         match released {
@@ -104,7 +104,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         let Some(batch) = self.detach_block(id).map_err(RetireError::Engines)? else {
             return Ok(());
         };
-        let settled = self.settle(&self.privileged, |space| space, batch);
+        let settled = self.settle_privileged(batch);
         self.release_buffer(id);
         settled.map_err(RetireError::Unconfirmed)
     }
@@ -199,7 +199,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         while let Some((id, batch)) = self.next_block(&mut from, Buffers::next_quarantined) {
             // The first one takes all others along; for those nothing is left to be done here.
             let settled = self
-                .settle(&self.privileged, |space| space, batch)
+                .settle_privileged(batch)
                 .map_err(RetireError::Unconfirmed);
             self.release_buffer(id);
             outcome = outcome.and(settled);

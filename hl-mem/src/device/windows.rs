@@ -163,7 +163,7 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
         window: PrivilegedWindow,
         detached: Detached<Privileged, ()>,
     ) -> Result<(), (WindowMapping, Unconfirmed)> {
-        let settled = self.settle(&self.privileged, |space| space, detached.batch());
+        let settled = self.settle_privileged(detached.batch());
         let released = self.privileged.lock().release(detached);
         match (released, settled) {
             (Err(detached), Err(error)) => {

@@ -1,7 +1,7 @@
 //! Which pages a pack gets, or why none.
 
 use super::pack::Pack;
-use super::pages::{Choice, State, is_dirty};
+use super::pages::{Choice, Kinds, State};
 use super::{AllocateError, Contiguity, DramPool, PackHandle, Sharing};
 use crate::owner::Owner;
 
@@ -29,12 +29,7 @@ impl DramPool<'_> {
         let count = self.page_count(bytes)?;
         // Pages that need no scrubbing: nobody's content is in them, or none but the owner's who
         // alone can map the pack.
-        let ready = move |state| match state {
-            State::Clean => true,
-            State::DirtyOf(last) => last == owner && sharing == Sharing::Private,
-            _ => false,
-        };
-        let own = move |state| matches!(state, State::DirtyOf(_)) && ready(state);
+        let ready = Kinds::ready_for((sharing == Sharing::Private).then_some(owner));
 
         let (from, mut own_left, mut clean_left) = match contiguity {
             Contiguity::Contiguous => {
@@ -48,7 +43,7 @@ impl DramPool<'_> {
                 let own_pages = if self.usage.dirty == 0 {
                     0
                 } else {
-                    self.count(own)
+                    self.pages.count(ready.own())
                 };
                 if u64::from(own_pages) + u64::from(self.usage.clean) < u64::from(count) {
                     return Err(self.shortage(count, contiguity, ready));
@@ -72,7 +67,7 @@ impl DramPool<'_> {
             } else {
                 &mut own_left
             };
-            if !ready(state) || *left == 0 {
+            if !ready.contain(state) || *left == 0 {
                 return Choice::Skip;
             }
             *left -= 1;
@@ -112,34 +107,22 @@ impl DramPool<'_> {
             .ok_or(AllocateError::NoMemory)
     }
 
-    pub(super) fn count(&self, wanted: impl Fn(State) -> bool) -> u32 {
-        self.pages.runs(wanted).map(|(_, pages)| pages).sum()
-    }
-
     /// Why there are no `count` pages that are ready.
-    fn shortage(
-        &self,
-        count: u32,
-        contiguity: Contiguity,
-        ready: impl Fn(State) -> bool + Copy,
-    ) -> AllocateError {
-        let usable = |state| ready(state) || is_dirty(state);
-        let in_the_way = |state| is_dirty(state) && !ready(state);
-        let not_allocated = |state| !matches!(state, State::Run { .. } | State::Inner);
-
+    fn shortage(&self, count: u32, contiguity: Contiguity, ready: Kinds) -> AllocateError {
         // Where there would be room, and how much of it has to be scrubbed at most.
         let room = match contiguity {
             Contiguity::Contiguous => {
-                let place = self.pages.best_fit(count, usable);
+                let place = self.pages.best_fit(count, ready.usable());
                 place.map(|first| (first, first + count, count))
             }
             Contiguity::Scattered => {
-                let enough = self.count(usable) >= count;
-                enough.then(|| (0, self.region.pages(), count - self.count(ready)))
+                let enough = self.pages.count(ready.usable()) >= count;
+                enough.then(|| (0, self.region.pages(), count - self.pages.count(ready)))
             }
         };
         let first = room.and_then(|(from, end, most)| {
-            self.pages.runs(in_the_way).find_map(|(first, pages)| {
+            let mut in_the_way = self.pages.runs(ready.in_the_way());
+            in_the_way.find_map(|(first, pages)| {
                 let start = first.max(from);
                 let inside = (first + pages).min(end).checked_sub(start)?;
                 self.region.run(start, inside.min(most))
@@ -150,8 +133,8 @@ impl DramPool<'_> {
         }
 
         let room_later = match contiguity {
-            Contiguity::Contiguous => self.pages.best_fit(count, not_allocated).is_some(),
-            Contiguity::Scattered => self.count(not_allocated) >= count,
+            Contiguity::Contiguous => self.pages.best_fit(count, Kinds::NOT_ALLOCATED).is_some(),
+            Contiguity::Scattered => self.pages.count(Kinds::NOT_ALLOCATED) >= count,
         };
         if room_later {
             AllocateError::ScrubUnderWay

@@ -140,9 +140,68 @@ impl State {
     }
 }
 
-/// Whether a page is free and must be scrubbed before another owner gets it.
-pub(super) fn is_dirty(state: State) -> bool {
-    matches!(state, State::Dirty | State::DirtyOf(_))
+/// Kinds of pages, as an owner sees them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Kinds {
+    bits: u8,
+    /// Whose content is [`OWN`](Self::OWN).
+    owner: Option<Owner>,
+}
+
+impl Kinds {
+    const CLEAN: u8 = 1;
+    const NOBODYS: u8 = 2;
+    const OWN: u8 = 4;
+    const OTHERS: u8 = 8;
+    const SCRUBBING: u8 = 16;
+    const ALLOCATED: u8 = 32;
+
+    /// Free, with content of an owner that is gone or not known.
+    pub(super) const DIRTY_OF_NOBODY: Self = Self::of(Self::NOBODYS);
+    /// Free, to be scrubbed before another owner gets them.
+    pub(super) const DIRTY: Self = Self::of(Self::NOBODYS | Self::OWN | Self::OTHERS);
+    /// In no pack.
+    pub(super) const NOT_ALLOCATED: Self = Self::of(!Self::ALLOCATED);
+
+    const fn of(bits: u8) -> Self {
+        Self { bits, owner: None }
+    }
+
+    /// Free, with nobody's content, or with that of `owner`, if one is named.
+    pub(super) const fn ready_for(owner: Option<Owner>) -> Self {
+        let bits = Self::CLEAN | Self::OWN;
+        Self { bits, owner }
+    }
+
+    /// Of what is ready for an owner, what has content.
+    pub(super) const fn own(self) -> Self {
+        let bits = Self::OWN;
+        Self { bits, ..self }
+    }
+
+    /// What is ready for an owner, or is once it is scrubbed.
+    pub(super) const fn usable(self) -> Self {
+        let bits = self.bits | Self::DIRTY.bits;
+        Self { bits, ..self }
+    }
+
+    /// What is not ready for an owner until it is scrubbed.
+    pub(super) const fn in_the_way(self) -> Self {
+        let bits = Self::NOBODYS | Self::OTHERS;
+        Self { bits, ..self }
+    }
+
+    pub(super) fn contain(self, state: State) -> bool {
+        let bit = match state {
+            State::Clean => Self::CLEAN,
+            State::Dirty => Self::NOBODYS,
+            State::DirtyOf(last) if Some(last) == self.owner => Self::OWN,
+            State::DirtyOf(_) => Self::OTHERS,
+            State::Scrubbing => Self::SCRUBBING,
+            State::Run { .. } | State::Inner => Self::ALLOCATED,
+        };
+        self.bits & bit != 0
+    }
 }
 
 /// The runs of a pack, from its first.
@@ -218,25 +277,45 @@ impl<'s> Pages<'s> {
         }
     }
 
-    /// The maximal runs of pages that are as `wanted`, as first page and number of pages, by page.
-    pub(super) fn runs(&self, wanted: impl Fn(State) -> bool) -> impl Iterator<Item = (u32, u32)> {
-        let mut records = self.records.iter().zip(0u32..);
+    /// The maximal runs of pages of the kinds `wanted`, as first page and number of pages, by page.
+    pub(super) fn runs(&self, wanted: Kinds) -> impl Iterator<Item = (u32, u32)> {
+        let mut from = 0;
         core::iter::from_fn(move || {
-            let (_, first) = records.find(|(record, _)| wanted(record.0))?;
-            let further = records
-                .by_ref()
-                .take_while(|(record, _)| wanted(record.0))
-                .count();
-            Some((first, further as u32 + 1))
+            let run = self.next_run(from, wanted)?;
+            from = run.0 + run.1;
+            Some(run)
         })
     }
 
+    /// The first maximal run among the pages from `from` on.
+    fn next_run(&self, from: u32, wanted: Kinds) -> Option<(u32, u32)> {
+        let records = self.records.get(from as usize..)?;
+        let is_wanted = |record: &PageRecord| wanted.contain(record.0);
+        let before = records.iter().position(is_wanted)?;
+        let records = records.get(before..)?;
+        let end = records.iter().position(|record| !is_wanted(record));
+        let pages = end.unwrap_or(records.len());
+        Some((from + before as u32, pages as u32))
+    }
+
+    /// How many pages there are of the kinds `wanted`.
+    pub(super) fn count(&self, wanted: Kinds) -> u32 {
+        let mut count = 0;
+        for record in self.records.iter() {
+            count += u32::from(wanted.contain(record.0));
+        }
+        count
+    }
+
     /// The first page of the shortest run that has room for `count` pages, and of those the lowest.
-    pub(super) fn best_fit(&self, count: u32, wanted: impl Fn(State) -> bool) -> Option<u32> {
-        self.runs(wanted)
-            .filter(|&(_, pages)| pages >= count)
-            .min_by_key(|&(_, pages)| pages)
-            .map(|(first, _)| first)
+    pub(super) fn best_fit(&self, count: u32, wanted: Kinds) -> Option<u32> {
+        let mut best: Option<(u32, u32)> = None;
+        for (first, pages) in self.runs(wanted) {
+            if pages >= count && best.is_none_or(|(_, least)| pages < least) {
+                best = Some((first, pages));
+            }
+        }
+        best.map(|(first, _)| first)
     }
 
     /// Makes a pack of pages that `choose` says yes to; it is asked in ascending order.

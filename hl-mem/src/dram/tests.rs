@@ -28,8 +28,12 @@ impl DramPool<'_> {
 
     /// Checks that counters, page records and pack records say the same.
     fn audit(&self) {
-        let count = |wanted: fn(State) -> bool| self.count(wanted);
+        let count = |wanted: fn(State) -> bool| {
+            let records = self.pages.records().iter();
+            records.filter(|record| wanted(record.0)).count() as u32
+        };
         let in_pack = |state| matches!(state, State::Run { .. } | State::Inner);
+        let is_dirty = |state| matches!(state, State::Dirty | State::DirtyOf(_));
         assert_eq!(self.usage.clean, count(|state| state == State::Clean));
         assert_eq!(self.usage.dirty, count(is_dirty));
         assert_eq!(

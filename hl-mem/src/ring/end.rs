@@ -115,7 +115,9 @@ impl<M: BlockIndices, const PRODUCES: bool> End<M, PRODUCES> {
     where
         M: BlockFence,
     {
-        let wanted = wanted.clamp(1, self.layout.capacity());
+        // Not `clamp`, which panics on a ring without capacity, of which only the layout's checks know
+        // that there is none.
+        let wanted = wanted.min(self.layout.capacity()).max(1);
         // The last index of the peer that does not allow as much.
         let wish = self
             .index

@@ -152,9 +152,9 @@ impl Grid {
         range.len() / self.page
     }
 
-    /// No more pages than the region has, in bytes.
+    /// No more pages than the region has, in bytes, which therefore are not 2^64.
     pub(super) fn bytes(&self, pages: u64) -> u64 {
-        pages.saturating_mul(self.page.get())
+        pages.wrapping_mul(self.page.get())
     }
 
     /// An alignment of `bytes` in pages; one page where every page has it.

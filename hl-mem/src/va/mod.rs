@@ -288,6 +288,12 @@ impl<S: AsRef<[Node]> + AsMut<[Node]>> VaAllocator<S> {
         self.space.used() == 0
     }
 
+    /// The number of [free extents](Self::free_extents), in constant time.
+    #[must_use]
+    pub fn extents(&self) -> u32 {
+        self.space.extents()
+    }
+
     /// The free extents by address, each as long as it can be. Extents of different windows are
     /// listed apart even where they touch, since no block can lie in both.
     ///

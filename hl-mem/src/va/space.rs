@@ -162,6 +162,8 @@ impl Space {
         }
         let before = before.filter(|before| before.zone == zone && before.end() == first);
         let after = after.filter(|after| after.zone == zone && after.first == block.end());
+        let low = before.map_or(block, |before| join(before, block));
+        let merged = after.map_or(low, |after| join(low, after));
         match (before, after) {
             (None, None) => {
                 let Some(slot) = self.vacant.take(nodes) else {
@@ -169,11 +171,12 @@ impl Space {
                 };
                 self.link(nodes, slot, block);
             }
-            (Some(before), None) => self.resize(nodes, below, before, join(before, block)),
-            (None, Some(after)) => self.resize(nodes, above, after, join(block, after)),
-            (Some(before), Some(after)) => {
-                self.unlink(nodes, above, after);
-                self.resize(nodes, below, before, join(join(before, block), after));
+            (None, Some(after)) => self.resize(nodes, above, after, merged),
+            (Some(before), after) => {
+                if let Some(after) = after {
+                    self.unlink(nodes, above, after);
+                }
+                self.resize(nodes, below, before, merged);
             }
         }
         self.blocks = self.blocks.saturating_sub(1);
@@ -324,6 +327,10 @@ impl Space {
 
     pub(super) fn grid(&self) -> &Grid {
         &self.grid
+    }
+
+    pub(super) fn extents(&self) -> u32 {
+        self.extents
     }
 
     pub(super) fn outstanding(&self) -> u32 {

@@ -34,9 +34,14 @@ impl Random {
     }
 }
 
-impl<S: AsRef<[Node]>> VaAllocator<S> {
+impl<S: AsRef<[Node]> + AsMut<[Node]>> VaAllocator<S> {
     fn audit(&self) -> u32 {
-        self.space.audit(self.storage.as_ref())
+        let extents = self.space.audit(self.storage.as_ref());
+        assert_eq!(
+            (self.extents(), self.free_extents().count()),
+            (extents, extents as usize)
+        );
+        extents
     }
 
     /// All there is to the allocator, unused nodes included.

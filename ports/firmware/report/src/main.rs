@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::{env, fs};
 
+mod inlined;
 mod log;
 mod sizes;
 
@@ -10,7 +11,7 @@ mod sizes;
 type Result<T> = std::result::Result<T, String>;
 
 const USAGE: &str =
-    "hl-firmware-report log ELF LOG VERDICT | sizes|known-panics ELF [CRATE=LIMIT...]";
+    "hl-firmware-report log ELF LOG VERDICT | sizes ELF [CRATE=LIMIT...] | functions ELF";
 
 fn main() -> ExitCode {
     match run(&env::args().skip(1).collect::<Vec<_>>()) {
@@ -27,10 +28,7 @@ fn run(arguments: &[String]) -> Result<()> {
     match arguments.as_slice() {
         ["log", elf, log, verdict] => log::print(&read(elf)?, &read(log)?, verdict),
         ["sizes", elf, limits @ ..] => sizes::print(elf, &read(elf)?, limits),
-        ["known-panics", elf, limits @ ..] => {
-            sizes::print(elf, &read(elf)?, limits)?;
-            sizes::expect_panics(elf, &read(elf)?)
-        }
+        ["functions", elf] => sizes::print_functions(elf, &read(elf)?),
         _ => Err(USAGE.to_owned()),
     }
 }

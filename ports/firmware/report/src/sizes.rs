@@ -1,17 +1,32 @@
 //! What an image consists of: its sections, and which crate its code and statics are of.
+//!
+//! Code counts for the crate that it was written in, wherever the compiler inlined it. What is
+//! written in `core` and inlined elsewhere, such as the addition of two numbers, counts for whom it
+//! was inlined into. Constants that lie among a function's code count for that function.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use object::{Object, ObjectSection, ObjectSymbol, SectionFlags, SectionKind, SymbolKind};
+use object::{Object, ObjectSection, ObjectSymbol, SectionFlags, SectionKind, Symbol, SymbolKind};
 use rustc_demangle::demangle;
 
 use crate::Result;
+use crate::inlined::Inlined;
 
-/// Crates that are reported by name; the others together.
-const CRATES: &[&str] = &["mmu_core", "hl_mem", "hl_firmware", "defmt", "core"];
+/// Crates that are reported by name; the others together. `compiler_builtins` has `memcpy` and the
+/// arithmetic that the processor lacks.
+const CRATES: &[&str] = &[
+    "mmu_core",
+    "hl_mem",
+    "hl_firmware",
+    "defmt",
+    CORE,
+    "compiler_builtins",
+];
+const CORE: &str = "core";
 const OTHERS: &str = "others";
-/// Where the functions are that panics go through.
-const PANICS: &str = "core::panicking::panic";
+/// Bytes of the shortest instruction of the targets.
+const INSTRUCTION: usize = 2;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Sizes {
@@ -39,7 +54,7 @@ impl Sizes {
             data,
             bss,
         } = self;
-        format!("  {name:<12}{text:>9}{rodata:>9}{data:>9}{bss:>9}")
+        format!("  {name:<18}{text:>9}{rodata:>9}{data:>9}{bss:>9}")
     }
 }
 
@@ -50,6 +65,7 @@ impl Sizes {
 /// That, or the image cannot be read.
 pub(crate) fn print(name: &str, elf: &[u8], limits: &[&str]) -> Result<()> {
     let file = object::File::parse(elf).map_err(|error| format!("{name}: {error}"))?;
+    let inlined = Inlined::of(&file)?;
     let mut all = Sizes::default();
     for section in file.sections().filter(is_loaded) {
         if let Some(size) = all.of(section.kind()) {
@@ -57,25 +73,21 @@ pub(crate) fn print(name: &str, elf: &[u8], limits: &[&str]) -> Result<()> {
         }
     }
     let mut crates: BTreeMap<&str, Sizes> = BTreeMap::new();
-    for symbol in file.symbols() {
-        let named = matches!(symbol.kind(), SymbolKind::Text | SymbolKind::Data);
-        let section = symbol
-            .section_index()
-            .and_then(|index| file.section_by_index(index).ok());
-        let (true, Some(section), Ok(mangled)) = (named, section, symbol.name()) else {
-            continue;
-        };
-        if !is_loaded(&section) {
-            continue;
-        }
-        let name = format!("{:#}", demangle(mangled));
-        let owner = owner(&name);
-        if let Some(size) = crates.entry(owner).or_default().of(section.kind()) {
+    for (symbol, kind) in loaded_symbols(&file) {
+        if kind == SectionKind::Text {
+            for function in functions(&file, &inlined, &symbol) {
+                crates.entry(owner(&function)).or_default().text += INSTRUCTION as u64;
+            }
+        } else if let Some(size) = crates
+            .entry(owner(&own_name(&symbol)))
+            .or_default()
+            .of(kind)
+        {
             *size += symbol.size();
         }
     }
     println!(
-        "  {:<12}{:>9}{:>9}{:>9}{:>9}",
+        "  {:<18}{:>9}{:>9}{:>9}{:>9}",
         "bytes", "text", "rodata", "data", "bss"
     );
     println!("{}", all.row("image"));
@@ -101,20 +113,63 @@ pub(crate) fn print(name: &str, elf: &[u8], limits: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Fails where no code of an image can panic, though it was built as one in which some can.
+/// Prints how much code of an image was written in each function, the most first.
 ///
 /// # Errors
-/// That, or the image cannot be read.
-pub(crate) fn expect_panics(name: &str, elf: &[u8]) -> Result<()> {
+/// The image cannot be read.
+pub(crate) fn print_functions(name: &str, elf: &[u8]) -> Result<()> {
     let file = object::File::parse(elf).map_err(|error| format!("{name}: {error}"))?;
-    let mut names = file.symbols().filter_map(|symbol| symbol.name().ok());
-    if names.any(|name| format!("{:#}", demangle(name)).contains(PANICS)) {
-        println!("  code in it can panic, which is known");
-        return Ok(());
+    let inlined = Inlined::of(&file)?;
+    let mut sizes: BTreeMap<String, usize> = BTreeMap::new();
+    for (symbol, kind) in loaded_symbols(&file) {
+        if kind == SectionKind::Text {
+            for function in functions(&file, &inlined, &symbol) {
+                *sizes.entry(function).or_default() += INSTRUCTION;
+            }
+        }
     }
-    Err(format!(
-        "no code of {name} can panic any more: say so in ci/firmware.toml"
-    ))
+    let mut sizes: Vec<_> = sizes.into_iter().collect();
+    sizes.sort_by_key(|(_, bytes)| Reverse(*bytes));
+    for (function, bytes) in sizes {
+        println!("{bytes:>7} {function}");
+    }
+    Ok(())
+}
+
+/// The named code and statics of an image, each once, with where they are.
+fn loaded_symbols<'f, 'd>(
+    file: &'f object::File<'d>,
+) -> impl Iterator<Item = (Symbol<'d, 'f>, SectionKind)> {
+    file.symbols().filter_map(|symbol| {
+        let named = matches!(symbol.kind(), SymbolKind::Text | SymbolKind::Data);
+        let section = file.section_by_index(symbol.section_index()?).ok()?;
+        (named && is_loaded(&section)).then(|| (symbol, section.kind()))
+    })
+}
+
+/// For each instruction of a symbol's code, by the shortest there are: the function it was written in.
+fn functions(
+    file: &object::File<'_>,
+    inlined: &Inlined<'_>,
+    symbol: &Symbol<'_, '_>,
+) -> impl Iterator<Item = String> {
+    let own = own_name(symbol);
+    // The lowest bit of a function's address on Arm says that it is Thumb code.
+    let start = match file.architecture() {
+        object::Architecture::Arm => symbol.address() & !1,
+        _ => symbol.address(),
+    };
+    (start..start + symbol.size())
+        .step_by(INSTRUCTION)
+        .map(move |address| {
+            let names = inlined.functions(address);
+            let written = names.into_iter().find(|name| owner(name) != CORE);
+            written.unwrap_or_else(|| own.clone())
+        })
+}
+
+fn own_name(symbol: &Symbol<'_, '_>) -> String {
+    format!("{:#}", demangle(symbol.name().unwrap_or_default()))
 }
 
 fn is_loaded<'d>(section: &impl ObjectSection<'d>) -> bool {
@@ -123,11 +178,27 @@ fn is_loaded<'d>(section: &impl ObjectSection<'d>) -> bool {
         && section.name().is_ok_and(|name| !name.starts_with(".defmt"))
 }
 
-/// The crate that a function's code is of: the first that its path names, behind `<` and `&`. What
-/// one crate inlines of another counts as its own.
+/// The crate of a function: the first that its path names. An implementation, `<Type as Trait>`, is of
+/// the crate of the type or of that of the trait; `core` has none for what is not its own.
 fn owner(name: &str) -> &'static str {
-    let path = name.trim_start_matches(['<', '&', '(', '[']);
+    let Some(implementation) = name.strip_prefix('<') else {
+        return known(name).unwrap_or(OTHERS);
+    };
+    let (of, what) = implementation
+        .split_once(" as ")
+        .unwrap_or((implementation, ""));
+    let mut crates = [of, what].into_iter().map(|path| {
+        let path = path.trim_start_matches(['<', '&', '(', '[', '*']);
+        let path = path.trim_start_matches("mut ").trim_start_matches("const ");
+        let first = path.split("::").next().unwrap_or(path);
+        // What is in no crate is a parameter or a type of the language.
+        let in_crate = path.contains("::") && !first.contains(['>', ']', ')']);
+        known(path).unwrap_or(if in_crate { OTHERS } else { CORE })
+    });
+    crates.find(|owner| *owner != CORE).unwrap_or(CORE)
+}
+
+fn known(path: &str) -> Option<&'static str> {
     let first = path.split("::").next().unwrap_or(path);
-    let known = CRATES.iter().find(|&&known| known == first);
-    known.copied().unwrap_or(OTHERS)
+    CRATES.iter().find(|&&known| known == first).copied()
 }

@@ -5,21 +5,13 @@
 
 #![no_std]
 
+pub mod rings;
+
 use core::panic::PanicInfo;
 
 unsafe extern "C" {
-    /// Does not exist, unless an image is known to need it.
+    /// Does not exist.
     fn this_code_can_panic() -> !;
-}
-
-#[cfg(feature = "known-panics")]
-mod known {
-    #[unsafe(no_mangle)]
-    extern "C" fn this_code_can_panic() -> ! {
-        loop {
-            core::hint::spin_loop();
-        }
-    }
 }
 
 #[panic_handler]
