@@ -3,8 +3,8 @@
 //! * [`Operation`] and [`Step`]: what users do and what fails meanwhile, as numbers that mean something
 //!   in whatever state they meet, so that a list of steps stays a list of steps when some are left out.
 //! * [`Model`]: what the documentation says becomes of it, in flat maps and lists.
-//! * [`run`]: both together, with every answer, every counter and every byte of data compared.
-//! * [`shrink`]: the shortest list of steps that a disagreement is left with.
+//! * [`run`](fn@run): both together, with every answer, every counter and every byte of data compared.
+//! * [`shrink`](fn@shrink): the shortest list of steps that a disagreement is left with.
 //! * [`Snapshot`]: everything comparable of a machine, for tests that fail one thing at a time.
 
 mod command;
