@@ -1,6 +1,9 @@
 //! How much is done: every load and store of an entry is counted.
 
-use mmu_core::{MapOptions, PageTable};
+use std::sync::atomic::AtomicU64;
+
+use mmu_core::format::V1;
+use mmu_core::{BusAddr, MapOptions, PageTable, Region, ReuseOrder, TablePool, TableRecord};
 
 use crate::common::model::leaf_sizes;
 use crate::common::shape::Shape;
@@ -241,4 +244,25 @@ fn the_bookkeeping_of_a_table_takes_8_bytes_or_76_behind_a_bus_and_a_child_map_2
     assert_eq!(size_of::<mmu_core::TableRecord>(), 8);
     assert_eq!(size_of::<mmu_core::DeviceTableRecord>(), 76);
     assert_eq!(size_of::<mmu_core::ChildMap>(), 2052);
+}
+
+#[test]
+fn what_a_record_says_of_the_tables_of_another_pool_is_not_believed() {
+    let mut records: Vec<TableRecord> = (0..8).map(|_| TableRecord::new()).collect();
+    for _ in 0..2 {
+        let dirty = || core::array::from_fn(|_| AtomicU64::new(crate::common::DIRT));
+        let tables: Vec<[AtomicU64; 512]> = (0..8).map(|_| dirty()).collect();
+        let region = Region::new(&tables, BusAddr::new(ARENA)).unwrap();
+        let pool: Pool<'_> =
+            TablePool::new(region, &mut records, ReuseOrder::LastReleased).unwrap();
+        let mut table = PageTable::<V1, _>::new(&pool).unwrap().unwrap();
+        let options = MapOptions::default();
+        table
+            .map(device(V1::EDGE), run(V1::BUS, 4096), &options)
+            .unwrap();
+        assert_eq!(crate::common::raw::read(&pool, &table, 0).leaves, 1);
+        // Leaves all tables in the pool, and a record of each that it is known to be zero.
+        confirm(table.unmap(range(V1::EDGE, 4096)).unwrap());
+        confirm(table.close());
+    }
 }
