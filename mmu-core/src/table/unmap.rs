@@ -8,6 +8,10 @@ use crate::format::{Format, Hop, TABLE_ENTRIES, deepest, geometry_of};
 use crate::memory::{Chain, Slot, TableMemory};
 use crate::removed::{Extent, Removed};
 
+/// The most slots in use that are cleared when a table is unlinked as a whole: a store each then,
+/// for one to each slot of the table when it is taken again.
+const FEW_SLOTS: u32 = 8;
+
 impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// Unmaps `range`, all of which must be mapped by leaves that end within it.
     ///
@@ -312,16 +316,32 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     }
 
     /// Adds a table that is unlinked as a whole, with all below it, to `freed`.
+    ///
+    /// Slots that are not in use hold zero. So a table with few links is cleared of them, for which
+    /// they are looked up anyway, and need not be zeroed when it is taken again.
     pub(super) fn collect(&self, table: M::Table, hop: usize, freed: &mut Chain) {
         let slots = geometry_of::<F>(hop).slots();
         let number = Hop::from_index(hop);
+        let mut live = self.memory.live(table);
+        let clears = live <= FEW_SLOTS;
         if hop < deepest::<F>() && self.memory.leaf_slots::<F>(table, number, 0, slots) != slots {
             for index in 0..slots {
-                if let Slot::Table(child) = slot_at::<F, M>(self.memory, table, hop, index) {
-                    self.collect(child, hop + 1, freed);
+                if live == 0 {
+                    break;
                 }
+                match slot_at::<F, M>(self.memory, table, hop, index) {
+                    Slot::Table(child) => self.collect(child, hop + 1, freed),
+                    Slot::Leaf => {}
+                    // One that is in use but points out of the pool stays counted, and the table
+                    // with it: nobody knows what else a stranger wrote.
+                    Slot::Empty | Slot::Default | Slot::Foreign => continue,
+                }
+                if clears {
+                    self.memory.clear(table, index, 1);
+                }
+                live -= 1;
             }
         }
-        self.memory.append(freed, table, false);
+        self.memory.append(freed, table, clears && live == 0);
     }
 }

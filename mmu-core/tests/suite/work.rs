@@ -21,6 +21,7 @@ for_every_format!(
     a_page_in_a_table_that_stays_costs_one_store_and_no_descent,
     a_page_in_a_new_table_costs_one_descent_at_most,
     a_table_filled_again_after_it_was_unlinked_whole_holds_nothing_old,
+    interior_tables_unlinked_with_all_below_them_are_zero_when_they_are_used_again,
     a_visit_of_everything_reads_each_table_once,
 );
 
@@ -222,6 +223,24 @@ fn a_table_filled_again_after_it_was_unlinked_whole_holds_nothing_old<F: Shape>(
     confirm(table.unmap(range(F::EDGE, span::<F>())).unwrap());
     map(&mut table, F::EDGE + 5 * F::small(), F::small());
     assert_eq!(crate::common::raw::read(&pool, &table, 0).leaves, 1);
+}
+
+fn interior_tables_unlinked_with_all_below_them_are_zero_when_they_are_used_again<F: Shape>() {
+    let mut memory = CountingMemory::new(32);
+    let pool = memory.pool();
+    let mut table = counted::<F>(&pool);
+    map(&mut table, F::EDGE, span::<F>());
+    confirm(table.sweep_all());
+    assert_eq!(pool.usage().used(), 1);
+    CountingMemory::take_counts(&pool);
+    // A link each for the tables, and the table of leaves is the only one that is filled.
+    map(&mut table, F::EDGE, span::<F>());
+    let new = u64::from(pool.usage().used() - 1);
+    assert_eq!(CountingMemory::take_counts(&pool).total_stores(), 512 + new);
+    assert_eq!(
+        crate::common::raw::read(&pool, &table, 0).leaves,
+        F::slots()
+    );
 }
 
 fn a_visit_of_everything_reads_each_table_once<F: Shape>() {
