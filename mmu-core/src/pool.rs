@@ -294,6 +294,16 @@ impl<'p, A: TableArena, R: RawMutex> TableMemory for &'p TablePool<'_, A, R> {
         }
     }
 
+    #[inline(always)]
+    fn linked<F: Format>(self, table: Self::Table, hop: Hop, index: usize) -> Option<Self::Table> {
+        // Without the mark of a table entry what is left is the address of a table, and of any other
+        // entry is not: nothing has to be decoded.
+        let entry = self.entry(table, index) & !F::WALK_MARKS;
+        let address = entry.wrapping_sub(F::table_entry(hop, 0));
+        let (number, words) = self.arena.find(BusAddr::new(address))?;
+        Some(PoolTable { words, number })
+    }
+
     #[inline]
     fn empty_slots<F: Format>(
         self,
