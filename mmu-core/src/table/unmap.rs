@@ -268,7 +268,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         let is_leaves = mapped && hop == deepest::<F>();
         if is_leaves || self.is_leaves(table, hop, first, last) {
             let count = to - from + 1;
-            self.clear(table, from, count);
+            self.clear_slots(table, from, count);
             // As below: a stranger may have written leaves that were never counted.
             let live = self.memory.live(table).saturating_sub(count as u32);
             self.memory.set_live(table, live);
@@ -293,7 +293,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
                     self.remove(child, hop + 1, part, mapped, freed);
                     let empty = self.memory.live(child) == 0;
                     if empty {
-                        self.memory.append(freed, child, true);
+                        self.free(child, true, freed);
                     }
                     empty
                 }
@@ -302,13 +302,13 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
                 cleared += 1;
             } else {
                 if pending < index {
-                    self.clear(table, pending, index - pending);
+                    self.clear_slots(table, pending, index - pending);
                 }
                 pending = index + 1;
             }
         }
         if pending <= to {
-            self.clear(table, pending, to + 1 - pending);
+            self.clear_slots(table, pending, to + 1 - pending);
         }
         // More than were counted only where somebody else wrote to table memory.
         let live = self.memory.live(table).saturating_sub(cleared);
@@ -337,11 +337,24 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
                     Slot::Empty | Slot::Default | Slot::Foreign => continue,
                 }
                 if clears {
-                    self.memory.clear(table, index, 1);
+                    self.clear_slots(table, index, 1);
                 }
                 live -= 1;
             }
         }
-        self.memory.append(freed, table, clears && live == 0);
+        self.free(table, clears && live == 0, freed);
+    }
+
+    /// Empties slots, out of line for the same reason as the next.
+    #[inline(never)]
+    fn clear_slots(&self, table: M::Table, first: usize, count: usize) {
+        self.clear(table, first, count);
+    }
+
+    /// Adds a table to `freed`; `zeroed` says that all its entries are known to be zero.
+    // Out of line: once for each table, and long in line.
+    #[inline(never)]
+    fn free(&self, table: M::Table, zeroed: bool, freed: &mut Chain) {
+        self.memory.append(freed, table, zeroed);
     }
 }
