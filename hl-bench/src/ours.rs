@@ -129,6 +129,9 @@ impl<F: Contestant<R>, R: RawMutex + 'static> Subject for Ours<F, R> {
         // New records: nothing is known of the tables' content, which is as dirty for us as it is
         // for the peers.
         let mut records: Vec<TableRecord> = (0..TABLES).map(|_| TableRecord::new()).collect();
+        // Writing them has moved tables out of the caches. The peers' free list is written long
+        // before, so dirtying the tables comes last for us as it does for them.
+        FRAMES.reset();
         let region = Region::new(FRAMES.words(), BusAddr::new(FRAMES.bus_base()))
             .expect("the arena is aligned");
         let pool = TablePool::new(Arena(region), &mut records, ReuseOrder::LastReleased)

@@ -273,11 +273,13 @@ impl<'p, B: TableBus, R: RawMutex> TableMemory for &'p DeviceTablePool<'_, B, R>
             demand.total(),
             |table| self.link(table),
             |table, next| self.set_link(table, next),
+            |_| (),
         )?;
         let maps = free.maps.reserve(
             demand.interior,
             |map| self.map_link(map),
             |map, next| self.set_map_link(map, next),
+            |_| (),
         );
         // The check above left no way for this to fail.
         let maps = maps.unwrap_or(Chain::EMPTY);

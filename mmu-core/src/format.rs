@@ -197,7 +197,11 @@ pub trait Format: Copy + fmt::Debug + 'static {
     /// be said. With it, lists of pages are checked and mapped without a look at each page.
     const BITS_IN_PLACE: u64 = 0;
 
-    /// An entry that points at the table at `address`, for a table of `hop`.
+    /// The bits that hardware sets in a table entry on its way through it.
+    const WALK_MARKS: u64 = 0;
+
+    /// An entry that points at the table at `address`, for a table of `hop`: the one for address 0,
+    /// plus the address.
     fn table_entry(hop: Hop, address: u64) -> u64;
 
     /// An entry that maps the page at `address` (as the entry holds it), for a table of `hop`.

@@ -281,6 +281,15 @@ pub trait TableMemory: Copy + Sealed {
     /// What the slot at `index` holds.
     fn slot<F: Format>(self, table: Self::Table, hop: Hop, index: usize) -> Slot<Self::Table>;
 
+    /// The table that the slot at `index` points at; `None` where it holds anything else, and where
+    /// that takes more than a look at the entry as this crate writes it.
+    fn linked<F: Format>(self, table: Self::Table, hop: Hop, index: usize) -> Option<Self::Table> {
+        match self.slot::<F>(table, hop, index) {
+            Slot::Table(child) => Some(child),
+            _ => None,
+        }
+    }
+
     /// How many of the `count` slots from `first` on have room for a leaf, up to the first that does
     /// not: those that are empty or hold a default leaf.
     fn empty_slots<F: Format>(

@@ -147,6 +147,17 @@ impl<A: TableArena, R: RawMutex> TablePool<'_, A, R> {
         Some(PoolTable { words, number })
     }
 
+    /// Begins the record of a table that is taken for the first time: what the record says is of
+    /// another pool, or nothing.
+    // Not when the pool is made, which would take a visit to all records. This way nobody has to
+    // wait for the record to come into the cache either: who reads it finds what was just written.
+    #[inline(always)]
+    fn begin_record(&self, table: TableId) {
+        if let Some(record) = self.records.get(table.index()) {
+            record.live.store(0, Ordering::Relaxed);
+        }
+    }
+
     #[inline(always)]
     fn link(&self, table: u32) -> u32 {
         match self.records.get(table as usize) {
@@ -187,6 +198,7 @@ impl<'p, A: TableArena, R: RawMutex> TableMemory for &'p TablePool<'_, A, R> {
             count,
             |table| self.link(table),
             |table, next| self.set_link(table, next),
+            |table| self.begin_record(table),
         )?;
         Some(Reserved {
             tables,
@@ -201,7 +213,10 @@ impl<'p, A: TableArena, R: RawMutex> TableMemory for &'p TablePool<'_, A, R> {
 
     #[inline]
     fn take_one(self, _interior: bool) -> Option<Self::Table> {
-        let table = self.free.lock().take_one(|table| self.link(table))?;
+        let table = self
+            .free
+            .lock()
+            .take_one(|table| self.link(table), |table| self.begin_record(table))?;
         self.table(table)
     }
 
@@ -277,6 +292,16 @@ impl<'p, A: TableArena, R: RawMutex> TableMemory for &'p TablePool<'_, A, R> {
                 None => Slot::Foreign,
             },
         }
+    }
+
+    #[inline(always)]
+    fn linked<F: Format>(self, table: Self::Table, hop: Hop, index: usize) -> Option<Self::Table> {
+        // Without the mark of a table entry what is left is the address of a table, and of any other
+        // entry is not: nothing has to be decoded.
+        let entry = self.entry(table, index) & !F::WALK_MARKS;
+        let address = entry.wrapping_sub(F::table_entry(hop, 0));
+        let (number, words) = self.arena.find(BusAddr::new(address))?;
+        Some(PoolTable { words, number })
     }
 
     #[inline]

@@ -147,11 +147,19 @@ mod tests {
             0,
             0x2000,
             0x8FFF,
+            // Inside a table.
+            0x9001,
+            0xA008,
+            0xB800,
             0xC000,
             0xFFFF_FFFF_FFFF_C000,
             0xFFFF_FFFF_FFFF_F000,
         ] {
             assert_eq!(arena.locate(BusAddr::new(stranger)), None, "{stranger:#x}");
+            assert!(
+                TableArena::find(&arena, BusAddr::new(stranger)).is_none(),
+                "{stranger:#x}"
+            );
         }
         assert!(arena.words(TableId::new(5)).is_none());
         // Each number reached a table of its own, in its own region.

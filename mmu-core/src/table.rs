@@ -222,16 +222,10 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         }
         let parent = self.recent_parent.get().table_for::<F>(hop - 1, walk)?;
         let index = geometry_of::<F>(hop - 1).index(walk);
-        match self
-            .memory
-            .slot::<F>(parent, Hop::from_index(hop - 1), index)
-        {
-            Slot::Table(table) => {
-                self.recent.set(Recent::of::<F>(hop, walk, table));
-                Some(table)
-            }
-            _ => None,
-        }
+        let above = Hop::from_index(hop - 1);
+        let table = self.memory.linked::<F>(parent, above, index)?;
+        self.recent.set(Recent::of::<F>(hop, walk, table));
+        Some(table)
     }
 
     /// What the slot of `table` says that `walk` uses.

@@ -178,3 +178,30 @@ fn x86_64_translates_canonical_addresses_only() {
     let hole = AddrRange::new(DeviceAddr::new(0x8000_0000_0000), 0x1000).unwrap();
     assert_eq!(X::walk_hull(hole), None);
 }
+
+/// Whether a link is what the table entry of address zero and the address add up to, and is read as
+/// the same link when hardware has walked through it.
+fn links_are_sums<F: Format>() {
+    for (hop, _) in F::HOPS.iter().enumerate().rev().skip(1) {
+        let hop = Hop::from_index(hop);
+        let empty = F::table_entry(hop, 0);
+        assert_eq!(empty & !0xFFF, 0);
+        for address in (12..52).map(|bit| 1 << bit).chain([0xF_FFFF_FFFF_F000]) {
+            let entry = F::table_entry(hop, address);
+            assert_eq!(entry, empty + address, "{hop}");
+            assert_eq!(entry & F::WALK_MARKS, 0);
+            let walked = F::decode(hop, entry | F::WALK_MARKS);
+            assert_eq!(walked, Entry::Table { address });
+        }
+    }
+}
+
+#[test]
+fn a_link_is_the_sum_of_its_mark_and_the_address() {
+    links_are_sums::<V1>();
+    links_are_sums::<Gaudi2Pmmu>();
+    links_are_sums::<Gaudi2Pmmu64K>();
+    links_are_sums::<Gaudi2Hmmu<6>>();
+    links_are_sums::<X86_64<4>>();
+    links_are_sums::<X86_64<5>>();
+}

@@ -17,7 +17,11 @@ pub struct X86Entry {
     pub writable: bool,
     /// User-mode accesses are allowed (bit 2).
     pub user: bool,
-    #[bits(4)]
+    #[bits(2)]
+    __: u8,
+    /// The processor has walked through the entry (bit 5).
+    pub accessed: bool,
+    #[bits(1)]
     __: u8,
     /// The entry maps a page though a deeper hop exists (bit 7, "PS"). In the deepest hop the bit
     /// means something else and stays zero.
@@ -43,6 +47,7 @@ const_assert_eq!(
     X86Entry::new().with_frame((1 << 40) - 1).into_bits(),
     X86Entry::ADDRESS
 );
+const_assert_eq!(X86Entry::new().with_accessed(true).into_bits(), 0x20);
 const_assert_eq!(X86Entry::new().with_large(true).into_bits(), 0x80);
 const_assert_eq!(X86Entry::new().with_frame(1).into_bits(), 0x1000);
 const_assert_eq!(X86Entry::new().with_no_execute(true).into_bits(), 1 << 63);
@@ -93,6 +98,7 @@ impl<const LEVELS: usize> Format for X86_64<LEVELS> {
     };
     const LAST_WALK_ADDRESS: u64 = (1 << (12 + 9 * LEVELS)) - 1;
     const BITS_IN_PLACE: u64 = (1 << 52) - 1;
+    const WALK_MARKS: u64 = X86Entry::new().with_accessed(true).into_bits();
 
     #[inline(always)]
     fn table_entry(_hop: Hop, address: u64) -> u64 {
@@ -152,8 +158,10 @@ impl<const LEVELS: usize> Format for X86_64<LEVELS> {
     /// Strips the sign extension; a non-canonical address has no walk address.
     #[inline(always)]
     fn walk_address(address: DeviceAddr) -> Option<u64> {
-        let walk_address = address.get() & Self::LAST_WALK_ADDRESS;
-        (Self::device_address(walk_address) == address).then_some(walk_address)
+        // Moved up by half of what there is, the two halves adjoin.
+        let half = Self::LAST_WALK_ADDRESS.div_ceil(2);
+        let is_canonical = address.get().wrapping_add(half) <= Self::LAST_WALK_ADDRESS;
+        is_canonical.then_some(address.get() & Self::LAST_WALK_ADDRESS)
     }
 
     #[inline(always)]

@@ -67,7 +67,7 @@ pub trait TableArena {
     /// The bus address of a table, by which the device reads it.
     fn address(&self, table: TableId) -> BusAddr;
 
-    /// The table at a bus address, if it is one of the arena's.
+    /// The table at a bus address, if it is one of the arena's: not for an address inside one.
     fn locate(&self, address: BusAddr) -> Option<TableId>;
 
     /// The table at a bus address, if it is one of the arena's, and its entries.
@@ -76,6 +76,9 @@ pub trait TableArena {
     /// once for both is faster.
     #[inline(always)]
     fn find(&self, address: BusAddr) -> Option<(TableId, &[Self::Word; TABLE_ENTRIES])> {
+        if !address.is_multiple_of(TABLE_BYTES) {
+            return None;
+        }
         let table = self.locate(address)?;
         Some((table, self.words(table)?))
     }
@@ -166,7 +169,9 @@ impl<W: TableWord> TableArena for Region<'_, W> {
 
     #[inline(always)]
     fn find(&self, address: BusAddr) -> Option<(TableId, &[W; TABLE_ENTRIES])> {
-        let index = address.get().wrapping_sub(self.address.get()) / TABLE_BYTES;
+        // Rotated, the bits of an address inside a table make the index larger than any is.
+        let offset = address.get().wrapping_sub(self.address.get());
+        let index = offset.rotate_right(TABLE_BYTES.trailing_zeros());
         let words = self.tables.get(usize::try_from(index).ok()?)?;
         // `new` checked that there are fewer tables than this has numbers.
         Some((TableId::new(index as u32), words))

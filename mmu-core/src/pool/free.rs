@@ -58,28 +58,35 @@ impl FreeList {
         }
     }
 
-    /// Takes `count` tables as a chain. `link` reads the link of a table and `set_link` writes it.
+    /// Takes `count` tables as a chain. `link` reads the link of a table and `set_link` writes it;
+    /// `first_use` is told of each that was never taken before.
     #[inline]
     pub(crate) fn reserve(
         &mut self,
         count: u64,
         link: impl Fn(u32) -> u32,
         set_link: impl Fn(u32, u32),
+        first_use: impl Fn(TableId),
     ) -> Option<Chain> {
         if count > u64::from(self.usage().free) {
             return None;
         }
         let mut taken = Chain::EMPTY;
         while u64::from(taken.count) < count {
-            let table = self.take_one(&link)?;
+            let table = self.take_one(&link, &first_use)?;
             taken.append(Chain::of(table), &set_link);
         }
         Some(taken)
     }
 
-    /// Takes one table. `link` reads the link of a table.
+    /// Takes one table. `link` reads the link of a table; `first_use` is told of one that was never
+    /// taken before.
     #[inline]
-    pub(crate) fn take_one(&mut self, link: impl Fn(u32) -> u32) -> Option<TableId> {
+    pub(crate) fn take_one(
+        &mut self,
+        link: impl Fn(u32) -> u32,
+        first_use: impl FnOnce(TableId),
+    ) -> Option<TableId> {
         if let Some(table) = self.released.pop(link) {
             return Some(table);
         }
@@ -88,7 +95,9 @@ impl FreeList {
             return None;
         }
         self.unused += 1;
-        Some(TableId::new(table))
+        let table = TableId::new(table);
+        first_use(table);
+        Some(table)
     }
 
     #[inline]

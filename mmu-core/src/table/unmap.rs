@@ -8,6 +8,10 @@ use crate::format::{Format, Hop, TABLE_ENTRIES, deepest, geometry_of};
 use crate::memory::{Chain, Slot, TableMemory};
 use crate::removed::{Extent, Removed};
 
+/// The most slots in use that are cleared when a table is unlinked as a whole: a store each then,
+/// for one to each slot of the table when it is taken again.
+const FEW_SLOTS: u32 = 8;
+
 impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// Unmaps `range`, all of which must be mapped by leaves that end within it.
     ///
@@ -264,7 +268,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         let is_leaves = mapped && hop == deepest::<F>();
         if is_leaves || self.is_leaves(table, hop, first, last) {
             let count = to - from + 1;
-            self.clear(table, from, count);
+            self.clear_slots(table, from, count);
             // As below: a stranger may have written leaves that were never counted.
             let live = self.memory.live(table).saturating_sub(count as u32);
             self.memory.set_live(table, live);
@@ -289,7 +293,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
                     self.remove(child, hop + 1, part, mapped, freed);
                     let empty = self.memory.live(child) == 0;
                     if empty {
-                        self.memory.append(freed, child, true);
+                        self.free(child, true, freed);
                     }
                     empty
                 }
@@ -298,13 +302,13 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
                 cleared += 1;
             } else {
                 if pending < index {
-                    self.clear(table, pending, index - pending);
+                    self.clear_slots(table, pending, index - pending);
                 }
                 pending = index + 1;
             }
         }
         if pending <= to {
-            self.clear(table, pending, to + 1 - pending);
+            self.clear_slots(table, pending, to + 1 - pending);
         }
         // More than were counted only where somebody else wrote to table memory.
         let live = self.memory.live(table).saturating_sub(cleared);
@@ -312,16 +316,45 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     }
 
     /// Adds a table that is unlinked as a whole, with all below it, to `freed`.
+    ///
+    /// Slots that are not in use hold zero. So a table with few links is cleared of them, for which
+    /// they are looked up anyway, and need not be zeroed when it is taken again.
     pub(super) fn collect(&self, table: M::Table, hop: usize, freed: &mut Chain) {
         let slots = geometry_of::<F>(hop).slots();
         let number = Hop::from_index(hop);
+        let mut live = self.memory.live(table);
+        let clears = live <= FEW_SLOTS;
         if hop < deepest::<F>() && self.memory.leaf_slots::<F>(table, number, 0, slots) != slots {
             for index in 0..slots {
-                if let Slot::Table(child) = slot_at::<F, M>(self.memory, table, hop, index) {
-                    self.collect(child, hop + 1, freed);
+                if live == 0 {
+                    break;
                 }
+                match slot_at::<F, M>(self.memory, table, hop, index) {
+                    Slot::Table(child) => self.collect(child, hop + 1, freed),
+                    Slot::Leaf => {}
+                    // One that is in use but points out of the pool stays counted, and the table
+                    // with it: nobody knows what else a stranger wrote.
+                    Slot::Empty | Slot::Default | Slot::Foreign => continue,
+                }
+                if clears {
+                    self.clear_slots(table, index, 1);
+                }
+                live -= 1;
             }
         }
-        self.memory.append(freed, table, false);
+        self.free(table, clears && live == 0, freed);
+    }
+
+    /// Empties slots, out of line for the same reason as the next.
+    #[inline(never)]
+    fn clear_slots(&self, table: M::Table, first: usize, count: usize) {
+        self.clear(table, first, count);
+    }
+
+    /// Adds a table to `freed`; `zeroed` says that all its entries are known to be zero.
+    // Out of line: once for each table, and long in line.
+    #[inline(never)]
+    fn free(&self, table: M::Table, zeroed: bool, freed: &mut Chain) {
+        self.memory.append(freed, table, zeroed);
     }
 }

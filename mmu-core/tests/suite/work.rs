@@ -1,6 +1,9 @@
 //! How much is done: every load and store of an entry is counted.
 
-use mmu_core::{MapOptions, PageTable};
+use std::sync::atomic::AtomicU64;
+
+use mmu_core::format::V1;
+use mmu_core::{BusAddr, MapOptions, PageTable, Region, ReuseOrder, TablePool, TableRecord};
 
 use crate::common::model::leaf_sizes;
 use crate::common::shape::Shape;
@@ -18,6 +21,7 @@ for_every_format!(
     a_page_in_a_table_that_stays_costs_one_store_and_no_descent,
     a_page_in_a_new_table_costs_one_descent_at_most,
     a_table_filled_again_after_it_was_unlinked_whole_holds_nothing_old,
+    interior_tables_unlinked_with_all_below_them_are_zero_when_they_are_used_again,
     a_visit_of_everything_reads_each_table_once,
 );
 
@@ -221,6 +225,24 @@ fn a_table_filled_again_after_it_was_unlinked_whole_holds_nothing_old<F: Shape>(
     assert_eq!(crate::common::raw::read(&pool, &table, 0).leaves, 1);
 }
 
+fn interior_tables_unlinked_with_all_below_them_are_zero_when_they_are_used_again<F: Shape>() {
+    let mut memory = CountingMemory::new(32);
+    let pool = memory.pool();
+    let mut table = counted::<F>(&pool);
+    map(&mut table, F::EDGE, span::<F>());
+    confirm(table.sweep_all());
+    assert_eq!(pool.usage().used(), 1);
+    CountingMemory::take_counts(&pool);
+    // A link each for the tables, and the table of leaves is the only one that is filled.
+    map(&mut table, F::EDGE, span::<F>());
+    let new = u64::from(pool.usage().used() - 1);
+    assert_eq!(CountingMemory::take_counts(&pool).total_stores(), 512 + new);
+    assert_eq!(
+        crate::common::raw::read(&pool, &table, 0).leaves,
+        F::slots()
+    );
+}
+
 fn a_visit_of_everything_reads_each_table_once<F: Shape>() {
     let mut memory = CountingMemory::new(32);
     let pool = memory.pool();
@@ -241,4 +263,25 @@ fn the_bookkeeping_of_a_table_takes_8_bytes_or_76_behind_a_bus_and_a_child_map_2
     assert_eq!(size_of::<mmu_core::TableRecord>(), 8);
     assert_eq!(size_of::<mmu_core::DeviceTableRecord>(), 76);
     assert_eq!(size_of::<mmu_core::ChildMap>(), 2052);
+}
+
+#[test]
+fn what_a_record_says_of_the_tables_of_another_pool_is_not_believed() {
+    let mut records: Vec<TableRecord> = (0..8).map(|_| TableRecord::new()).collect();
+    for _ in 0..2 {
+        let dirty = || core::array::from_fn(|_| AtomicU64::new(crate::common::DIRT));
+        let tables: Vec<[AtomicU64; 512]> = (0..8).map(|_| dirty()).collect();
+        let region = Region::new(&tables, BusAddr::new(ARENA)).unwrap();
+        let pool: Pool<'_> =
+            TablePool::new(region, &mut records, ReuseOrder::LastReleased).unwrap();
+        let mut table = PageTable::<V1, _>::new(&pool).unwrap().unwrap();
+        let options = MapOptions::default();
+        table
+            .map(device(V1::EDGE), run(V1::BUS, 4096), &options)
+            .unwrap();
+        assert_eq!(crate::common::raw::read(&pool, &table, 0).leaves, 1);
+        // Leaves all tables in the pool, and a record of each that it is known to be zero.
+        confirm(table.unmap(range(V1::EDGE, 4096)).unwrap());
+        confirm(table.close());
+    }
 }
