@@ -252,13 +252,9 @@ impl<'d, H> Buffers<'d, H> {
         })
     }
 
-    /// The buffer that a hold is on.
+    /// The pages that a hold keeps.
     pub(crate) fn held_pages(&self, hold: &BufferHold) -> Option<&H> {
-        let slot = self.slots.get(hold.0.slot as usize)?;
-        match &slot.state {
-            State::Used(buffer) if slot.generation == hold.0.generation => buffer.memory.pages(),
-            _ => None,
-        }
+        self.pages(hold.0)
     }
 
     /// Notes that no handle names the buffer any more.
@@ -349,8 +345,12 @@ impl<'d, H> Buffers<'d, H> {
     }
 
     /// The pages of a buffer; `None` where it is gone.
-    pub(crate) fn pages(&mut self, id: BufferId) -> Option<&H> {
-        self.buffer(id)?.memory.pages()
+    pub(crate) fn pages(&self, id: BufferId) -> Option<&H> {
+        let slot = self.slots.get(id.slot as usize)?;
+        match &slot.state {
+            State::Used(buffer) if slot.generation == id.generation => buffer.memory.pages(),
+            _ => None,
+        }
     }
 
     /// Counts a view that now exists.

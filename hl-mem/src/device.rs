@@ -204,7 +204,7 @@ pub struct Device<'d, A: Asic, P: Port> {
     scrubber: Locked<P, P::Scrubber>,
     /// Whether contexts get the ASIC's default page.
     default_mapping: bool,
-    /// As in the seats, to be looked at without their lock.
+    /// How often the device was reset; changes with the lock of the MMU of host memory held.
     resets: AtomicU32,
 }
 
@@ -282,21 +282,10 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
 
     /// Sees to it that a batch of removals of the privileged space is confirmed.
     fn settle_privileged(&self, batch: Batch) -> Result<(), Unconfirmed> {
-        self.settle(&self.privileged, |space| space, batch)
-    }
-
-    /// Sees to it that a batch of removals of host memory is confirmed, together with all others
-    /// of its space that wait.
-    pub(crate) fn settle<K, T>(
-        &self,
-        holder: &Locked<P, T>,
-        space: impl Fn(&mut T) -> &mut SpaceOf<K, A, P>,
-        batch: Batch,
-    ) -> Result<(), Unconfirmed> {
         settle(
             &mut self.mmu.lock().driver,
-            holder,
-            |holder| Some(space(holder)),
+            &self.privileged,
+            |space| Some(space),
             batch,
         )
     }

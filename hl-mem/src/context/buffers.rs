@@ -11,7 +11,6 @@ use crate::profile::Asic;
 use crate::registry::Kept;
 use crate::space::Wanted;
 
-use super::user::{MappingError, NoPlace};
 use super::{
     Backing, Context, DestroyError, EngineError, Named, Object, RegisterBlockError, Stage,
     UserMapping, ViewError,
@@ -153,10 +152,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         wanted: Wanted,
     ) -> Result<(Kept, DeviceAddr), MapBufferError> {
         let gone = MapBufferError::Handle(HandleError::Stale);
-        let place = self.hold_place().map_err(|none| match none {
-            NoPlace::Full => MapBufferError::TooManyMappings,
-            NoPlace::Reset => MapBufferError::Reset,
-        })?;
+        let place = self.hold_place()?;
         let Some(hold) = self.device.hold_buffer(id) else {
             self.give_back(place);
             return Err(gone);
@@ -173,12 +169,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
             self.device.release_buffer_hold(hold);
             return Err(gone);
         };
-        let (place, mapped) = self
-            .establish(place, mapped, Backing::Buffer(hold))
-            .map_err(|error| match error {
-                MappingError::Space(error) => MapBufferError::Space(error),
-                MappingError::Mmu(error) => MapBufferError::Mmu(error),
-            })?;
+        let (place, mapped) = self.establish(place, mapped, Backing::Buffer(hold))?;
         let at = mapped.range().start();
         let mapping = UserMapping(Stage::Live(mapped));
         Ok((self.space.lock().mappings.keep(place, mapping), at))

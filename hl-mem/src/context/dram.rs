@@ -11,7 +11,6 @@ use crate::port::Port;
 use crate::profile::Asic;
 use crate::space::{SpaceError, SpaceFailure, Wanted};
 
-use super::user::{MappingError, NoPlace};
 use super::{Backing, Context, ExportDramError, MapDramError, Stage};
 
 /// Device memory that a peer on the bus uses: what a `dma-buf` of it owns.
@@ -96,10 +95,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         if A::PROFILE.dram.mapped_at.is_none() || !has_tables {
             return Err(MapDramError::Unsupported);
         }
-        let place = self.hold_place().map_err(|none| match none {
-            NoPlace::Full => MapDramError::TooManyMappings,
-            NoPlace::Reset => MapDramError::Reset,
-        })?;
+        let place = self.hold_place()?;
         let held = self.device.dram.lock().hold(handle, self.owner);
         let hold = match held {
             Ok(hold) => hold,
@@ -123,12 +119,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
             }
         };
         let backing = Backing::Dram { hold, exports: 0 };
-        let (place, mapped) =
-            self.establish(place, mapped, backing)
-                .map_err(|error| match error {
-                    MappingError::Space(error) => MapDramError::Space(error),
-                    MappingError::Mmu(error) => MapDramError::Mmu(error),
-                })?;
+        let (place, mapped) = self.establish(place, mapped, backing)?;
         let at = mapped.range().start();
         self.name(place, at, mapped);
         Ok(at)

@@ -4,7 +4,7 @@
 use mmu_core::DeviceAddr;
 
 use crate::budget::Charge;
-use crate::device::{DramMmu, HostMmu, Unconfirmed, settle};
+use crate::device::{DramMmu, HostMmu, MapBufferError, MapWindowError, Unconfirmed, settle};
 use crate::host::{DeviceAccess, HostError, HostMemory, UserRange};
 use crate::lock::{Guard, Locked};
 use crate::mmu::{MmuControl, MmuError};
@@ -13,19 +13,35 @@ use crate::profile::Asic;
 use crate::registry::Place;
 use crate::space::{Batch, Detached, Mapped, Space, SpaceError, SpaceFailure, User, Wanted};
 
-use super::{Backing, Context, MapUserError, Stage, UnmapUserError, UserMapping, UserMemory};
+use super::{
+    Backing, Context, MapDramError, MapUserError, Stage, UnmapUserError, UserMapping, UserMemory,
+};
 
-/// Why there is no place for a mapping.
-pub(super) enum NoPlace {
-    Full,
-    Reset,
-}
-
-/// Why a mapping did not come to be.
+/// Why a mapping of whatever memory did not come to be. Each error of a request has these as its own.
 pub(super) enum MappingError {
+    TooManyMappings,
+    Reset,
     Space(SpaceError),
     Mmu(MmuError),
 }
+
+macro_rules! as_its_own {
+    ($($error:ident),*) => {
+        $(
+            impl From<MappingError> for $error {
+                fn from(error: MappingError) -> Self {
+                    match error {
+                        MappingError::TooManyMappings => Self::TooManyMappings,
+                        MappingError::Reset => Self::Reset,
+                        MappingError::Space(error) => Self::Space(error),
+                        MappingError::Mmu(error) => Self::Mmu(error),
+                    }
+                }
+            }
+        )*
+    };
+}
+as_its_own!(MapUserError, MapDramError, MapBufferError, MapWindowError);
 
 impl<A: Asic, P: Port> Context<'_, '_, A, P> {
     /// Pins the user's memory and maps it into the user's address space. Returns the device
@@ -46,10 +62,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         let pages = range
             .pages(page_bytes)
             .ok_or(MapUserError::Host(HostError::NoMemory))?;
-        let place = self.hold_place().map_err(|none| match none {
-            NoPlace::Full => MapUserError::TooManyMappings,
-            NoPlace::Reset => MapUserError::Reset,
-        })?;
+        let place = self.hold_place()?;
         // More pages than a number of this processor can count are more than any limit.
         let count = usize::try_from(pages.count()).unwrap_or(usize::MAX);
         let charge = match self.budget.charge(count) {
@@ -77,12 +90,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
             charge,
             access,
         };
-        let (place, mapped) = self
-            .establish(place, mapped, Backing::User(memory))
-            .map_err(|error| match error {
-                MappingError::Space(error) => MapUserError::Space(error),
-                MappingError::Mmu(error) => MapUserError::Mmu(error),
-            })?;
+        let (place, mapped) = self.establish(place, mapped, Backing::User(memory))?;
         // The offset stays within the mapping's first page.
         let start = mapped.range().start();
         let at = start.checked_add(offset).unwrap_or(start);
@@ -92,12 +100,12 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
 
     /// Takes a place for a mapping, where there is one left and the address space is still the one that
     /// the device uses.
-    pub(super) fn hold_place(&self) -> Result<Place, NoPlace> {
+    pub(super) fn hold_place(&self) -> Result<Place, MappingError> {
         if self.device.was_reset_since(&self.seat) {
-            return Err(NoPlace::Reset);
+            return Err(MappingError::Reset);
         }
         let held = self.space.lock().mappings.hold();
-        held.ok_or(NoPlace::Full)
+        held.ok_or(MappingError::TooManyMappings)
     }
 
     /// Gives back the place of a mapping that did not come to be.

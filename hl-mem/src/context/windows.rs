@@ -6,7 +6,6 @@ use crate::device::{MapWindowError, Privilege, WindowMemory, part_of};
 use crate::port::Port;
 use crate::profile::Asic;
 
-use super::user::{MappingError, NoPlace};
 use super::{Backing, Context, Stage, UserMapping};
 
 impl<A: Asic, P: Port> Context<'_, '_, A, P> {
@@ -34,17 +33,9 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         let (range, run) = run
             .and_then(|run| Some((part_of(*window, run)?, run)))
             .ok_or(MapWindowError::Memory)?;
-        let place = self.hold_place().map_err(|none| match none {
-            NoPlace::Full => MapWindowError::TooManyMappings,
-            NoPlace::Reset => MapWindowError::Reset,
-        })?;
+        let place = self.hold_place()?;
         let mapped = self.space.lock().space.map_window(range, run);
-        let (place, mapped) = self
-            .establish(place, mapped, Backing::Window(run))
-            .map_err(|error| match error {
-                MappingError::Space(error) => MapWindowError::Space(error),
-                MappingError::Mmu(error) => MapWindowError::Mmu(error),
-            })?;
+        let (place, mapped) = self.establish(place, mapped, Backing::Window(run))?;
         let mapping = UserMapping(Stage::Live(mapped));
         // Closing finds it without its name.
         let _ = self.space.lock().mappings.keep(place, mapping);

@@ -114,7 +114,6 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
                 Seats {
                     list: parts.seats,
                     taken: 0,
-                    resets: 0,
                 },
             ),
             register_blocks: parts.register_blocks,
@@ -149,9 +148,8 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             privileged.table().root()
         };
         let mut seats = self.seats.lock();
-        seats.resets = seats.resets.wrapping_add(1);
         // Known before the first table is wiped, to whoever takes the MMU's lock after this.
-        self.resets.store(seats.resets, Ordering::Relaxed);
+        self.resets.fetch_add(1, Ordering::Relaxed);
         for tables in seats
             .list
             .iter_mut()

@@ -77,12 +77,11 @@ impl<A: Asic, P: Port> fmt::Debug for Seat<A, P> {
     }
 }
 
-/// All seats, how often they were taken, and how often the device was reset.
+/// All seats, and how often they were taken.
 pub(super) struct Seats<'d, A: Asic, P: Port> {
     pub(super) list: &'d mut [Seat<A, P>],
     /// Tells the handles of one context from those of another.
     pub(super) taken: u32,
-    pub(super) resets: u32,
 }
 
 /// Which seat an address space came from, and when.
@@ -107,11 +106,7 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
     pub(crate) fn take_seat(&self) -> Option<(SeatTicket, Tables<A, P>)> {
         let mut mmu = self.mmu.lock();
         let mut seats = self.seats.lock();
-        let Seats {
-            list,
-            taken,
-            resets,
-        } = &mut *seats;
+        let Seats { list, taken } = &mut *seats;
         list.iter_mut().find_map(|seat| {
             let asid = seat.asid?;
             if seat.rootless {
@@ -127,7 +122,7 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
             let ticket = SeatTicket {
                 asid,
                 number: *taken,
-                resets: *resets,
+                resets: self.resets.load(Ordering::Relaxed),
             };
             Some((ticket, tables))
         })
@@ -140,7 +135,7 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
         let mut seats = self.seats.lock();
         // A reset wiped the root tables and made the MMUs forget them.
         let rootless =
-            seats.resets != ticket.resets && !self.give_roots(&mut mmu.driver, asid, &mut tables);
+            self.was_reset_since(&ticket) && !self.give_roots(&mut mmu.driver, asid, &mut tables);
         let mut list = seats.list.iter_mut();
         if let Some(seat) = list.find(|seat| seat.asid == Some(ticket.asid)) {
             seat.tables = Some(tables);
