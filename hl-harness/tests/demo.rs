@@ -16,31 +16,13 @@ use hl_harness::machine::{
     Machine, MachineConfig, MachineContext, MachineView, Model, with_machine,
 };
 use hl_mem::budget::Budget;
-use hl_mem::profile::{Gaudi, Gaudi2, Goya};
+use hl_mem::profile::{Gaudi2, Goya};
 use hl_mem::uapi::{self, FLAG_CONTIGUOUS, MemoryInput, OP_ALLOC};
 use mmu_core::{AddrRange, Run};
 
-/// Runs a generic function on each ASIC, as a test of its own.
-macro_rules! on_each_asic {
-    ($($name:ident),* $(,)?) => {
-        $(
-            mod $name {
-                #[test]
-                fn on_goya() {
-                    super::$name::<super::Goya>();
-                }
-                #[test]
-                fn on_gaudi() {
-                    super::$name::<super::Gaudi>();
-                }
-                #[test]
-                fn on_gaudi2() {
-                    super::$name::<super::Gaudi2<6>>();
-                }
-            }
-        )*
-    };
-}
+#[path = "support/each_asic.rs"]
+mod each_asic;
+use each_asic::on_each_asic;
 
 // --- the command ---
 

@@ -20,27 +20,9 @@ use mmu_core::{AddrRange, BusAddr, Run};
 
 const PAGE: u64 = 4096;
 
-/// Runs a generic function on each ASIC, as a test of its own.
-macro_rules! on_each_asic {
-    ($($name:ident),* $(,)?) => {
-        $(
-            mod $name {
-                #[test]
-                fn on_goya() {
-                    super::$name::<super::Goya>();
-                }
-                #[test]
-                fn on_gaudi() {
-                    super::$name::<super::Gaudi>();
-                }
-                #[test]
-                fn on_gaudi2() {
-                    super::$name::<super::Gaudi2<6>>();
-                }
-            }
-        )*
-    };
-}
+#[path = "support/each_asic.rs"]
+mod each_asic;
+use each_asic::on_each_asic;
 
 on_each_asic!(
     every_size_of_block_and_input_arrives_unchanged,

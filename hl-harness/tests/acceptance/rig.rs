@@ -27,51 +27,13 @@ pub(crate) fn scaled<T>(quick: T, long: T) -> T {
     if is_long() { long } else { quick }
 }
 
-/// Runs a generic function on each ASIC, as a test of its own.
-macro_rules! on_each_asic {
-    ($($name:ident),* $(,)?) => {
-        $(
-            mod $name {
-                #[test]
-                fn on_goya() {
-                    super::$name::<hl_mem::profile::Goya>();
-                }
-                #[test]
-                fn on_gaudi() {
-                    super::$name::<hl_mem::profile::Gaudi>();
-                }
-                #[test]
-                fn on_gaudi2() {
-                    super::$name::<hl_mem::profile::Gaudi2<6>>();
-                }
-            }
-        )*
-    };
-}
-pub(crate) use on_each_asic;
+#[path = "../support/each_asic.rs"]
+mod each_asic;
+pub(crate) use each_asic::on_each_asic;
 
-/// The same on each ASIC that maps device memory.
-macro_rules! on_each_asic_with_mapped_dram {
-    ($($name:ident),* $(,)?) => {
-        $(
-            mod $name {
-                #[test]
-                fn on_goya() {
-                    super::$name::<hl_mem::profile::Goya>();
-                }
-                #[test]
-                fn on_gaudi2_with_six_stacks() {
-                    super::$name::<hl_mem::profile::Gaudi2<6>>();
-                }
-                #[test]
-                fn on_gaudi2_with_five_stacks() {
-                    super::$name::<hl_mem::profile::Gaudi2<5>>();
-                }
-            }
-        )*
-    };
-}
-pub(crate) use on_each_asic_with_mapped_dram;
+#[path = "../support/each_asic_with_mapped_dram.rs"]
+mod each_asic_with_mapped_dram;
+pub(crate) use each_asic_with_mapped_dram::on_each_asic_with_mapped_dram;
 
 /// A machine whose events are counted and not kept.
 pub(crate) fn machine_of<A: Model>(

@@ -4,36 +4,14 @@ use hl_harness::asic::{Completion, InitiatorMode, MmuInstance, Operation};
 use hl_harness::machine::{MachineConfig, Model};
 use hl_mem::budget::Budget;
 use hl_mem::context::UnmapUserError;
-use hl_mem::profile::{Gaudi, Gaudi2, Goya};
+use hl_mem::profile::Gaudi;
 use hl_mem::uapi::{
     self, Errno, FLAG_CONTIGUOUS, FLAG_FORCE_HINT, FLAG_SHARED, MemoryInput, OP_ALLOC, OP_FREE,
     OP_MAP, OP_UNMAP,
 };
 use mmu_core::DeviceAddr;
 
-use crate::rig::{machine, machine_of, user_mode};
-
-/// Runs a generic function on each ASIC that maps device memory, as a test of its own.
-macro_rules! on_each_asic_with_mapped_dram {
-    ($($name:ident),* $(,)?) => {
-        $(
-            mod $name {
-                #[test]
-                fn on_goya() {
-                    super::$name::<super::Goya>();
-                }
-                #[test]
-                fn on_gaudi2_with_six_stacks() {
-                    super::$name::<super::Gaudi2<6>>();
-                }
-                #[test]
-                fn on_gaudi2_with_five_stacks() {
-                    super::$name::<super::Gaudi2<5>>();
-                }
-            }
-        )*
-    };
-}
+use crate::rig::{machine, machine_of, on_each_asic_with_mapped_dram, user_mode};
 
 on_each_asic_with_mapped_dram!(
     device_memory_is_reached_at_each_of_its_addresses_until_it_is_unmapped,

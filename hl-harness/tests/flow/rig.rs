@@ -6,28 +6,12 @@ use hl_harness::log::EventLog;
 use hl_harness::machine::{Machine, MachineConfig, Model, with_machine};
 use hl_mem::uapi::{FLAG_USERPTR, MemoryInput, OP_MAP, OP_UNMAP};
 
-/// Runs a generic function on each ASIC, as a test of its own.
-macro_rules! on_each_asic {
-    ($($(#[$attribute:meta])* $name:ident),* $(,)?) => {
-        $(
-            mod $name {
-                #[test]
-                fn on_goya() {
-                    super::$name::<hl_mem::profile::Goya>();
-                }
-                #[test]
-                fn on_gaudi() {
-                    super::$name::<hl_mem::profile::Gaudi>();
-                }
-                #[test]
-                fn on_gaudi2() {
-                    super::$name::<hl_mem::profile::Gaudi2<6>>();
-                }
-            }
-        )*
-    };
-}
-pub(crate) use on_each_asic;
+#[path = "../support/each_asic.rs"]
+mod each_asic;
+pub(crate) use each_asic::on_each_asic;
+#[path = "../support/each_asic_with_mapped_dram.rs"]
+mod each_asic_with_mapped_dram;
+pub(crate) use each_asic_with_mapped_dram::on_each_asic_with_mapped_dram;
 
 /// A machine with two users, whose log is kept.
 pub(crate) fn machine<A: Model>(run: impl for<'s, 'm> FnOnce(&Machine<'s, 'm, A>)) {

@@ -12,28 +12,9 @@ use mmu_core::{BusAddr, DeviceAddr};
 pub(crate) const PAGE: u64 = 4096;
 pub(crate) const KINDS: [AsicKind; 3] = [AsicKind::Goya, AsicKind::Gaudi, AsicKind::Gaudi2];
 
-/// Runs a generic function on each ASIC, as a test of its own.
-macro_rules! on_each_asic {
-    ($($name:ident),* $(,)?) => {
-        $(
-            mod $name {
-                #[test]
-                fn on_goya() {
-                    super::$name::<hl_mem::profile::Goya>();
-                }
-                #[test]
-                fn on_gaudi() {
-                    super::$name::<hl_mem::profile::Gaudi>();
-                }
-                #[test]
-                fn on_gaudi2() {
-                    super::$name::<hl_mem::profile::Gaudi2<6>>();
-                }
-            }
-        )*
-    };
-}
-pub(crate) use on_each_asic;
+#[path = "../support/each_asic.rs"]
+mod each_asic;
+pub(crate) use each_asic::on_each_asic;
 
 /// The user of a machine.
 pub(crate) struct User<'a, 'c, 's, 'm, A: Model> {

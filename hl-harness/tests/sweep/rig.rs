@@ -22,31 +22,9 @@ use hl_mem::va::Node;
 pub(crate) const PAGE: u64 = 4096;
 pub(crate) const LARGE: u64 = 2 << 20;
 
-/// Runs a generic function on each ASIC, as a test of its own.
-macro_rules! on_each_asic {
-    ($($(#[$attribute:meta])* $name:ident),* $(,)?) => {
-        $(
-            mod $name {
-                $(#[$attribute])*
-                #[test]
-                fn on_goya() {
-                    super::$name::<hl_mem::profile::Goya>();
-                }
-                $(#[$attribute])*
-                #[test]
-                fn on_gaudi() {
-                    super::$name::<hl_mem::profile::Gaudi>();
-                }
-                $(#[$attribute])*
-                #[test]
-                fn on_gaudi2() {
-                    super::$name::<hl_mem::profile::Gaudi2<6>>();
-                }
-            }
-        )*
-    };
-}
-pub(crate) use on_each_asic;
+#[path = "../support/each_asic.rs"]
+mod each_asic;
+pub(crate) use each_asic::on_each_asic;
 
 /// How far to go from the n-th occasion to the next that is tried, where there are hundreds of the same
 /// kind: each of them with `HL_ACCEPTANCE=long`.
