@@ -15,6 +15,8 @@
 
 mod phases;
 mod port;
+mod shape;
+mod worker;
 
 use std::fmt::Write as _;
 use std::sync::Barrier;
@@ -27,328 +29,19 @@ use hl_mem::context::{MappingSlot, TimestampStorage};
 use hl_mem::device::{Seat, SpaceNodes};
 use hl_mem::dram::{DramContent, DramPool, DramRegion, PackRecord, PageRecord};
 use hl_mem::handle::HandleSlot;
-use hl_mem::profile::{Gaudi, Gaudi2, Goya, VaRange};
-use hl_mem::uapi::{self, FLAG_USERPTR, MemoryInput, OP_MAP, OP_UNMAP};
-use hl_mem::va::{Node, Placement, VaAllocator, VaBlock};
-use hl_mem::{Context, ContextStorage, Device, DeviceParts};
-use mmu_core::{AddrRange, BusAddr, DeviceAddr, MapOptions, PageTable, Run};
+use hl_mem::profile::{Gaudi, Gaudi2, Goya};
+use hl_mem::va::Node;
+use hl_mem::{ContextStorage, Device, DeviceParts};
 
 use crate::allocations;
 use crate::record::{best, median};
 use phases::Phase;
-use port::{BenchPort, Measured, NoEngines, NoMmu, NoScrubber, Numbers, PAGE, Pages, timed_driver};
+use port::{BenchPort, Measured, NoEngines, NoScrubber, Numbers, Pages, timed_driver};
+use shape::{Shape, shapes};
+use worker::{AddressesAlone, Requests, TablesAlone, Worker};
 
-const KIB: u64 = 1 << 10;
-const MIB: u64 = 1 << 20;
-const GIB: u64 = 1 << 30;
-
-/// Bytes in a large leaf of every ASIC.
-const LARGE: u64 = 2 * MIB;
-/// The first address that a process has mapped.
-const FIRST: u64 = 1 << 36;
 /// Mappings that any shape has at a time, and some.
 const MAPPINGS: usize = 8192 + 8;
-
-/// One step of a shape, on one of its pieces of memory.
-#[derive(Clone, Copy, Debug)]
-enum Step {
-    Map(u32),
-    Unmap(u32),
-}
-
-/// In which order pieces are mapped and unmapped.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Order {
-    /// All are mapped, then all unmapped.
-    Sequential,
-    /// Half of them, chosen at random, are mapped before; then as many steps as there are pieces,
-    /// each by the toss of a coin the mapping of a random unmapped piece or the unmapping of a mapped
-    /// one.
-    Random,
-}
-
-/// What is measured.
-#[derive(Clone, Copy, Debug)]
-struct Shape {
-    id: &'static str,
-    title: &'static str,
-    bytes: u64,
-    pieces: u32,
-    pages: Pages,
-    order: Order,
-    threads: usize,
-}
-
-/// A part of a shape that has numbers of its own.
-struct Section {
-    name: &'static str,
-    steps: Vec<Step>,
-}
-
-impl Shape {
-    const fn new(id: &'static str, title: &'static str, bytes: u64, pieces: u32) -> Self {
-        Self {
-            id,
-            title,
-            bytes,
-            pieces,
-            pages: Pages::Run,
-            order: Order::Sequential,
-            threads: 1,
-        }
-    }
-
-    const fn pages(self, pages: Pages) -> Self {
-        Self { pages, ..self }
-    }
-
-    const fn random(self) -> Self {
-        let order = Order::Random;
-        Self { order, ..self }
-    }
-
-    const fn threads(self, threads: usize) -> Self {
-        Self { threads, ..self }
-    }
-
-    /// The most nanoseconds that the library may take for itself: a microsecond and two for a page.
-    const fn limit(self) -> f64 {
-        1000.0 + 2.0 * (self.bytes / PAGE) as f64
-    }
-
-    /// Whether its pieces are mapped by large leaves.
-    fn is_large(self) -> bool {
-        self.pages == Pages::Run && self.bytes >= LARGE
-    }
-
-    fn address(self, piece: u32) -> u64 {
-        FIRST + u64::from(piece) * self.bytes
-    }
-
-    /// The steps that nobody times, before the sections, and the sections.
-    fn sections(self) -> (Vec<Step>, Vec<Section>) {
-        let all = 0..self.pieces;
-        if self.order == Order::Sequential {
-            let maps = all.clone().map(Step::Map).collect();
-            let unmaps = all.map(Step::Unmap).collect();
-            let sections = vec![
-                Section {
-                    name: "map",
-                    steps: maps,
-                },
-                Section {
-                    name: "unmap",
-                    steps: unmaps,
-                },
-            ];
-            return (Vec::new(), sections);
-        }
-        let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-        let mut random = |below: usize| {
-            // xorshift64
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            ((state >> 32) as usize * below) >> 32
-        };
-        let mut out: Vec<u32> = all.collect();
-        let mut inside = Vec::new();
-        let mut before = Vec::new();
-        for _ in 0..self.pieces / 2 {
-            let piece = out.swap_remove(random(out.len()));
-            inside.push(piece);
-            before.push(Step::Map(piece));
-        }
-        let mut steps = Vec::new();
-        for _ in 0..self.pieces {
-            let map = inside.is_empty() || (!out.is_empty() && random(2) == 0);
-            let (from, to) = if map {
-                (&mut out, &mut inside)
-            } else {
-                (&mut inside, &mut out)
-            };
-            let piece = from.swap_remove(random(from.len()));
-            to.push(piece);
-            steps.push(if map {
-                Step::Map(piece)
-            } else {
-                Step::Unmap(piece)
-            });
-        }
-        (before, vec![Section { name: "mix", steps }])
-    }
-}
-
-/// What somebody does with the pieces of a shape.
-trait Worker {
-    fn map(&mut self, piece: u32);
-    fn unmap(&mut self, piece: u32);
-    /// Unmaps a piece if it is mapped.
-    fn clean(&mut self, piece: u32);
-
-    fn run(&mut self, steps: &[Step]) {
-        for step in steps {
-            match *step {
-                Step::Map(piece) => self.map(piece),
-                Step::Unmap(piece) => self.unmap(piece),
-            }
-        }
-    }
-}
-
-/// Whole requests.
-struct Requests<'w, 'c, 'd, 'm, A: Measured> {
-    context: &'w Context<'c, 'd, A, BenchPort<'m, A>>,
-    maps: Vec<[u8; MemoryInput::BYTES]>,
-    mapped_at: Vec<u64>,
-}
-
-impl<'w, 'c, 'd, 'm, A: Measured> Requests<'w, 'c, 'd, 'm, A> {
-    fn new(context: &'w Context<'c, 'd, A, BenchPort<'m, A>>, shape: Shape) -> Self {
-        let map = |piece| {
-            let input = MemoryInput {
-                arguments: [shape.address(piece), 0, shape.bytes],
-                op: OP_MAP,
-                flags: FLAG_USERPTR,
-                ..MemoryInput::default()
-            };
-            input.to_bytes()
-        };
-        Self {
-            context,
-            maps: (0..shape.pieces).map(map).collect(),
-            mapped_at: vec![0; shape.pieces as usize],
-        }
-    }
-}
-
-impl<A: Measured> Worker for Requests<'_, '_, '_, '_, A> {
-    fn map(&mut self, piece: u32) {
-        let reply = uapi::dispatch(self.context, &self.maps[piece as usize]);
-        self.mapped_at[piece as usize] = reply.expect("there is room for all pieces").value;
-    }
-
-    fn unmap(&mut self, piece: u32) {
-        let input = MemoryInput {
-            arguments: [core::mem::take(&mut self.mapped_at[piece as usize]), 0, 0],
-            op: OP_UNMAP,
-            ..MemoryInput::default()
-        };
-        uapi::dispatch(self.context, &input.to_bytes()).expect("the piece is mapped");
-    }
-
-    fn clean(&mut self, piece: u32) {
-        if self.mapped_at[piece as usize] != 0 {
-            self.unmap(piece);
-        }
-    }
-}
-
-/// Device addresses alone.
-struct AddressesAlone {
-    allocator: VaAllocator<Vec<Node>>,
-    blocks: Vec<Option<VaBlock>>,
-    bytes: u64,
-    align: u64,
-}
-
-impl AddressesAlone {
-    fn new<A: Measured>(shape: Shape) -> Self {
-        let range = host_range::<A>(shape);
-        let allocator = VaAllocator::new(vec![Node::EMPTY; MAPPINGS + 16], &range.layout());
-        Self {
-            allocator: allocator.expect("there are nodes"),
-            blocks: (0..shape.pieces).map(|_| None).collect(),
-            bytes: shape.bytes,
-            align: if shape.is_large() { LARGE } else { 1 },
-        }
-    }
-}
-
-impl Worker for AddressesAlone {
-    fn map(&mut self, piece: u32) {
-        let placement = Placement::Anywhere { align: self.align };
-        let block = self.allocator.allocate(self.bytes, placement);
-        self.blocks[piece as usize] = Some(block.expect("there is room"));
-    }
-
-    fn unmap(&mut self, piece: u32) {
-        let block = self.blocks[piece as usize].take();
-        let freed = self.allocator.free(block.expect("the piece has addresses"));
-        freed.expect("the block is of this allocator");
-    }
-
-    fn clean(&mut self, piece: u32) {
-        if self.blocks[piece as usize].is_some() {
-            self.unmap(piece);
-        }
-    }
-}
-
-/// Page tables alone.
-struct TablesAlone<'m, A: Measured> {
-    table: PageTable<A::HostFormat, A::Memory<'m>>,
-    mapped: Vec<bool>,
-    shape: Shape,
-    start: DeviceAddr,
-}
-
-impl<'m, A: Measured> TablesAlone<'m, A> {
-    fn new(tables: A::Memory<'m>, shape: Shape) -> Self {
-        let table = PageTable::new(tables).expect("the memory answers");
-        Self {
-            table: table.expect("there is a table"),
-            mapped: vec![false; shape.pieces as usize],
-            shape,
-            start: host_range::<A>(shape).range.start(),
-        }
-    }
-
-    fn range(&self, piece: u32) -> AddrRange<DeviceAddr> {
-        // Beyond what the driver itself has mapped at the start of the range.
-        let offset = GIB + u64::from(piece) * self.shape.bytes;
-        let start = self.start.checked_add(offset);
-        let range = start.and_then(|start| AddrRange::new(start, self.shape.bytes));
-        range.expect("the range is long enough")
-    }
-}
-
-impl<A: Measured> Worker for TablesAlone<'_, A> {
-    fn map(&mut self, piece: u32) {
-        let pinned = port::pinned(
-            self.shape.pages,
-            self.shape.address(piece),
-            self.shape.bytes,
-        );
-        let runs = pinned
-            .map(|run| Run::new(BusAddr::new(run.start().get()), run.len()).expect("within 2^64"));
-        let mapped = self
-            .table
-            .map_list(self.range(piece), runs, &MapOptions::default());
-        mapped.expect("there are tables for all");
-        self.mapped[piece as usize] = true;
-    }
-
-    fn unmap(&mut self, piece: u32) {
-        let removed = self.table.sweep(self.range(piece));
-        assert!(removed.confirm(&mut NoMmu).is_ok(), "nothing refuses");
-        self.mapped[piece as usize] = false;
-    }
-
-    fn clean(&mut self, piece: u32) {
-        if self.mapped[piece as usize] {
-            self.unmap(piece);
-        }
-    }
-}
-
-fn host_range<A: Measured>(shape: Shape) -> VaRange {
-    if shape.is_large() {
-        *A::PROFILE.large_host_range()
-    } else {
-        A::PROFILE.host
-    }
-}
 
 /// What a section took in one round, in nanoseconds for each step.
 #[derive(Clone, Copy, Default, Debug)]
@@ -430,65 +123,6 @@ impl Samples {
             threads => format!("{}, {threads} threads", self.asic),
         }
     }
-}
-
-/// The shapes: sizes, and those of hl-thunk.
-fn shapes() -> Vec<Shape> {
-    let sizes = [
-        Shape::new("m.4k", "4 KiB", 4 * KIB, 1024),
-        Shape::new("m.64k", "64 KiB", 64 * KIB, 1024),
-        Shape::new("m.1m", "1 MiB", MIB, 256),
-        Shape::new("m.2m", "2 MiB", 2 * MIB, 256),
-        Shape::new("m.1g", "1 GiB", GIB, 1),
-    ];
-    let scattered = [
-        Shape::new("m.4k-scattered", "4 KiB", 4 * KIB, 1024),
-        Shape::new("m.64k-scattered", "64 KiB", 64 * KIB, 1024),
-        Shape::new("m.1m-scattered", "1 MiB", MIB, 256),
-        Shape::new("m.2m-scattered", "2 MiB", 2 * MIB, 256),
-        Shape::new("m.1g-scattered", "1 GiB", GIB, 1),
-    ];
-    let mut shapes = Vec::new();
-    for threads in [1, 2] {
-        shapes.extend(sizes.map(|shape| shape.threads(threads)));
-        shapes.extend(scattered.map(|shape| shape.pages(Pages::Scattered).threads(threads)));
-    }
-    let shifted = Pages::ShiftedRun;
-    shapes.extend([
-        Shape::new(
-            "m.2mx4096-small",
-            "4096 x 2 MiB in small leaves",
-            2 * MIB,
-            4096,
-        )
-        .pages(shifted),
-        Shape::new("m.8g", "8 GiB in large leaves", 8 * GIB, 1),
-        Shape::new("m.8g-scattered", "8 GiB in small leaves", 8 * GIB, 1).pages(Pages::Scattered),
-        Shape::new("m.2mx8192", "8192 x 2 MiB in large leaves", 2 * MIB, 8192),
-        Shape::new(
-            "m.2mx8192-random",
-            "8192 x 2 MiB in large leaves, random",
-            2 * MIB,
-            8192,
-        )
-        .random(),
-        Shape::new(
-            "m.2mx8192-small",
-            "8192 x 2 MiB in small leaves",
-            2 * MIB,
-            8192,
-        )
-        .pages(shifted),
-        Shape::new(
-            "m.2mx8192-small-random",
-            "8192 x 2 MiB in small leaves, random",
-            2 * MIB,
-            8192,
-        )
-        .pages(shifted)
-        .random(),
-    ]);
-    shapes
 }
 
 /// Measures one ASIC.
@@ -587,8 +221,7 @@ where
                     }
                 }
             }
-            let closed = table.table.close();
-            assert!(closed.confirm(&mut NoMmu).is_ok(), "nothing refuses");
+            table.close();
             for (number, samples) in samples.iter_mut().enumerate() {
                 let every = |pick: fn(&Cost) -> f64, timed: bool| -> Vec<f64> {
                     let rounds = results.iter().flat_map(
