@@ -109,22 +109,12 @@ impl<M: BlockRead> Consumer<M> {
             };
         }
 
-        let (before_end, from_start) = layout.split(self.end.index(), count);
-        // `count` records are within `records`, so neither of these two fails.
-        let Some((head, rest)) = records.split_at_mut_checked(before_end) else {
+        // `count` records are within `records`, so this does not fail.
+        let Some(records) = records.get_mut(..count as usize * layout.record_len()) else {
             return Err(length);
         };
-        let Some(tail) = rest.get_mut(..from_start) else {
-            return Err(length);
-        };
-        let first = layout.record_offset(self.end.index());
-        let memory = &mut self.end.memory;
-        memory.read(first, head).map_err(PopError::Memory)?;
-        if !tail.is_empty() {
-            memory
-                .read(layout.data_offset(), tail)
-                .map_err(PopError::Memory)?;
-        }
+        let offset = layout.record_offset(self.end.index());
+        self.end.read(offset, records).map_err(PopError::Memory)?;
         self.end.advance(count).map_err(PopError::Memory)?;
         Ok(count)
     }

@@ -1,6 +1,6 @@
 //! What both ends of every ring share: the indices and the requests to be woken.
 
-use super::{BlockFence, BlockIndices, BlockLayout, PeerIndex, WakeRequest};
+use super::{BlockFence, BlockIndices, BlockLayout, BlockRead, BlockWrite, PeerIndex, WakeRequest};
 
 /// One end's private account of the indices.
 ///
@@ -160,5 +160,37 @@ impl<M: BlockIndices, const PRODUCES: bool> End<M, PRODUCES> {
         let owes = since < self.unannounced;
         self.unannounced = 0;
         Ok(owes)
+    }
+}
+
+impl<M: BlockRead, const PRODUCES: bool> End<M, PRODUCES> {
+    /// Reads `bytes` from `offset` on, which go on at the ring's start where they reach its end.
+    pub(super) fn read(&mut self, offset: u64, bytes: &mut [u8]) -> Result<(), M::Error> {
+        let before_end = self.layout.before_end(offset, bytes.len());
+        // Not beyond the end of `bytes`, so the split is where it was asked for.
+        let (head, tail) = bytes.split_at_mut_checked(before_end).unwrap_or_default();
+        if !head.is_empty() {
+            self.memory.read(offset, head)?;
+        }
+        if !tail.is_empty() {
+            self.memory.read(self.layout.data_offset(), tail)?;
+        }
+        Ok(())
+    }
+}
+
+impl<M: BlockWrite, const PRODUCES: bool> End<M, PRODUCES> {
+    /// Writes `bytes` from `offset` on, which go on at the ring's start where they reach its end.
+    pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), M::Error> {
+        let before_end = self.layout.before_end(offset, bytes.len());
+        // Not beyond the end of `bytes`, so the split is where it was asked for.
+        let (head, tail) = bytes.split_at_checked(before_end).unwrap_or_default();
+        if !head.is_empty() {
+            self.memory.write(offset, head)?;
+        }
+        if !tail.is_empty() {
+            self.memory.write(self.layout.data_offset(), tail)?;
+        }
+        Ok(())
     }
 }

@@ -204,10 +204,13 @@ impl<M: BlockRead> FrameConsumer<M> {
         let index = self.end.index().wrapping_add(ahead);
         let (units, rest) = record.as_chunks_mut::<8>();
         let whole = units.as_flattened_mut();
-        self.read(index, 8, whole).map_err(FramePopError::Memory)?;
+        self.end
+            .read(self.layout.locate(index, 8), whole)
+            .map_err(FramePopError::Memory)?;
         if !rest.is_empty() {
             let mut last = [0; 8];
-            self.read(index, 8 + whole.len() as u64, &mut last)
+            self.end
+                .read(self.layout.locate(index, 8 + whole.len() as u64), &mut last)
                 .map_err(FramePopError::Memory)?;
             for (to, from) in rest.iter_mut().zip(last) {
                 *to = from;
@@ -227,7 +230,8 @@ impl<M: BlockRead> FrameConsumer<M> {
         };
         let mut found = [[0; 4]; 2];
         let index = self.end.index().wrapping_add(ahead);
-        self.read(index, 0, found.as_flattened_mut())
+        self.end
+            .read(self.layout.locate(index, 0), found.as_flattened_mut())
             .map_err(FramePopError::Memory)?;
         // Frames are published whole, so all of this one is among what was published with its
         // first unit.
@@ -238,22 +242,6 @@ impl<M: BlockRead> FrameConsumer<M> {
                 prefix: u64::from_le_bytes(flattened(found)),
                 published,
             })
-    }
-
-    /// Reads whole units from byte `at` of the frame at `index`.
-    fn read(&mut self, index: u32, at: u64, bytes: &mut [u8]) -> Result<(), M::Error> {
-        let (offset, room) = self.layout.locate(index, at);
-        let before_end = usize::try_from(room).map_or(bytes.len(), |room| room.min(bytes.len()));
-        // Not beyond the end of `bytes`, so the split is where it was asked for.
-        let (head, tail) = bytes.split_at_mut_checked(before_end).unwrap_or_default();
-        if !head.is_empty() {
-            self.end.memory.read(offset, head)?;
-        }
-        if !tail.is_empty() {
-            let start = self.layout.block().data_offset();
-            self.end.memory.read(start, tail)?;
-        }
-        Ok(())
     }
 }
 

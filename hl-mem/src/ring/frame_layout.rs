@@ -120,14 +120,12 @@ impl FrameLayout {
         }
     }
 
-    /// Where the bytes from `at` on, counted from the start of the unit `index`, lie in the block,
-    /// and how many bytes follow before the end of the data.
-    pub(super) fn locate(self, index: u32, at: u64) -> (u64, u64) {
+    /// Where the byte `at`, counted from the start of the unit `index`, lies in the block.
+    pub(super) fn locate(self, index: u32, at: u64) -> u64 {
         // Both are less than 2^35: the data is at most that long, and so is a frame.
         let len = self.0.data_len();
         let from_data = self.0.record_offset(index) - self.0.data_offset() + at;
-        let within = from_data & (len - 1);
-        (self.0.data_offset() + within, len - within)
+        self.0.data_offset() + (from_data & (len - 1))
     }
 }
 

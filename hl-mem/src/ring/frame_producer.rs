@@ -178,10 +178,11 @@ impl<M: BlockWrite> FrameProducer<M> {
         let index = self.end.index().wrapping_add(ahead);
         // A record is at most `max_record_len` long.
         let prefix = prefix(record.len() as u32);
-        self.write(index, 0, prefix.as_flattened())?;
+        self.end
+            .write(self.layout.locate(index, 0), prefix.as_flattened())?;
         let (units, rest) = record.as_chunks::<8>();
         let whole = units.as_flattened();
-        self.write(index, 8, whole)?;
+        self.end.write(self.layout.locate(index, 8), whole)?;
         if rest.is_empty() {
             return Ok(());
         }
@@ -189,23 +190,8 @@ impl<M: BlockWrite> FrameProducer<M> {
         for (to, from) in last.iter_mut().zip(rest) {
             *to = *from;
         }
-        self.write(index, 8 + whole.len() as u64, &last)
-    }
-
-    /// Writes whole units to byte `at` of the frame at `index`.
-    fn write(&mut self, index: u32, at: u64, bytes: &[u8]) -> Result<(), M::Error> {
-        let (offset, room) = self.layout.locate(index, at);
-        let before_end = usize::try_from(room).map_or(bytes.len(), |room| room.min(bytes.len()));
-        // Not beyond the end of `bytes`, so the split is where it was asked for.
-        let (head, tail) = bytes.split_at_checked(before_end).unwrap_or_default();
-        if !head.is_empty() {
-            self.end.memory.write(offset, head)?;
-        }
-        if !tail.is_empty() {
-            let start = self.layout.block().data_offset();
-            self.end.memory.write(start, tail)?;
-        }
-        Ok(())
+        self.end
+            .write(self.layout.locate(index, 8 + whole.len() as u64), &last)
     }
 }
 

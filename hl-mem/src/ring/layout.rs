@@ -330,16 +330,10 @@ impl BlockLayout {
         (records * size.get() == len).then(|| u32::try_from(records).unwrap_or(u32::MAX))
     }
 
-    /// How many bytes of the `count` records from `index` on lie before the ring's end, and how many
-    /// at its start. The caller has a buffer for them all, so both fit a `usize`.
-    pub(super) fn split(self, index: u32, count: u32) -> (usize, usize) {
-        let slot = index & (self.capacity - 1);
-        let before_end = count.min(self.capacity - slot);
-        let size = self.record_len();
-        (
-            before_end as usize * size,
-            (count - before_end) as usize * size,
-        )
+    /// How many of `len` bytes from `offset` in the data on lie before the ring's end.
+    pub(super) fn before_end(self, offset: u64, len: usize) -> usize {
+        let room = (self.data_offset() + self.data_len()).saturating_sub(offset);
+        usize::try_from(room).map_or(len, |room| room.min(len))
     }
 
     const fn checked_block_len(self) -> Option<u64> {

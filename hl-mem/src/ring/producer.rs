@@ -117,22 +117,12 @@ impl<M: BlockWrite> Producer<M> {
             };
         }
 
-        let (before_end, from_start) = layout.split(self.end.index(), count);
-        // `count` records are within `records`, so neither of these two fails.
-        let Some((head, rest)) = records.split_at_checked(before_end) else {
+        // `count` records are within `records`, so this does not fail.
+        let Some(records) = records.get(..count as usize * layout.record_len()) else {
             return Err(length);
         };
-        let Some(tail) = rest.get(..from_start) else {
-            return Err(length);
-        };
-        let first = layout.record_offset(self.end.index());
-        let memory = &mut self.end.memory;
-        memory.write(first, head).map_err(PushError::Memory)?;
-        if !tail.is_empty() {
-            memory
-                .write(layout.data_offset(), tail)
-                .map_err(PushError::Memory)?;
-        }
+        let offset = layout.record_offset(self.end.index());
+        self.end.write(offset, records).map_err(PushError::Memory)?;
         self.publish(count)?;
         Ok(count)
     }
