@@ -17,7 +17,7 @@ use crate::addr::{AddrRange, BusAddr, DeviceAddr};
 use crate::error::MapError;
 use crate::format::{Format, Hop, TABLE_BYTES, TABLE_ENTRIES, deepest};
 use crate::memory::{
-    BACKED, Chain, DefaultTables, DeviceLost, Reserved, Sealed, Slot, TableDemand, TableId,
+    BACKED, Chain, DefaultTables, DeviceLost, Inside, Reserved, Sealed, Slot, TableDemand, TableId,
     TableMemory,
 };
 use crate::pool::{FreeList, PoolError, PoolUsage, ReuseOrder};
@@ -33,7 +33,9 @@ use record::ZEROED;
 /// Addresses are those that entries hold: device-physical addresses of the device's own memory.
 /// Writes may be posted, but arrive in the order of the calls and each entry whole.
 pub trait TableBus {
-    /// Writes `entries` to consecutive 8-byte words, beginning at `address`.
+    /// Writes `entries` to consecutive 8-byte words, beginning at `address`. No other call is made
+    /// while this one runs, and an implementation that knows the device to be gone may return at
+    /// once.
     fn write(&self, address: BusAddr, entries: impl Iterator<Item = u64>);
 
     /// Reads the entry at `address`. Never called while mapping or unmapping.
@@ -154,12 +156,13 @@ impl<B, R: RawMutex> DeviceTablePool<'_, B, R> {
         &self.bus
     }
 
-    /// How many slots of a table are in use, of the table as it is now, whoever has it; 2^30 more in
-    /// a table of default leaves. `None` where there is no such table. For looking on from outside.
+    /// How many slots of a table are in use, of the table as it is now, whoever has it, where
+    /// default leaves do not count; of a table that nobody has, zero. `None` where there is no such
+    /// table. For looking on from outside.
     #[must_use]
     pub fn live_slots(&self, table: TableId) -> Option<u32> {
         let record = self.records.get(table.index())?;
-        Some(record.live.load(Ordering::Relaxed))
+        Some(record.live.load(Ordering::Relaxed) & !(ZEROED | BACKED))
     }
 
     fn table(&self, number: TableId) -> Option<DeviceTable<'_>> {
@@ -264,7 +267,7 @@ impl<'p, B: TableBus, R: RawMutex> TableMemory for &'p DeviceTablePool<'_, B, R>
         Some(table.remove_default())
     }
 
-    fn reserve(self, demand: TableDemand) -> Option<Reserved> {
+    fn reserve(self, demand: TableDemand, _: Inside) -> Option<Reserved> {
         let mut free = self.free.lock();
         if demand.interior > u64::from(free.maps.usage().free) {
             return None;
@@ -296,6 +299,10 @@ impl<'p, B: TableBus, R: RawMutex> TableMemory for &'p DeviceTablePool<'_, B, R>
         }
         record.forget_all();
         Some(table)
+    }
+
+    fn is_same(self, other: Self) -> bool {
+        core::ptr::eq(self, other)
     }
 
     fn give_back(self, reserved: Reserved) {
@@ -378,7 +385,7 @@ impl<'p, B: TableBus, R: RawMutex> TableMemory for &'p DeviceTablePool<'_, B, R>
         // A leaf may take a table's place.
         let children = self.children(record);
         let mut written = 0;
-        let noted = entries
+        let mut noted = entries
             .take(TABLE_ENTRIES.saturating_sub(first))
             .inspect(|_| {
                 record.set_used(first + written, true);
@@ -387,7 +394,10 @@ impl<'p, B: TableBus, R: RawMutex> TableMemory for &'p DeviceTablePool<'_, B, R>
                 }
                 written += 1;
             });
-        self.bus.write(self.slot_address(table, first), noted);
+        self.bus.write(self.slot_address(table, first), &mut noted);
+        // A bus that knows the device to be gone takes nothing, but what is noted is undone later
+        // as if it had been written.
+        noted.for_each(drop);
         written
     }
 

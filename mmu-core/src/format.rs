@@ -1,7 +1,7 @@
 //! Formats: what the entries of a page table look like, and which address bits index which hop.
 //!
-//! A format is an uninhabited-in-spirit type: it has constants and a few tiny functions, and no
-//! value of it is ever needed. To add one, write one file beside this one with a type that
+//! A format is a type that has constants and a few tiny functions, and no value of it is ever
+//! needed. To add one, write one file beside this one with a type that
 //! implements [`Format`]; everything else in the crate is generic over it. The functions get the
 //! hop, because on several parts the meaning of an entry depends on it.
 //!
@@ -179,7 +179,7 @@ pub enum Entry<A> {
 }
 
 /// The layout of one kind of page table. See the [module](self) for how to add one.
-pub trait Format: Copy + fmt::Debug + 'static {
+pub trait Format: Sized + 'static {
     /// What a leaf carries besides its address.
     type Attributes: Copy + PartialEq + fmt::Debug;
 
@@ -197,11 +197,15 @@ pub trait Format: Copy + fmt::Debug + 'static {
     /// be said. With it, lists of pages are checked and mapped without a look at each page.
     const BITS_IN_PLACE: u64 = 0;
 
+    /// Whether the table entry for an address is the one for address 0, plus the address. `false`,
+    /// the default, is right for all; with `true` a walk reads the address of a table off its entry
+    /// without decoding it.
+    const LINKS_IN_PLACE: bool = false;
+
     /// The bits that hardware sets in a table entry on its way through it.
     const WALK_MARKS: u64 = 0;
 
-    /// An entry that points at the table at `address`, for a table of `hop`: the one for address 0,
-    /// plus the address.
+    /// An entry that points at the table at `address`, for a table of `hop`.
     fn table_entry(hop: Hop, address: u64) -> u64;
 
     /// An entry that maps the page at `address` (as the entry holds it), for a table of `hop`.

@@ -200,14 +200,35 @@ pub(crate) const BACKED: u32 = 1 << 30;
 mod sealed {
     /// Keeps [`TableMemory`](super::TableMemory) implementable in this crate only.
     pub trait Sealed {}
+
+    /// Keeps tables from being taken anywhere else than in this crate, by generic code too: every
+    /// other call needs a table, and who has none can do nothing to those of a page table.
+    #[derive(Clone, Copy, Debug)]
+    pub struct Inside(pub(crate) ());
 }
-pub(crate) use sealed::Sealed;
+pub(crate) use sealed::{Inside, Sealed};
+
+/// What only this crate can hand to [`TableMemory::reserve`].
+pub(crate) const INSIDE: Inside = Inside(());
 
 /// Memory for tables, shared by the address spaces of a device.
 ///
 /// Implemented for references to pools. A table is written only by the page table that took it,
 /// so these calls need no lock of their own; taking and releasing tables goes through the pool's
 /// lock.
+///
+/// Nobody but this crate takes tables, so that there is no way around
+/// [`Removed::confirm`](crate::Removed::confirm) to free one:
+///
+/// ```compile_fail,E0061
+/// use mmu_core::TableMemory;
+///
+/// fn refused<M: TableMemory>(memory: M) {
+///     if let Some(table) = memory.take_one(false) {
+///         memory.release(memory.chain_of(table));
+///     }
+/// }
+/// ```
 pub trait TableMemory: Copy + Sealed {
     /// A table of the pool. Only the pool makes them, of tables that are taken or linked, so that
     /// nobody writes to a table by its number.
@@ -240,19 +261,23 @@ pub trait TableMemory: Copy + Sealed {
     }
 
     /// Takes tables out of the pool, all that are asked for or none.
-    fn reserve(self, demand: TableDemand) -> Option<Reserved>;
+    fn reserve(self, demand: TableDemand, inside: Inside) -> Option<Reserved>;
 
     /// Takes one table of what is reserved; `interior` as it was counted when reserving.
     fn take(self, reserved: &mut Reserved, interior: bool) -> Option<Self::Table>;
 
     /// Takes one table out of the pool; `interior` says whether it is of another hop than the deepest.
-    fn take_one(self, interior: bool) -> Option<Self::Table> {
-        let mut reserved = self.reserve(TableDemand {
+    fn take_one(self, interior: bool, inside: Inside) -> Option<Self::Table> {
+        let demand = TableDemand {
             deepest: u64::from(!interior),
             interior: u64::from(interior),
-        })?;
+        };
+        let mut reserved = self.reserve(demand, inside)?;
         self.take(&mut reserved, interior)
     }
+
+    /// Whether this is the same memory.
+    fn is_same(self, other: Self) -> bool;
 
     /// Gives back what was reserved and not taken.
     fn give_back(self, reserved: Reserved);
@@ -372,7 +397,7 @@ pub trait TableMemory: Copy + Sealed {
     /// Fills the slots from `first` up to `end` of a table nobody can see yet with zeros.
     fn zero(self, table: Self::Table, first: usize, end: usize);
 
-    /// How many slots are in use; 2^30 more in a table of default leaves, which do not count.
+    /// How many slots are in use; [`BACKED`] more in a table of default leaves, which do not count.
     fn live(self, table: Self::Table) -> u32;
 
     /// Records how many slots are in use.

@@ -16,7 +16,9 @@ use lock_api::{Mutex, RawMutex};
 
 use crate::addr::BusAddr;
 use crate::format::{Entry, Format, Hop, TABLE_ENTRIES, deepest};
-use crate::memory::{Chain, DeviceLost, Reserved, Sealed, Slot, TableDemand, TableId, TableMemory};
+use crate::memory::{
+    BACKED, Chain, DeviceLost, Inside, Reserved, Sealed, Slot, TableDemand, TableId, TableMemory,
+};
 use crate::sync::{AtomicU32, Ordering};
 use table::{BLOCK, store_run, store_zeros};
 
@@ -133,12 +135,12 @@ impl<A: TableArena, R: RawMutex> TablePool<'_, A, R> {
         &self.arena
     }
 
-    /// How many slots of a table are in use, of the table as it is now, whoever has it; 2^30 more in
-    /// a table of default leaves. `None` where there is no such table. For looking on from outside.
+    /// How many slots of a table are in use, of the table as it is now, whoever has it; of a table
+    /// that nobody has, zero. `None` where there is no such table. For looking on from outside.
     #[must_use]
     pub fn live_slots(&self, table: TableId) -> Option<u32> {
         let record = self.records.get(table.index())?;
-        Some(record.live.load(Ordering::Relaxed))
+        Some(record.live.load(Ordering::Relaxed) & !(ZEROED | BACKED))
     }
 
     #[inline(always)]
@@ -189,7 +191,7 @@ impl<'p, A: TableArena, R: RawMutex> TableMemory for &'p TablePool<'_, A, R> {
     type Table = PoolTable<'p, A::Word>;
 
     #[inline]
-    fn reserve(self, demand: TableDemand) -> Option<Reserved> {
+    fn reserve(self, demand: TableDemand, _: Inside) -> Option<Reserved> {
         let count = demand.total();
         if count == 0 {
             return Some(Reserved::EMPTY);
@@ -212,12 +214,17 @@ impl<'p, A: TableArena, R: RawMutex> TableMemory for &'p TablePool<'_, A, R> {
     }
 
     #[inline]
-    fn take_one(self, _interior: bool) -> Option<Self::Table> {
+    fn take_one(self, _interior: bool, _: Inside) -> Option<Self::Table> {
         let table = self
             .free
             .lock()
             .take_one(|table| self.link(table), |table| self.begin_record(table))?;
         self.table(table)
+    }
+
+    #[inline]
+    fn is_same(self, other: Self) -> bool {
+        core::ptr::eq(self, other)
     }
 
     #[inline]
@@ -296,6 +303,12 @@ impl<'p, A: TableArena, R: RawMutex> TableMemory for &'p TablePool<'_, A, R> {
 
     #[inline(always)]
     fn linked<F: Format>(self, table: Self::Table, hop: Hop, index: usize) -> Option<Self::Table> {
+        if !F::LINKS_IN_PLACE {
+            return match self.slot::<F>(table, hop, index) {
+                Slot::Table(child) => Some(child),
+                _ => None,
+            };
+        }
         // Without the mark of a table entry what is left is the address of a table, and of any other
         // entry is not: nothing has to be decoded.
         let entry = self.entry(table, index) & !F::WALK_MARKS;

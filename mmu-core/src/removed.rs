@@ -136,7 +136,7 @@ impl<M: TableMemory> Removed<M> {
     ///
     /// Hands `other` back when it was removed from another page table.
     pub fn absorb(&mut self, other: Self) -> Result<(), Self> {
-        if self.stale.root != other.stale.root {
+        if self.stale.root != other.stale.root || !self.memory.is_same(other.memory) {
             return Err(other);
         }
         self.memory.append_chain(&mut self.tables, other.tables);

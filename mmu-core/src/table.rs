@@ -20,7 +20,7 @@ use core::marker::PhantomData;
 use crate::addr::{AddrRange, BusAddr, DeviceAddr};
 use crate::error::QueryError;
 use crate::format::{Entry, Format, Hop, TABLE_ENTRIES, deepest, geometry_is_sound, geometry_of};
-use crate::memory::{Chain, DeviceLost, Slot, TableMemory};
+use crate::memory::{Chain, DeviceLost, INSIDE, Slot, TableMemory};
 use crate::removed::{Extent, Removed};
 
 /// A page table of format `F` whose tables live in `M`, a reference to a pool.
@@ -138,7 +138,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// the pool.
     pub fn new(memory: M) -> Result<Option<Self>, DeviceLost> {
         let () = Self::GEOMETRY_IS_SOUND;
-        let Some(root) = memory.take_one(true) else {
+        let Some(root) = memory.take_one(true, INSIDE) else {
             return Ok(None);
         };
         if !memory.is_zeroed(root) {

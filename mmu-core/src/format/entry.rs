@@ -77,6 +77,7 @@ pub struct NoAttributes;
 macro_rules! hl_entries {
     () => {
         type Attributes = $crate::format::NoAttributes;
+        const LINKS_IN_PLACE: bool = true;
 
         #[inline(always)]
         fn table_entry(_hop: $crate::format::Hop, address: u64) -> u64 {

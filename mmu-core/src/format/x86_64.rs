@@ -98,6 +98,7 @@ impl<const LEVELS: usize> Format for X86_64<LEVELS> {
     };
     const LAST_WALK_ADDRESS: u64 = (1 << (12 + 9 * LEVELS)) - 1;
     const BITS_IN_PLACE: u64 = (1 << 52) - 1;
+    const LINKS_IN_PLACE: bool = true;
     const WALK_MARKS: u64 = X86Entry::new().with_accessed(true).into_bits();
 
     #[inline(always)]

@@ -10,7 +10,7 @@ use super::map::{MapOptions, page_bytes};
 use crate::addr::{AddrRange, BusAddr, DeviceAddr, Run};
 use crate::error::MapError;
 use crate::format::{Format, Hop, TABLE_ENTRIES, geometry_of};
-use crate::memory::{Chain, DefaultTables, Reserved, Slot, TableDemand, TableMemory};
+use crate::memory::{Chain, DefaultTables, INSIDE, Reserved, Slot, TableDemand, TableMemory};
 use crate::removed::{Extent, Removed};
 
 /// A default mapping, which covers whole tables of its hop.
@@ -157,7 +157,7 @@ impl<F: Format, M: DefaultTables> PageTable<F, M> {
         let no_tables = MapError::NoTableMemory {
             needed: demand.total(),
         };
-        let mut reserved = self.memory.reserve(demand).ok_or(no_tables)?;
+        let mut reserved = self.memory.reserve(demand, INSIDE).ok_or(no_tables)?;
         let complete = self.back(self.root, 0, false, &backing, (first, last), &mut reserved);
         self.memory.give_back(reserved);
         let error = match (complete, self.memory.flush()) {

@@ -6,7 +6,7 @@ use super::map::{MapOptions, Request, Start, TableCount, page_bytes};
 use crate::addr::{AddrRange, BusAddr, DeviceAddr, Run};
 use crate::error::MapError;
 use crate::format::{Format, Hop, PER_HOP, deepest, geometry_of};
-use crate::memory::{Chain, TableMemory};
+use crate::memory::{Chain, INSIDE, TableMemory};
 
 /// The entry address of a run of exactly one leaf of the hop; `None` for any other run.
 #[inline(always)]
@@ -215,7 +215,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         if !start.vacant || start.hop >= request.smallest {
             return None;
         }
-        let reserved = self.memory.reserve(request.demand::<F, _>(start))?;
+        let reserved = self.memory.reserve(request.demand::<F, _>(start), INSIDE)?;
         let mut open = [Open::first(start); PER_HOP];
         let mut builder =
             Builder::<F, M>::new(self.memory, start, request.walk, reserved, true, &mut open);

@@ -5,7 +5,7 @@ use super::{Nearby, PageTable, Recent, Stop, slot_at};
 use crate::addr::{AddrRange, BusAddr, DeviceAddr, Run};
 use crate::error::MapError;
 use crate::format::{Format, Hop, LeafSizes, PER_HOP, TABLE_ENTRIES, deepest, geometry_of};
-use crate::memory::{Slot, TableDemand, TableMemory};
+use crate::memory::{INSIDE, Slot, TableDemand, TableMemory};
 
 /// How to map: which leaf sizes may be used, and what each leaf carries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -155,9 +155,9 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             is_page(large).then_some(large)
         };
         if let Some(hop) = hop
-            && self.map_page(hop, at, run.start(), options.attributes)
+            && let Some(mapped) = self.map_page(hop, at, run.start(), options.attributes)
         {
-            return Ok(());
+            return mapped;
         }
         self.map_run(at, run, options)
     }
@@ -220,10 +220,10 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     }
 
     /// Maps one leaf of one of the two deepest hops, where its table exists or is the only one
-    /// missing; `false`, with nothing changed, where the general way must be gone.
+    /// missing; `None`, with nothing changed, where the general way must be gone.
     ///
     /// That is what nearly every call for one page needs, so this is written for it: no counting,
-    /// no recursion, errors left to the general way to find and to name.
+    /// no recursion, errors that change nothing left to the general way to find and to name.
     #[inline(always)]
     fn map_page(
         &mut self,
@@ -231,57 +231,63 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         at: DeviceAddr,
         bus: BusAddr,
         attributes: F::Attributes,
-    ) -> bool {
+    ) -> Option<Result<(), MapError>> {
         let offset_mask = geometry_of::<F>(hop).offset_mask();
         // An aligned leaf whose first address is in range is in range as a whole.
-        let (Some(walk), Some(address)) = (F::walk_address(at), F::entry_address(bus)) else {
-            return false;
-        };
+        let (walk, address) = (F::walk_address(at)?, F::entry_address(bus)?);
         if (walk | address) & offset_mask != 0 {
-            return false;
+            return None;
         }
         let entry = F::leaf_entry(Hop::from_index(hop), address, attributes);
         if hop != deepest::<F>() {
-            let table = self.parent_table(walk);
-            return table.is_some_and(|table| self.map_page_in(table, hop, walk, entry));
+            let table = self.parent_table(walk)?;
+            return self.map_page_in(table, hop, walk, entry);
         }
         match self.deepest_table(walk) {
             Nearby::Table(table) => self.map_page_in(table, hop, walk, entry),
             Nearby::Room(parent) => self.map_page_in_new(parent, walk, entry),
-            Nearby::Nothing => false,
+            Nearby::Nothing => None,
         }
     }
 
     /// Writes a leaf into `table`, where its slot is empty.
     #[inline(always)]
-    fn map_page_in(&mut self, table: M::Table, hop: usize, walk: u64, entry: u64) -> bool {
-        let index = geometry_of::<F>(hop).index(walk);
+    fn map_page_in(
+        &mut self,
+        table: M::Table,
+        hop: usize,
+        walk: u64,
+        entry: u64,
+    ) -> Option<Result<(), MapError>> {
+        let geometry = geometry_of::<F>(hop);
+        let index = geometry.index(walk);
         let memory = self.memory;
         let slot = memory.slot::<F>(table, Hop::from_index(hop), index);
         if !matches!(slot, Slot::Empty | Slot::Default) {
-            return false;
+            return None;
         }
         memory.write_leaves(table, index, core::iter::once(entry));
         memory.set_live(table, memory.live(table) + 1);
         if memory.flush().is_err() {
-            // The general way meets the same device and reports it.
-            self.clear(table, index, 1);
-            memory.set_live(table, memory.live(table) - 1);
-            return false;
+            self.undo(walk, walk | geometry.offset_mask());
+            return Some(Err(MapError::DeviceLost));
         }
-        true
+        Some(Ok(()))
     }
 
     /// Writes a leaf into a new table of the deepest hop and links that into an empty slot of
     /// `parent`.
     #[inline(always)]
-    fn map_page_in_new(&mut self, parent: M::Table, walk: u64, entry: u64) -> bool {
+    fn map_page_in_new(
+        &mut self,
+        parent: M::Table,
+        walk: u64,
+        entry: u64,
+    ) -> Option<Result<(), MapError>> {
         let hop = deepest::<F>();
         let (geometry, above) = (geometry_of::<F>(hop), Hop::from_index(hop - 1));
         let memory = self.memory;
-        let Some(table) = memory.take_one(false) else {
-            return false;
-        };
+        let table = memory.take_one(false, INSIDE)?;
         if !memory.is_zeroed(table) {
             memory.zero(table, 0, TABLE_ENTRIES);
         }
@@ -293,13 +299,11 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         memory.write_table(parent, geometry_of::<F>(hop - 1).index(walk), link, table);
         memory.set_live(parent, memory.live(parent) + 1);
         if memory.flush().is_err() {
-            self.has_undone = true;
-            let undone = self.remove_all_in(walk, walk | geometry.offset_mask());
-            self.memory.append_chain(&mut self.undone, undone);
-            return false;
+            self.undo(walk, walk | geometry.offset_mask());
+            return Some(Err(MapError::DeviceLost));
         }
         self.recent.set(Recent::of::<F>(hop, walk, table));
-        true
+        Some(Ok(()))
     }
 
     /// Checks that nothing is mapped where the request wants to map, and finds out where to begin.
@@ -381,7 +385,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         fill: impl FnOnce(&mut Builder<'_, F, M>) -> Result<(), RunsChanged>,
     ) -> Result<(), MapError> {
         let demand = count.demand::<F>(start.existing);
-        let Some(reserved) = self.memory.reserve(demand) else {
+        let Some(reserved) = self.memory.reserve(demand, INSIDE) else {
             return Err(MapError::NoTableMemory {
                 needed: demand.total(),
             });
@@ -400,7 +404,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         match built {
             Ok(()) => self.arrive(request, deepest_open),
             Err(RunsChanged) => {
-                self.undo(request);
+                self.undo(request.walk, request.last());
                 Err(MapError::RunsChanged)
             }
         }
@@ -414,7 +418,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         deepest_open: Option<M::Table>,
     ) -> Result<(), MapError> {
         if self.memory.flush().is_err() {
-            self.undo(request);
+            self.undo(request.walk, request.last());
             return Err(MapError::DeviceLost);
         }
         if let Some(table) = deepest_open {
@@ -424,13 +428,13 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         Ok(())
     }
 
-    /// Removes what was mapped. The device may have seen entries already: they and the tables wait
-    /// for the next invalidation.
+    /// Removes what was mapped from `first` to `last`. The device may have seen entries already:
+    /// they and the tables wait for the next invalidation.
     #[cold]
     #[inline(never)]
-    fn undo(&mut self, request: &Request<F::Attributes>) {
+    fn undo(&mut self, first: u64, last: u64) {
         self.has_undone = true;
-        let undone = self.remove_all_in(request.walk, request.last());
+        let undone = self.remove_all_in(first, last);
         self.memory.append_chain(&mut self.undone, undone);
     }
 }

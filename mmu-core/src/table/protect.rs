@@ -7,6 +7,9 @@ use crate::format::{Entry, Hop, Permissions, deepest, geometry_of};
 use crate::memory::{Chain, Slot, TableMemory};
 use crate::removed::{Extent, Removed};
 
+/// How many leaves are read before they are written: a cache line's worth or more.
+const ENTRIES_AT_A_TIME: usize = 32;
+
 impl<F: Permissions, M: TableMemory> PageTable<F, M> {
     /// Gives every leaf of `range` these attributes. All of the range must be mapped by leaves
     /// that end within it.
@@ -66,25 +69,30 @@ impl<F: Permissions, M: TableMemory> PageTable<F, M> {
                 index += 1;
                 continue;
             }
-            // Leaves up to the next table, rewritten as one run.
-            let entries = (index..=to).map_while(|index| {
+            // Leaves up to the next table, rewritten as runs. All of a run is read before any of it
+            // is written, since a bus may not be read while it is written to.
+            let mut entries = [0; ENTRIES_AT_A_TIME];
+            let mut count = 0;
+            for (slot, index) in entries.iter_mut().zip(index..=to) {
                 let entry = self.memory.entry(table, index);
                 let Entry::Leaf {
                     address,
                     attributes: old,
                 } = F::decode(number, entry)
                 else {
-                    return None;
+                    break;
                 };
                 if F::shrinks(old, attributes) {
                     let start = F::device_address(geometry.slot_start(first, from, index));
                     let leaf = AddrRange::new(start, F::device_len(geometry.entry_span()));
                     *stale = stale.hull(leaf.map_or(Extent::Everything, Extent::Range));
                 }
-                Some(F::leaf_entry(number, address, attributes))
-            });
+                *slot = F::leaf_entry(number, address, attributes);
+                count += 1;
+            }
+            let run = entries.into_iter().take(count);
             // The check found nothing but tables and leaves; one step at least, whatever is there.
-            index += self.memory.write_leaves(table, index, entries).max(1);
+            index += self.memory.write_leaves(table, index, run).max(1);
         }
     }
 }

@@ -5,7 +5,7 @@ use super::{PageTable, Stop};
 use crate::addr::{AddrRange, DeviceAddr};
 use crate::error::SplitError;
 use crate::format::{Entry, Format, Hop, TABLE_ENTRIES, deepest, geometry_of};
-use crate::memory::{Chain, Slot, TableMemory};
+use crate::memory::{Chain, INSIDE, Slot, TableMemory};
 use crate::removed::{Extent, Removed};
 
 /// A leaf and where its entry is.
@@ -66,7 +66,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         let interior = smaller < deepest::<F>();
         let table = self
             .memory
-            .take_one(interior)
+            .take_one(interior, INSIDE)
             .ok_or(SplitError::NoTableMemory)?;
         let zeroed = self.memory.is_zeroed(table);
         let first = address & !geometry.offset_mask();

@@ -99,8 +99,8 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         self.removed(Extent::Everything, freed)
     }
 
-    /// Unmaps everything, the default mapping too, and writes the root anew, for when the memory of the tables may have lost
-    /// its content, as when the device was reset.
+    /// Unmaps everything, the default mapping too, and writes the root anew, for when the memory of
+    /// the tables may have lost its content, as when the device was reset.
     ///
     /// Needs no memory and cannot fail. Until the removal is confirmed the device may read the root
     /// as it was.
@@ -109,6 +109,10 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         let removed = self.sweep_all();
         self.memory.content_lost();
         self.memory.zero(self.root, 0, TABLE_ENTRIES);
+        // What a stranger wrote there, which no sweep removes, is gone as well, and with it the way to
+        // tables that nobody unlinked.
+        self.memory.set_live(self.root, 0);
+        self.forget();
         removed
     }
 

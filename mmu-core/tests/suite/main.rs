@@ -19,6 +19,7 @@ mod protect;
 mod regions;
 mod scenarios;
 mod split;
+mod strangers;
 mod uneven;
 mod visit;
 mod work;

@@ -42,6 +42,8 @@ pub(crate) struct FakeBus {
     /// The device is lost before this write, counted from one; zero is never.
     lose_at_write: Cell<u64>,
     lost: Cell<bool>,
+    /// A write is going on, amid which nothing else may be asked.
+    writing: Cell<bool>,
     /// Writes arrive, but no flush is answered.
     deaf: Cell<bool>,
 }
@@ -54,6 +56,7 @@ impl FakeBus {
             lose_at_flush: Cell::new(0),
             lose_at_write: Cell::new(0),
             lost: Cell::new(false),
+            writing: Cell::new(false),
             deaf: Cell::new(false),
         }
     }
@@ -109,21 +112,24 @@ impl FakeBus {
 impl TableBus for &FakeBus {
     fn write(&self, address: BusAddr, entries: impl Iterator<Item = u64>) {
         self.count_down(&self.lose_at_write);
+        if self.lost.get() {
+            // What is written is dropped (facts DR-6), and a bus that knows does not even look.
+            return;
+        }
+        assert!(!self.writing.replace(true), "a write within a write");
         let mut words = 0;
         let mut at = address.get();
         for entry in entries {
-            let word = self.word(at);
-            // A lost device drops what is written (facts DR-6).
-            if !self.lost.get() {
-                word.set(entry);
-            }
+            self.word(at).set(entry);
             at += 8;
             words += 1;
         }
+        self.writing.set(false);
         self.asked.borrow_mut().writes.push((address.get(), words));
     }
 
     fn read(&self, address: BusAddr) -> u64 {
+        assert!(!self.writing.get(), "a read within a write");
         self.asked.borrow_mut().reads += 1;
         let word = self.word(address.get());
         if self.lost.get() {
