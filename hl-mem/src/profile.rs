@@ -30,6 +30,7 @@
 //!
 //! One file here with a type that implements [`Asic`], checked when it is compiled, and a driver of its
 //! MMU in [`mmu`](crate::mmu); a format in `mmu-core` where its tables are of a new kind.
+//! ARCHITECTURE.md lists the places, those of the software ASIC too.
 
 mod check;
 mod gaudi;

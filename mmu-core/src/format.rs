@@ -5,6 +5,18 @@
 //! implements [`Format`]; everything else in the crate is generic over it. The functions get the
 //! hop, because on several parts the meaning of an entry depends on it.
 //!
+//! # What a format has to keep
+//!
+//! * An entry of zero decodes to [`Entry::Empty`], at every hop: tables are emptied by zeros.
+//! * [`decode`](Format::decode) undoes [`leaf_entry`](Format::leaf_entry) for every value of the
+//!   attributes and [`table_entry`](Format::table_entry) for every address of a table. A value of the
+//!   attributes that makes a leaf look like a table, or like nothing, must not exist.
+//! * [`entry_address`](Format::entry_address) refuses the bus addresses that a leaf cannot hold, since
+//!   nobody else knows which these are. Tables lie where an entry can point: that the embedder sees to
+//!   where he places them.
+//! * What makes an entry valid is in its lower half, which [`SplitWord`](crate::SplitWord) writes last.
+//! * The deepest hop has leaves, and [`is_leaf`](Format::is_leaf) says the same as `decode`.
+//!
 //! # Walk addresses
 //!
 //! A table is always indexed by a *walk address*, in which every leaf is a power of two bytes.
