@@ -9,6 +9,7 @@ pub mod log;
 pub mod machine;
 pub mod port;
 pub mod scenario;
+pub mod schedule;
 pub mod stress;
 mod words;
 

@@ -3,6 +3,8 @@
 
 #[path = "asic_model/dma.rs"]
 mod dma;
+#[path = "asic_model/engines.rs"]
+mod engines;
 #[path = "asic_model/invalidation.rs"]
 mod invalidation;
 #[path = "asic_model/registers.rs"]

@@ -4,7 +4,7 @@ use core::fmt;
 
 use mmu_core::BusAddr;
 
-use super::Asic;
+use super::{Asic, Completion, Operation};
 use crate::log::Event;
 
 /// An access through the BAR that does not fit in the window or in DRAM.
@@ -87,7 +87,7 @@ impl Asic {
     }
 
     /// Reads bytes through the BAR; every write posted before has arrived when it returns. All ones
-    /// while the device is lost.
+    /// while the device is lost, and where [`Operation::BarRead`] is made to fail.
     ///
     /// # Errors
     ///
@@ -96,7 +96,8 @@ impl Asic {
         let len = buffer.len() as u64;
         let target = self.bar.target(offset, len, &self.dram);
         let target = target.ok_or(OutsideBar { offset })?;
-        if self.is_lost() {
+        let answered = self.completion_of(Operation::BarRead) != Completion::Never;
+        if self.is_lost() || !answered {
             buffer.fill(0xFF);
             return Ok(());
         }

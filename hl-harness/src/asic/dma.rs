@@ -1,5 +1,6 @@
 //! DMA engines: copies whose every page goes through the walker.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use mmu_core::{BusAddr, DeviceAddr};
@@ -40,6 +41,17 @@ pub struct DmaEngine {
     initiator: InitiatorId,
 }
 
+/// One piece of a scatter list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Descriptor {
+    /// Where the bytes are.
+    pub from: Endpoint,
+    /// Where they go.
+    pub to: Endpoint,
+    /// How many.
+    pub len: u64,
+}
+
 /// Bytes moved at a time.
 const PIECE: u64 = 4096;
 
@@ -72,6 +84,42 @@ impl DmaEngine {
     ///
     /// The first fault, or the loss of the device, with the bytes moved before.
     pub fn copy(&self, from: Endpoint, to: Endpoint, len: u64) -> Result<(), AccessError> {
+        self.move_piece(Descriptor { from, to, len })?;
+        self.complete(len);
+        Ok(())
+    }
+
+    /// Copies what a scatter list names, piece after piece, as one DMA.
+    ///
+    /// # Errors
+    ///
+    /// As [`copy`](Self::copy); `bytes_done` counts those of all pieces.
+    pub fn copy_list(&self, list: &[Descriptor]) -> Result<(), AccessError> {
+        let mut done = 0;
+        for &piece in list {
+            self.move_piece(piece).map_err(|error| AccessError {
+                bytes_done: done + error.bytes_done,
+                ..error
+            })?;
+            done += piece.len;
+        }
+        self.complete(done);
+        Ok(())
+    }
+
+    /// Copies what a scatter list names in steps, which may be far apart: a page is translated in one
+    /// and moves in the next.
+    #[must_use]
+    pub fn steps(&self, list: &[Descriptor]) -> DmaSteps {
+        DmaSteps {
+            engine: self.clone(),
+            list: list.iter().copied().collect(),
+            begun: None,
+            bytes_done: 0,
+        }
+    }
+
+    fn move_piece(&self, Descriptor { from, to, len }: Descriptor) -> Result<(), AccessError> {
         let mut buffer = [0; PIECE as usize];
         let mut done = 0;
         while done < len {
@@ -104,7 +152,6 @@ impl DmaEngine {
             }
             done += count;
         }
-        self.complete(len);
         Ok(())
     }
 
@@ -277,5 +324,57 @@ impl TranslatedTransfer {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+}
+
+/// A DMA that goes on when it is told to. See [`DmaEngine::steps`].
+#[derive(Debug)]
+pub struct DmaSteps {
+    engine: DmaEngine,
+    /// What is not begun.
+    list: VecDeque<Descriptor>,
+    begun: Option<TranslatedTransfer>,
+    bytes_done: u64,
+}
+
+impl DmaSteps {
+    /// Takes the next step: translates one page of each end, or moves what was translated. `false`
+    /// when there was nothing left to do.
+    ///
+    /// # Errors
+    ///
+    /// As [`DmaEngine::begin`] and [`TranslatedTransfer::finish`], with all bytes that moved before.
+    /// What is left stays where it is; taking another step tries it again.
+    pub fn step(&mut self) -> Result<bool, AccessError> {
+        let before = self.bytes_done;
+        let add_before = |error: AccessError| AccessError {
+            bytes_done: before + error.bytes_done,
+            ..error
+        };
+        if let Some(transfer) = self.begun.take() {
+            let len = transfer.len();
+            transfer.finish().map_err(add_before)?;
+            self.bytes_done += len;
+            return Ok(true);
+        }
+        let Some(piece) = self.list.front_mut() else {
+            return Ok(false);
+        };
+        let len = piece.len.min(PIECE);
+        let transfer = self.engine.begin(piece.from, piece.to, len);
+        self.begun = Some(transfer.map_err(add_before)?);
+        piece.from = piece.from.skip(len);
+        piece.to = piece.to.skip(len);
+        piece.len -= len;
+        if piece.len == 0 {
+            self.list.pop_front();
+        }
+        Ok(true)
+    }
+
+    /// Bytes that moved.
+    #[must_use]
+    pub fn bytes_done(&self) -> u64 {
+        self.bytes_done
     }
 }

@@ -21,6 +21,10 @@ pub enum Operation {
     Invalidation,
     /// The latching of a root table.
     RootLatch,
+    /// A read through the BAR, which is also what waits for posted writes. One that never completes
+    /// is answered by all ones, as PCIe does after its own time-out, and has waited for nothing; one
+    /// that is late looks like any other from outside.
+    BarRead,
 }
 
 /// Misbehaviour waiting for its occasion.

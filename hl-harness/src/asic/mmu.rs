@@ -452,6 +452,18 @@ impl Registers {
                 self.interrupts &= !cleared;
                 Request::Nothing
             }
+            // The first MMU has no register that clears an interrupt: it is over when the capture that
+            // raised it is cleared.
+            Register::PageCapture | Register::AccessCapture => {
+                self.set(register, value);
+                if value & V1_CAPTURED == 0 {
+                    self.interrupts &= match register {
+                        Register::PageCapture => !CAUSE_PAGE,
+                        _ => !CAUSE_ACCESS,
+                    };
+                }
+                Request::Nothing
+            }
             _ => {
                 self.set(register, value);
                 Request::Nothing

@@ -67,6 +67,7 @@
 //! moving.
 
 mod access;
+mod accessor;
 mod bar;
 mod bus;
 mod cache;
@@ -88,11 +89,12 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use mmu_core::{BusAddr, DeviceAddr};
 
 pub use access::{InitiatorMode, MAX_ASID};
+pub use accessor::{RandomAccess, RandomAccessor};
 pub use bar::OutsideBar;
 pub use bus::{BusError, HostBus};
 pub use config::{AsicConfig, AsicKind, CacheSize, DramContent, HbmStacks, PostedWrites, RangeEnd};
 pub use counters::AsicCounters;
-pub use dma::{DmaEngine, Endpoint, TranslatedTransfer};
+pub use dma::{Descriptor, DmaEngine, DmaSteps, Endpoint, TranslatedTransfer};
 pub use dram::UNDEFINED_WORD;
 pub use fault::{AccessError, AccessKind, Fault, FaultReason, InitiatorId, MmuInstance, Stopped};
 pub use format::FormatKind;
@@ -287,12 +289,17 @@ impl Asic {
                 Unit::Root => Operation::RootLatch,
                 Unit::Full | Unit::Lines | Unit::Range => Operation::Invalidation,
             };
-            self.plan
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .next(operation)
+            self.completion_of(operation)
         };
         mmu.write(register, value, completion, &self.log);
+    }
+
+    /// How an operation that starts now is to end.
+    pub(crate) fn completion_of(&self, operation: Operation) -> Completion {
+        self.plan
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .next(operation)
     }
 
     /// The interrupt causes of an MMU that were raised and not cleared (facts FR-1); 0 where the

@@ -54,22 +54,9 @@ fn sample_on<A: Model>(options: SampleOptions) -> Result<State, String> {
         .map_err(|error| format!("no memory for the host: {error}"))?
 }
 
-/// The splitmix64 sequence: the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % limit.max(1)
-    }
-}
-
 fn run<A: Model>(machine: &Machine<'_, '_, A>, options: SampleOptions) -> Result<State, String> {
     let in_words = |error: &dyn core::fmt::Debug| format!("the sample failed: {error:?}");
-    let mut random = Random(options.seed);
+    let mut random = fastrand::Rng::with_seed(options.seed);
     let budget = Budget::unlimited();
     let process = machine.spawn();
     // Pages in one piece are rare once others have taken theirs.
@@ -111,15 +98,15 @@ fn run<A: Model>(machine: &Machine<'_, '_, A>, options: SampleOptions) -> Result
         let contiguous = number % 8 == 2 && (number < 64 || number % 256 == 2);
         let at = match (number % 8, device_memory) {
             _ if contiguous => {
-                let pages = [2 * LARGE, 2 * LARGE + 5, 3 * LARGE][random.below(3) as usize];
-                let first = large.offset(random.below(LARGE) * FRAME_SIZE as u64);
+                let pages = [2 * LARGE, 2 * LARGE + 5, 3 * LARGE][random.usize(..3)];
+                let first = large.offset(random.u64(..LARGE) * FRAME_SIZE as u64);
                 let bytes = pages * FRAME_SIZE as u64;
                 request([first.get(), 0, bytes], OP_MAP, FLAG_USERPTR)
             }
             (5, Some(pack)) => request([0, pack, 0], OP_MAP, 0),
             _ => {
-                let most = 1 << random.below(4);
-                let pages = 1 + random.below(most);
+                let most = 1 << random.u64(..4);
+                let pages = 1 + random.u64(..most);
                 let memory = process
                     .map(pages as usize, Permission::ReadWrite)
                     .map_err(|error| in_words(&error))?;
@@ -130,19 +117,19 @@ fn run<A: Model>(machine: &Machine<'_, '_, A>, options: SampleOptions) -> Result
         let at = at.map_err(|error| in_words(&error))?;
         live.push(at);
         // What the device uses it has cached, and must forget when it is unmapped.
-        if random.below(3) == 0 {
+        if random.u64(..3) == 0 {
             let used = machine.asic.read(engine, DeviceAddr::new(at), &mut [0; 64]);
             used.map_err(|error| in_words(&error))?;
         }
         if number % 10 == 9 && live.len() > 1 {
-            let at = live.swap_remove(random.below(live.len() as u64) as usize);
+            let at = live.swap_remove(random.usize(..live.len()));
             request([at, 0, 0], OP_UNMAP, 0).map_err(|error| in_words(&error))?;
             gone = Some(at);
         }
     }
     // Holes that nobody fills again.
     for _ in 0..options.mappings / 10 {
-        let at = live.swap_remove(random.below(live.len() as u64) as usize);
+        let at = live.swap_remove(random.usize(..live.len()));
         request([at, 0, 0], OP_UNMAP, 0).map_err(|error| in_words(&error))?;
         gone = Some(at);
     }

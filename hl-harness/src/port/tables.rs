@@ -70,7 +70,7 @@ impl TableBus for DramTables {
         // Any read pushes the writes before it; all ones is what a dead device reads as, and is
         // no entry (facts DR-6, DR-11).
         match self.asic.bar_read_u64(self.offset(self.window)) {
-            Ok(u64::MAX) if self.asic.is_lost() => Err(DeviceLost),
+            Ok(u64::MAX) => Err(DeviceLost),
             _ => Ok(()),
         }
     }
