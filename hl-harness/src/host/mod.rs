@@ -10,7 +10,8 @@
 //!
 //! # What it punishes
 //!
-//! * A page that is not pinned can move at any moment: [`Host::reclaim`] moves every one.
+//! * A page that is not pinned can move at any moment: [`Host::reclaim`] moves every one, and a
+//!   [`Reclaimer`] does so all the time.
 //! * A freed page is poisoned ([`POISON_BYTE`]) and, with [`FrameOrder::ImmediateReuse`], handed out
 //!   next.
 //! * A device access to a free page, or to an unpinned page of a process, is counted
@@ -52,6 +53,7 @@ mod kernel;
 mod mapping;
 mod physical;
 mod process;
+mod reclaimer;
 mod view;
 
 use std::io;
@@ -65,6 +67,7 @@ pub use error::{MapError, NotPinned, OutOfFrames, PinError, PinReason, UserAddre
 pub use frames::{Frame, FrameOrder, FrameOwner, ProcessId};
 pub use kernel::KernelBlock;
 pub use process::{PinAccess, Process};
+pub use reclaimer::Reclaimer;
 pub use view::{MAX_MAPPED_PIECES, Permission, View, ViewError};
 
 use crate::asic::BusError;

@@ -15,6 +15,7 @@ on_each_asic!(
     a_contiguous_piece_of_user_memory_is_mapped_by_large_leaves,
     a_refused_request_changes_nothing,
     device_memory_is_freed_by_its_owner_only,
+    pages_are_pinned_used_and_unpinned_while_others_move_all_the_time,
 );
 
 fn user_memory_is_pinned_charged_mapped_copied_and_unmapped<A: Model>() {
@@ -60,6 +61,43 @@ fn user_memory_is_pinned_charged_mapped_copied_and_unmapped<A: Model>() {
         assert_eq!(machine.counters(), before);
         assert_eq!(machine.host.statistics().free_accesses, 0);
         assert_eq!(machine.host.statistics().unpinned_accesses, 0);
+    });
+}
+
+fn pages_are_pinned_used_and_unpinned_while_others_move_all_the_time<A: Model>() {
+    machine::<A>(|machine| {
+        let before = machine.counters();
+        let (budget, process) = (Budget::unlimited(), machine.spawn());
+        let mut storage = machine.storage();
+        let context = machine.open(&process, &budget, &mut storage).unwrap();
+        let (pages, len) = (40, 40 * 4096);
+        let buffer = process.map(pages, Permission::ReadWrite).unwrap();
+        let engine = DmaEngine::new(&machine.asic, "dma", user_mode(context.asid()));
+        let reclaimer = machine.host.start_reclaimer();
+        for round in 0..20 {
+            let start = buffer.offset(round * 100);
+            let input = map_input(start, len - 4096);
+            let reply = uapi::dispatch(&context, &input.to_bytes()).unwrap();
+            let (at, byte) = (DeviceAddr::new(reply.value), round as u8 + 1);
+            engine
+                .fill(Endpoint::Virtual(at), byte, len - 4096)
+                .unwrap();
+            uapi::dispatch(&context, &unmap_input(reply.value).to_bytes()).unwrap();
+            // Moved or not, a page has what the device wrote.
+            let mut got = vec![0; (len - 4096) as usize];
+            process.read(start, &mut got).unwrap();
+            assert!(got.iter().all(|&found| found == byte), "round {round}");
+        }
+        assert!(reclaimer.stop() > 0, "nothing moved");
+        context.close().unwrap();
+        process.exit();
+        assert_eq!(machine.counters(), before);
+        let statistics = machine.host.statistics();
+        assert_eq!(
+            (statistics.free_accesses, statistics.unpinned_accesses),
+            (0, 0)
+        );
+        assert_eq!(machine.host.damaged_free_frames(), []);
     });
 }
 
