@@ -213,6 +213,15 @@ impl<B, R: RawMutex> DeviceTablePool<'_, B, R> {
         self.bus.write(self.slot_address(table, first), entries);
     }
 
+    /// Notes that `count` slots, beginning at `first`, hold leaves.
+    fn note_leaves(&self, table: DeviceTable<'_>, first: usize, count: usize) {
+        table.record.set_used(first, count, true);
+        // A leaf may take a table's place.
+        if let Some(children) = self.children(table.record) {
+            children.forget(first, count);
+        }
+    }
+
     /// Takes the child maps off the tables of a chain.
     fn detach_maps(&self, chain: &Chain) -> Chain {
         let mut maps = Chain::EMPTY;
@@ -352,9 +361,7 @@ impl<'p, B: TableBus, R: RawMutex> TableMemory for &'p DeviceTablePool<'_, B, R>
         if usize::from(hop.number()) == deepest::<F>() {
             return Slot::Leaf;
         }
-        let child = self
-            .children(record)
-            .map(|map| map.tables[index % TABLE_ENTRIES].load(Ordering::Relaxed));
+        let child = self.children(record).map(|map| map.get(index));
         match child {
             Some(child) if child != TableId::NONE => match self.table(TableId::new(child)) {
                 Some(child) => Slot::Table(child),
@@ -368,31 +375,73 @@ impl<'p, B: TableBus, R: RawMutex> TableMemory for &'p DeviceTablePool<'_, B, R>
         self.bus.read(self.slot_address(table, index))
     }
 
+    fn empty_slots<F: Format>(
+        self,
+        table: Self::Table,
+        _hop: Hop,
+        first: usize,
+        count: usize,
+    ) -> usize {
+        table.record.prefix_len(first, count, false)
+    }
+
+    fn leaf_slots<F: Format>(
+        self,
+        table: Self::Table,
+        hop: Hop,
+        first: usize,
+        count: usize,
+    ) -> usize {
+        let used = table.record.prefix_len(first, count, true);
+        match self.children(table.record) {
+            Some(map) if usize::from(hop.number()) != deepest::<F>() => (first..first + used)
+                .take_while(|&index| map.get(index) == TableId::NONE)
+                .count(),
+            _ => used,
+        }
+    }
+
     fn write_leaves(
         self,
         table: Self::Table,
         first: usize,
-        entries: impl Iterator<Item = u64>,
+        mut entries: impl Iterator<Item = u64>,
     ) -> usize {
-        let record = table.record;
-        // A leaf may take a table's place.
-        let children = self.children(record);
-        let mut written = 0;
-        let noted = entries
-            .take(TABLE_ENTRIES.saturating_sub(first))
-            .inspect(|_| {
-                record.set_used(first + written, true);
-                if let Some(children) = children {
-                    children.set(first + written, TableId::NONE);
-                }
-                written += 1;
-            });
-        self.bus.write(self.slot_address(table, first), noted);
+        self.write_list(table, first, TABLE_ENTRIES, &mut entries)
+    }
+
+    // In line, since each caller has entries of its own, which it makes one by one as they are written.
+    #[inline(always)]
+    fn write_list(
+        self,
+        table: Self::Table,
+        first: usize,
+        count: usize,
+        entries: &mut impl Iterator<Item = u64>,
+    ) -> usize {
+        let count = count.min(TABLE_ENTRIES.saturating_sub(first));
+        let mut left = count;
+        let counted = core::iter::from_fn(|| {
+            let next = left.checked_sub(1)?;
+            let entry = entries.next()?;
+            left = next;
+            Some(entry)
+        });
+        self.bus.write(self.slot_address(table, first), counted);
+        let written = count - left;
+        self.note_leaves(table, first, written);
         written
     }
 
+    fn write_run(self, table: Self::Table, first: usize, count: usize, entry: u64, step: u64) {
+        let count = count.min(TABLE_ENTRIES.saturating_sub(first));
+        let entries = (0..count as u64).map(|leaf| entry.wrapping_add(leaf.wrapping_mul(step)));
+        self.bus.write(self.slot_address(table, first), entries);
+        self.note_leaves(table, first, count);
+    }
+
     fn write_table(self, table: Self::Table, index: usize, entry: u64, child: Self::Table) {
-        table.record.set_used(index, true);
+        table.record.set_used(index, 1, true);
         if let Some(children) = self.children(table.record) {
             children.set(index, child.number.number());
         }
@@ -401,12 +450,9 @@ impl<'p, B: TableBus, R: RawMutex> TableMemory for &'p DeviceTablePool<'_, B, R>
     }
 
     fn clear(self, table: Self::Table, first: usize, count: usize) {
-        let children = self.children(table.record);
-        for index in first..first + count {
-            table.record.set_used(index, false);
-            if let Some(children) = children {
-                children.set(index, TableId::NONE);
-            }
+        table.record.set_used(first, count, false);
+        if let Some(children) = self.children(table.record) {
+            children.forget(first, count);
         }
         self.zero(table, first, first + count);
     }
@@ -416,9 +462,7 @@ impl<'p, B: TableBus, R: RawMutex> TableMemory for &'p DeviceTablePool<'_, B, R>
     }
 
     fn restore(self, table: Self::Table, first: usize, count: usize, entry: u64) {
-        for index in first..first + count {
-            table.record.set_used(index, false);
-        }
+        table.record.set_used(first, count, false);
         self.write_default(table, first, count, entry);
     }
 
@@ -471,14 +515,13 @@ impl<B: TableBus, R: RawMutex> DefaultTables for &DeviceTablePool<'_, B, R> {
             return false;
         }
         let mut first = 0;
-        for index in 0..=TABLE_ENTRIES {
-            if index < TABLE_ENTRIES && !record.is_used(index) {
-                continue;
+        while first < TABLE_ENTRIES {
+            let unused = record.prefix_len(first, TABLE_ENTRIES, false);
+            if unused != 0 {
+                self.zero(table, first, first + unused);
             }
-            if first < index {
-                self.zero(table, first, index);
-            }
-            first = index + 1;
+            first += unused;
+            first += record.prefix_len(first, TABLE_ENTRIES, true);
         }
         true
     }
