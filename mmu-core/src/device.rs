@@ -47,6 +47,10 @@ pub trait TableBus {
     fn flush(&self) -> Result<(), DeviceLost>;
 }
 
+/// Entries of a list that are made before they go over the bus: as many as fill some lines of a
+/// cache that combines writes, and not too many for a small stack.
+const BURST: usize = 64;
+
 /// A table of a [`DeviceTablePool`]: what the pool remembers of it, and its number.
 #[derive(Clone, Copy, Debug)]
 pub struct DeviceTable<'p> {
@@ -410,7 +414,8 @@ impl<'p, B: TableBus, R: RawMutex> TableMemory for &'p DeviceTablePool<'_, B, R>
         self.write_list(table, first, TABLE_ENTRIES, &mut entries)
     }
 
-    // In line, since each caller has entries of its own, which it makes one by one as they are written.
+    // In line, so that making the entries of a list is a loop of its own without a call: inside the
+    // bus, it would keep its place in the list in memory.
     #[inline(always)]
     fn write_list(
         self,
@@ -420,15 +425,27 @@ impl<'p, B: TableBus, R: RawMutex> TableMemory for &'p DeviceTablePool<'_, B, R>
         entries: &mut impl Iterator<Item = u64>,
     ) -> usize {
         let count = count.min(TABLE_ENTRIES.saturating_sub(first));
-        let mut left = count;
-        let counted = core::iter::from_fn(|| {
-            let next = left.checked_sub(1)?;
-            let entry = entries.next()?;
-            left = next;
-            Some(entry)
-        });
-        self.bus.write(self.slot_address(table, first), counted);
-        let written = count - left;
+        let mut burst = [0; BURST];
+        let mut written = 0;
+        while written < count {
+            let room = BURST.min(count - written);
+            let mut len = 0;
+            // Slots first: no entry is taken that is not written.
+            let slots = burst.get_mut(..room).unwrap_or_default();
+            for (slot, entry) in slots.iter_mut().zip(&mut *entries) {
+                *slot = entry;
+                len += 1;
+            }
+            let made = burst.get(..len).unwrap_or_default();
+            self.bus.write(
+                self.slot_address(table, first + written),
+                made.iter().copied(),
+            );
+            written += len;
+            if len < room {
+                break;
+            }
+        }
         self.note_leaves(table, first, written);
         written
     }

@@ -463,23 +463,15 @@ impl<'o, F: Format, M: TableMemory> Builder<'o, F, M> {
         }
     }
 
-    /// Completes and links every open table and gives back what was reserved and not needed.
-    /// Returns the table of the deepest hop that was written last.
+    /// Completes every open table, links those that are not held, and gives back what was reserved
+    /// and not needed.
     #[inline(always)]
-    pub(super) fn finish(mut self) -> Option<M::Table> {
+    pub(super) fn finish(mut self) -> Held<M::Table> {
         let last = self.deepest_open();
         self.close_below(self.top);
-        self.add_live(self.top);
-        self.memory.give_back(self.reserved);
-        last
-    }
-
-    /// Completes every new table, for a builder that holds them, and gives back
-    /// what was reserved and not needed.
-    #[inline(always)]
-    pub(super) fn finish_held(mut self) -> Held<M::Table> {
-        let last = self.deepest_open();
-        self.close_below(self.top);
+        if !self.holds {
+            self.add_live(self.top);
+        }
         self.memory.give_back(self.reserved);
         Held {
             tables: self.held,
