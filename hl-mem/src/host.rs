@@ -72,6 +72,13 @@ const BEYOND: Run = match Run::const_bus(BusAddr::new(1), 1) {
     None => panic!("a byte is a run"),
 };
 
+// A call that is hardly ever made: as a constant, it would be chosen or not for each page.
+#[cold]
+#[inline(never)]
+fn beyond() -> Run {
+    BEYOND
+}
+
 /// All of `runs` as the device's bus sees them, one for each: whoever maps them relies on their
 /// number. For one that the device does not reach comes one that no table takes.
 #[inline]
@@ -80,7 +87,7 @@ pub(crate) fn all_seen_by_device<I: Iterator<Item = DmaRun>>(
     profile: &Profile,
 ) -> core::iter::Map<I, impl FnMut(DmaRun) -> Run + Clone> {
     let view = DeviceView::of(profile);
-    runs.map(move |run| view.run(run).unwrap_or(BEYOND))
+    runs.map(move |run| view.run(run).unwrap_or_else(beyond))
 }
 
 /// A range of a user process's memory, as the process itself named it. Not validated beyond being

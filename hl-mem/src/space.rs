@@ -402,8 +402,14 @@ where
             zone: Zone::Small,
             kind: PhantomData,
         };
-        let outcome = self.table.map(range.start(), run, &MapOptions::default());
+        let outcome = self.map_run(range.start(), run);
         self.finish(extent, outcome)
+    }
+
+    // Out of line, since it is long in line: the one for all lists.
+    #[inline(never)]
+    fn map_run(&mut self, at: DeviceAddr, run: Run) -> Result<(), MapError> {
+        self.table.map(at, run, &MapOptions::default())
     }
 
     fn install(
@@ -411,9 +417,12 @@ where
         extent: Extent<K>,
         runs: impl Iterator<Item = Run> + Clone,
     ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
-        let outcome = self
-            .table
-            .map_list(extent.range, runs, &MapOptions::default());
+        let range = extent.range;
+        let mut ahead = runs.clone();
+        let outcome = match (ahead.next(), ahead.next()) {
+            (Some(run), None) if run.len() == range.len() => self.map_run(range.start(), run),
+            _ => self.table.map_list(range, runs, &MapOptions::default()),
+        };
         self.finish(extent, outcome)
     }
 

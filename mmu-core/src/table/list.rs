@@ -5,30 +5,48 @@ use super::build::Held;
 use super::map::{MapOptions, Request, Start, TableCount, page_bytes};
 use crate::addr::{AddrRange, BusAddr, DeviceAddr, Run};
 use crate::error::MapError;
-use crate::format::{Format, Hop, deepest, geometry_of};
+use crate::format::{Format, Hop, geometry_of};
 use crate::memory::{Chain, TableMemory};
 
-/// The entry address of a run of exactly one leaf of the hop; `None` for any other run.
-#[inline(always)]
-pub(super) fn page_entry<F: Format>(hop: usize, run: Run) -> Option<u64> {
-    let address = F::entry_address(run.start())?;
-    // As in `map_page`: the start tells all about an aligned leaf.
-    let is_page =
-        run.len() == page_bytes::<F>(hop) && address & geometry_of::<F>(hop).offset_mask() == 0;
-    is_page.then_some(address)
+/// What tells a run of exactly one leaf from others. Found out once for a list, so that no loop over
+/// runs looks up what its hop is like.
+#[derive(Clone, Copy)]
+pub(super) struct Page {
+    bytes: u64,
+    offset_mask: u64,
+}
+
+impl Page {
+    /// The leaves of the hop with this number.
+    #[inline(always)]
+    pub(super) fn of<F: Format>(hop: usize) -> Self {
+        Self {
+            bytes: page_bytes::<F>(hop),
+            offset_mask: geometry_of::<F>(hop).offset_mask(),
+        }
+    }
+
+    /// The entry address of a run of one leaf; `None` for any other run.
+    #[inline(always)]
+    pub(super) fn entry<F: Format>(self, run: Run) -> Option<u64> {
+        let address = F::entry_address(run.start())?;
+        // As in `map_page`: the start tells all about an aligned leaf.
+        (run.len() == self.bytes && address & self.offset_mask == 0).then_some(address)
+    }
 }
 
 /// Whether `runs`, of which there seem to be as many as the request has smallest leaves, are that
 /// many, of one leaf each. Where not, nothing is said: they may still be sound.
 ///
 /// A list of scattered pages is the common list. Looking at nothing but this, without a branch for
-/// each page, the compiler makes a pass that costs one or two instructions for a page.
+/// each page, the compiler makes a pass that costs a few instructions for a page.
 #[inline(always)]
 fn is_pages<F: Format>(hop: usize, pages: usize, runs: impl Iterator<Item = Run>) -> bool {
+    let page = Page::of::<F>(hop);
     let (all, count) = runs
         .take(pages.saturating_add(1))
         .fold((true, 0), |(all, count), run| {
-            (all & page_entry::<F>(hop, run).is_some(), count + 1_usize)
+            (all & page.entry::<F>(run).is_some(), count + 1_usize)
         });
     all && count == pages
 }
@@ -139,16 +157,8 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     ) -> Option<Result<(), MapError>> {
         let start = self.vacancy(request).ok()?;
         let unseen = start.is_unseen(request);
-        if !unseen {
-            // Two calls, so that the likely one knows its hop when it is compiled.
-            let are_pages = if request.smallest == deepest::<F>() {
-                is_pages::<F>(deepest::<F>(), pages, runs.clone())
-            } else {
-                is_pages::<F>(request.smallest, pages, runs.clone())
-            };
-            if !are_pages {
-                return None;
-            }
+        if !unseen && !is_pages::<F>(request.smallest, pages, runs.clone()) {
+            return None;
         }
         let built = self.commit(
             request,
