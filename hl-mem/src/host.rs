@@ -30,35 +30,64 @@ mmu_core::define_address! {
 /// A contiguous stretch of DMA addresses.
 pub type DmaRun = AddrRange<DmaAddr>;
 
-/// The run as the device's bus sees it (facts DM-2); `None` where the device does not reach it.
-#[inline]
+/// How a device sees host memory (facts DM-2): the numbers that every run needs, out of the profile
+/// once.
+#[derive(Clone, Copy)]
+struct DeviceView {
+    offset: u64,
+    /// The address bits that no address within reach has.
+    beyond: u64,
+}
+
+impl DeviceView {
+    #[inline]
+    fn of(profile: &Profile) -> Self {
+        Self {
+            offset: profile.host_offset,
+            beyond: u64::MAX.checked_shl(profile.dma_bits).unwrap_or(0),
+        }
+    }
+
+    #[inline]
+    fn run(self, run: DmaRun) -> Option<Run> {
+        // What is within reach at its last byte is so at its first. The sum is that of `last`, without
+        // looking again whether there is one.
+        let last = run.start().get().wrapping_add(run.len() - 1);
+        if last & self.beyond != 0 {
+            return None;
+        }
+        let start = run.start().get().wrapping_add(self.offset);
+        Run::new(BusAddr::new(start), run.len())
+    }
+}
+
+/// The run as the device's bus sees it; `None` where the device does not reach it.
 pub(crate) fn seen_by_device(run: DmaRun, profile: &Profile) -> Option<Run> {
-    // What is within reach at its last byte is so at its first.
-    profile.device_view(BusAddr::new(run.last().get()))?;
-    shifted(run, profile)
+    DeviceView::of(profile).run(run)
 }
 
-/// The same where it is known that the device reaches the run.
-#[inline]
-fn shifted(run: DmaRun, profile: &Profile) -> Option<Run> {
-    let start = run.start().get().wrapping_add(profile.host_offset);
-    Run::new(BusAddr::new(start), run.len())
-}
-
-/// Stands for a run beyond 2^64: no table takes it.
+/// Stands for a run that the device does not reach: no table takes it.
 const BEYOND: Run = match Run::const_bus(BusAddr::new(1), 1) {
     Some(run) => run,
     None => panic!("a byte is a run"),
 };
 
+// A call that is hardly ever made: as a constant, it would be chosen or not for each page.
+#[cold]
+#[inline(never)]
+fn beyond() -> Run {
+    BEYOND
+}
+
 /// All of `runs` as the device's bus sees them, one for each: whoever maps them relies on their
-/// number. It is known that the device reaches them.
+/// number. For one that the device does not reach comes one that no table takes.
 #[inline]
-pub(crate) fn all_shifted<I: Iterator<Item = DmaRun>>(
+pub(crate) fn all_seen_by_device<I: Iterator<Item = DmaRun>>(
     runs: I,
-    profile: &'static Profile,
+    profile: &Profile,
 ) -> core::iter::Map<I, impl FnMut(DmaRun) -> Run + Clone> {
-    runs.map(move |run| shifted(run, profile).unwrap_or(BEYOND))
+    let view = DeviceView::of(profile);
+    runs.map(move |run| view.run(run).unwrap_or_else(beyond))
 }
 
 /// A range of a user process's memory, as the process itself named it. Not validated beyond being

@@ -9,11 +9,11 @@ use core::marker::PhantomData;
 
 use mmu_core::format::NoAttributes;
 use mmu_core::{
-    AddrRange, BusAddr, ConfirmError, DeviceAddr, Format, MapError, MapOptions, PageTable, Removed,
-    Run, TableMemory,
+    AddrRange, ConfirmError, DeviceAddr, Format, MapError, MapOptions, PageTable, Removed, Run,
+    TableMemory,
 };
 
-use crate::host::{DmaRun, all_shifted};
+use crate::host::{DmaRun, all_seen_by_device};
 use crate::profile::{DefaultPage, Profile};
 use crate::va::{AllocateError, Node, Placement, VaAllocator, VaBlock};
 
@@ -200,15 +200,20 @@ struct Shape {
 }
 
 impl Shape {
+    /// The shape of `len` bytes of pages, none of which has a large leaf.
+    const fn of_pages(len: u64) -> Self {
+        Self {
+            len,
+            large: false,
+            phase: 0,
+        }
+    }
+
     /// The shape of a list of runs; `None` where it is empty or longer than 2^64 bytes. A
     /// `large_leaf` of zero bytes stands for none.
     fn of(runs: impl Iterator<Item = Run>, large_leaf: u64) -> Option<Self> {
         let mask = large_leaf.saturating_sub(1);
-        let mut shape = Self {
-            len: 0,
-            large: false,
-            phase: 0,
-        };
+        let mut shape = Self::of_pages(0);
         let mut longest = 0;
         for run in runs {
             if large_leaf != 0 && run.len() >= large_leaf {
@@ -308,20 +313,30 @@ where
         profile: &'static Profile,
         wanted: Wanted,
     ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
-        // One pass finds the shape and whether all is within reach: for pages that lie anywhere, a pass
-        // takes as long as writing entries. The device has so many bits for addresses, and one of
-        // them beyond is one in the union.
-        let mut union = 0;
-        let seen = runs.clone().inspect(|run| union |= run.last().get());
-        let shape = Shape::of(all_shifted(seen, profile), self.addresses.large_leaf);
-        let within_reach = profile.device_view(BusAddr::new(union)).is_some();
-        let shape = shape.filter(|_| within_reach);
-        let runs = all_shifted(runs, profile);
+        let large_leaf = self.addresses.large_leaf;
+        let runs = all_seen_by_device(runs, profile);
+        let checked = |runs| Shape::of(runs, large_leaf).filter(|shape| shape.len == len);
+        // As many runs as there are pages are these pages, or the table refuses them. With pages that
+        // lie anywhere a pass over them takes as long as writing their entries.
+        let pages = usize::try_from(len / profile.host.page_bytes);
+        let are_pages = pages.is_ok_and(|pages| runs.size_hint() == (pages, Some(pages)));
+        let shape = if are_pages {
+            Some(Shape::of_pages(len))
+        } else {
+            checked(runs.clone())
+        };
         let zone = match shape {
             Some(Shape { large: true, .. }) => Zone::Large,
             _ => Zone::Small,
         };
-        self.map_shape(shape.filter(|shape| shape.len == len), zone, runs, wanted)
+        let mapped = self.map_shape(shape, zone, runs.clone(), wanted);
+        mapped.map_err(|failure| match failure.detached {
+            None if are_pages && checked(runs).is_none() => SpaceFailure {
+                error: SpaceError::Runs,
+                ..failure
+            },
+            _ => failure,
+        })
     }
 
     /// Maps `runs` of device memory, whole pages of it. Otherwise as [`map`](Self::map).
@@ -387,8 +402,14 @@ where
             zone: Zone::Small,
             kind: PhantomData,
         };
-        let outcome = self.table.map(range.start(), run, &MapOptions::default());
+        let outcome = self.map_run(range.start(), run);
         self.finish(extent, outcome)
+    }
+
+    // Out of line, since it is long in line: the one for all lists.
+    #[inline(never)]
+    fn map_run(&mut self, at: DeviceAddr, run: Run) -> Result<(), MapError> {
+        self.table.map(at, run, &MapOptions::default())
     }
 
     fn install(
@@ -396,9 +417,12 @@ where
         extent: Extent<K>,
         runs: impl Iterator<Item = Run> + Clone,
     ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
-        let outcome = self
-            .table
-            .map_list(extent.range, runs, &MapOptions::default());
+        let range = extent.range;
+        let mut ahead = runs.clone();
+        let outcome = match (ahead.next(), ahead.next()) {
+            (Some(run), None) if run.len() == range.len() => self.map_run(range.start(), run),
+            _ => self.table.map_list(range, runs, &MapOptions::default()),
+        };
         self.finish(extent, outcome)
     }
 

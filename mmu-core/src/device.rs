@@ -49,6 +49,10 @@ pub trait TableBus {
     fn flush(&self) -> Result<(), DeviceLost>;
 }
 
+/// Entries of a list that are made before they go over the bus: as many as fill some lines of a
+/// cache that combines writes, and not too many for a small stack.
+const BURST: usize = 64;
+
 /// A table of a [`DeviceTablePool`]: what the pool remembers of it, and its number.
 #[derive(Clone, Copy, Debug)]
 pub struct DeviceTable<'p> {
@@ -216,6 +220,15 @@ impl<B, R: RawMutex> DeviceTablePool<'_, B, R> {
         self.bus.write(self.slot_address(table, first), entries);
     }
 
+    /// Notes that `count` slots, beginning at `first`, hold leaves.
+    fn note_leaves(&self, table: DeviceTable<'_>, first: usize, count: usize) {
+        table.record.set_used(first, count, true);
+        // A leaf may take a table's place.
+        if let Some(children) = self.children(table.record) {
+            children.forget(first, count);
+        }
+    }
+
     /// Takes the child maps off the tables of a chain.
     fn detach_maps(&self, chain: &Chain) -> Chain {
         let mut maps = Chain::EMPTY;
@@ -359,9 +372,7 @@ impl<'p, B: TableBus, R: RawMutex> TableMemory for &'p DeviceTablePool<'_, B, R>
         if usize::from(hop.number()) == deepest::<F>() {
             return Slot::Leaf;
         }
-        let child = self
-            .children(record)
-            .map(|map| map.tables[index % TABLE_ENTRIES].load(Ordering::Relaxed));
+        let child = self.children(record).map(|map| map.get(index));
         match child {
             Some(child) if child != TableId::NONE => match self.table(TableId::new(child)) {
                 Some(child) => Slot::Table(child),
@@ -375,34 +386,86 @@ impl<'p, B: TableBus, R: RawMutex> TableMemory for &'p DeviceTablePool<'_, B, R>
         self.bus.read(self.slot_address(table, index))
     }
 
+    fn empty_slots<F: Format>(
+        self,
+        table: Self::Table,
+        _hop: Hop,
+        first: usize,
+        count: usize,
+    ) -> usize {
+        table.record.prefix_len(first, count, false)
+    }
+
+    fn leaf_slots<F: Format>(
+        self,
+        table: Self::Table,
+        hop: Hop,
+        first: usize,
+        count: usize,
+    ) -> usize {
+        let used = table.record.prefix_len(first, count, true);
+        match self.children(table.record) {
+            Some(map) if usize::from(hop.number()) != deepest::<F>() => (first..first + used)
+                .take_while(|&index| map.get(index) == TableId::NONE)
+                .count(),
+            _ => used,
+        }
+    }
+
     fn write_leaves(
         self,
         table: Self::Table,
         first: usize,
-        entries: impl Iterator<Item = u64>,
+        mut entries: impl Iterator<Item = u64>,
     ) -> usize {
-        let record = table.record;
-        // A leaf may take a table's place.
-        let children = self.children(record);
+        self.write_list(table, first, TABLE_ENTRIES, &mut entries)
+    }
+
+    // In line, so that making the entries of a list is a loop of its own without a call: inside the
+    // bus, it would keep its place in the list in memory.
+    #[inline(always)]
+    fn write_list(
+        self,
+        table: Self::Table,
+        first: usize,
+        count: usize,
+        entries: &mut impl Iterator<Item = u64>,
+    ) -> usize {
+        let count = count.min(TABLE_ENTRIES.saturating_sub(first));
+        let mut burst = [0; BURST];
         let mut written = 0;
-        let mut noted = entries
-            .take(TABLE_ENTRIES.saturating_sub(first))
-            .inspect(|_| {
-                record.set_used(first + written, true);
-                if let Some(children) = children {
-                    children.set(first + written, TableId::NONE);
-                }
-                written += 1;
-            });
-        self.bus.write(self.slot_address(table, first), &mut noted);
-        // A bus that knows the device to be gone takes nothing, but what is noted is undone later
-        // as if it had been written.
-        noted.for_each(drop);
+        while written < count {
+            let room = BURST.min(count - written);
+            let mut len = 0;
+            // Slots first: no entry is taken that is not written.
+            let slots = burst.get_mut(..room).unwrap_or_default();
+            for (slot, entry) in slots.iter_mut().zip(&mut *entries) {
+                *slot = entry;
+                len += 1;
+            }
+            let made = burst.get(..len).unwrap_or_default();
+            self.bus.write(
+                self.slot_address(table, first + written),
+                made.iter().copied(),
+            );
+            written += len;
+            if len < room {
+                break;
+            }
+        }
+        self.note_leaves(table, first, written);
         written
     }
 
+    fn write_run(self, table: Self::Table, first: usize, count: usize, entry: u64, step: u64) {
+        let count = count.min(TABLE_ENTRIES.saturating_sub(first));
+        let entries = (0..count as u64).map(|leaf| entry.wrapping_add(leaf.wrapping_mul(step)));
+        self.bus.write(self.slot_address(table, first), entries);
+        self.note_leaves(table, first, count);
+    }
+
     fn write_table(self, table: Self::Table, index: usize, entry: u64, child: Self::Table) {
-        table.record.set_used(index, true);
+        table.record.set_used(index, 1, true);
         if let Some(children) = self.children(table.record) {
             children.set(index, child.number.number());
         }
@@ -411,12 +474,9 @@ impl<'p, B: TableBus, R: RawMutex> TableMemory for &'p DeviceTablePool<'_, B, R>
     }
 
     fn clear(self, table: Self::Table, first: usize, count: usize) {
-        let children = self.children(table.record);
-        for index in first..first + count {
-            table.record.set_used(index, false);
-            if let Some(children) = children {
-                children.set(index, TableId::NONE);
-            }
+        table.record.set_used(first, count, false);
+        if let Some(children) = self.children(table.record) {
+            children.forget(first, count);
         }
         self.zero(table, first, first + count);
     }
@@ -426,9 +486,7 @@ impl<'p, B: TableBus, R: RawMutex> TableMemory for &'p DeviceTablePool<'_, B, R>
     }
 
     fn restore(self, table: Self::Table, first: usize, count: usize, entry: u64) {
-        for index in first..first + count {
-            table.record.set_used(index, false);
-        }
+        table.record.set_used(first, count, false);
         self.write_default(table, first, count, entry);
     }
 
@@ -481,14 +539,13 @@ impl<B: TableBus, R: RawMutex> DefaultTables for &DeviceTablePool<'_, B, R> {
             return false;
         }
         let mut first = 0;
-        for index in 0..=TABLE_ENTRIES {
-            if index < TABLE_ENTRIES && !record.is_used(index) {
-                continue;
+        while first < TABLE_ENTRIES {
+            let unused = record.prefix_len(first, TABLE_ENTRIES, false);
+            if unused != 0 {
+                self.zero(table, first, first + unused);
             }
-            if first < index {
-                self.zero(table, first, index);
-            }
-            first = index + 1;
+            first += unused;
+            first += record.prefix_len(first, TABLE_ENTRIES, true);
         }
         true
     }

@@ -27,36 +27,28 @@ unsafe impl Invalidate for NoDevice {
     }
 }
 
-/// Runs that are others when they are mapped than when they were checked, under a fixed hint.
+/// Runs that are others from the second pass on than in the first, under a fixed hint.
+#[derive(Clone)]
 struct Fickle<'a> {
-    checked: &'a [Run],
-    mapped: &'a [Run],
-    is_clone: bool,
+    first: &'a [Run],
+    later: &'a [Run],
     hint: usize,
-    next: Cell<usize>,
-}
-
-impl Clone for Fickle<'_> {
-    fn clone(&self) -> Self {
-        Self {
-            is_clone: true,
-            next: self.next.clone(),
-            ..*self
-        }
-    }
+    passes: &'a Cell<u32>,
+    /// Whether this pass is the first, once it has begun.
+    is_first: Option<bool>,
+    next: usize,
 }
 
 impl Iterator for Fickle<'_> {
     type Item = Run;
 
     fn next(&mut self) -> Option<Run> {
-        let runs = if self.is_clone {
-            self.checked
-        } else {
-            self.mapped
-        };
-        self.next.set(self.next.get() + 1);
-        runs.get(self.next.get() - 1).copied()
+        let is_first = *self
+            .is_first
+            .get_or_insert_with(|| self.passes.replace(self.passes.get() + 1) == 0);
+        let runs = if is_first { self.first } else { self.later };
+        self.next += 1;
+        runs.get(self.next - 1).copied()
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -72,9 +64,9 @@ fn scattered() -> Vec<Run> {
     (0..PAGES).map(|n| run(BUS + 3 * n * PAGE, PAGE)).collect()
 }
 
-/// Maps `checked`, which turn into `mapped`, between two pages that are mapped already; checks
-/// that an error leaves these two and nothing else.
-fn map<F: Format>(checked: &[Run], mapped: &[Run]) -> Result<(), MapError>
+/// Maps `first`, which turn into `later` after one pass, between two pages that are mapped already in
+/// the tables of some of them; checks that an error leaves these two and nothing else.
+fn map<F: Format>(first: &[Run], later: &[Run]) -> Result<(), MapError>
 where
     F::Attributes: Default,
 {
@@ -97,11 +89,12 @@ where
     let used = pool.usage().used();
 
     let list = Fickle {
-        checked,
-        mapped,
-        is_clone: false,
+        first,
+        later,
         hint: PAGES as usize,
-        next: Cell::new(0),
+        passes: &Cell::new(0),
+        is_first: None,
+        next: 0,
     };
     let result = table.map_list(range, list, &options);
 
@@ -113,7 +106,7 @@ where
     }
     for n in 0..PAGES {
         let found = table.query(DeviceAddr::new(AT + n * PAGE)).ok();
-        let expected = result.map(|()| mapped[n as usize].start()).ok();
+        let expected = result.map(|()| later[n as usize].start()).ok();
         assert_eq!(found.map(|found| found.bus), expected);
     }
     table.sweep(range).confirm(&mut NoDevice).unwrap();
@@ -123,10 +116,10 @@ where
     result
 }
 
-fn on_every_format(checked: &[Run], mapped: &[Run]) -> Result<(), MapError> {
-    let result = map::<V1>(checked, mapped);
-    assert_eq!(map::<Gaudi2Pmmu>(checked, mapped), result);
-    assert_eq!(map::<X86_64<4>>(checked, mapped), result);
+fn on_every_format(first: &[Run], later: &[Run]) -> Result<(), MapError> {
+    let result = map::<V1>(first, later);
+    assert_eq!(map::<Gaudi2Pmmu>(first, later), result);
+    assert_eq!(map::<X86_64<4>>(first, later), result);
     result
 }
 
@@ -293,15 +286,43 @@ fn pages_of<F: Place>(count: u64) -> Vec<BusAddr> {
     (0..count).map(page).collect()
 }
 
-fn a_slice_of_pages_maps_each_of_them<F: Place>() {
-    for neighbour in [false, true] {
+/// How pages are handed over.
+#[derive(Clone, Copy, Debug)]
+enum As {
+    Slice,
+    List,
+}
+
+impl As {
+    fn map<F: Place>(
+        self,
+        table: &mut PageTable<F, &TimedPool<'_>>,
+        range: AddrRange<DeviceAddr>,
+        pages: &[BusAddr],
+    ) -> Result<(), MapError> {
+        let options = MapOptions::default();
+        match self {
+            Self::Slice => table.map_pages(range, pages, &options),
+            Self::List => {
+                let runs = pages.iter().map(|page| run(page.get(), F::SMALL));
+                table.map_list(range, runs, &options)
+            }
+        }
+    }
+}
+
+fn pages_that_lie_anywhere_are_mapped_one_by_one<F: Place>() {
+    for (neighbour, handed) in [
+        (false, As::Slice),
+        (true, As::Slice),
+        (false, As::List),
+        (true, As::List),
+    ] {
         with_pool::<F>(neighbour, |pool, mut table| {
             let used = pool.usage().used();
             let pages = pages_of::<F>(2 * F::SLOTS);
             let range = place::<F>(2 * F::SLOTS);
-            table
-                .map_pages(range, &pages, &MapOptions::default())
-                .unwrap();
+            handed.map(&mut table, range, &pages).unwrap();
             for (n, page) in (0..).zip(&pages) {
                 let at = DeviceAddr::new(range.start().get() + n * F::SMALL);
                 assert_eq!(table.query(at).unwrap().bus, *page);
@@ -319,17 +340,19 @@ fn a_slice_of_pages_maps_each_of_them<F: Place>() {
     }
 }
 
-fn a_page_that_cannot_be_mapped_leaves_nothing_of_a_slice<F: Place>() {
+fn a_page_that_cannot_be_mapped_leaves_nothing_of_the_others<F: Place>() {
     let pages = 2 * F::SLOTS;
     let misaligned = BusAddr::new(F::BUS + F::SMALL / 2);
     for range in [place::<F>(pages), beside::<F>(pages)] {
         for index in [0, pages as usize - 1] {
             for neighbour in [false, true] {
-                let expected = MapError::MisalignedRun { bus: misaligned };
-                refuses::<F>(neighbour, range, index, misaligned, expected);
-                if let Some(bus) = F::TOO_HIGH.map(BusAddr::new) {
-                    let expected = MapError::RunOutOfRange { bus };
-                    refuses::<F>(neighbour, range, index, bus, expected);
+                for handed in [As::Slice, As::List] {
+                    let refuses = refuses::<F>(neighbour, handed, range);
+                    let bus = misaligned;
+                    refuses(index, bus, MapError::MisalignedRun { bus });
+                    if let Some(bus) = F::TOO_HIGH.map(BusAddr::new) {
+                        refuses(index, bus, MapError::RunOutOfRange { bus });
+                    }
                 }
             }
         }
@@ -339,35 +362,35 @@ fn a_page_that_cannot_be_mapped_leaves_nothing_of_a_slice<F: Place>() {
 /// Checks that a list with one wrong page fails and leaves everything in use as it was.
 fn refuses<F: Place>(
     neighbour: bool,
+    handed: As,
     range: AddrRange<DeviceAddr>,
-    index: usize,
-    wrong: BusAddr,
-    expected: MapError,
-) {
-    with_pool::<F>(neighbour, |pool, mut table| {
-        let options = MapOptions::default();
-        let mut pages = pages_of::<F>(range.len() / F::SMALL);
-        pages[index] = wrong;
-        let usage = pool.usage();
-        let in_use: Vec<u32> = (0..16).filter(|&table| is_live(pool, table)).collect();
-        let time = CLOCK.get();
-        assert_eq!(table.map_pages(range, &pages, &options), Err(expected));
-        assert_eq!(pool.usage(), usage);
-        for table in in_use {
-            assert!(written(pool, table).1 <= time, "table {table}");
-        }
-        // Tables that were known to be zero and are not any more are zeroed when used again.
-        let page = run(F::BUS, F::SMALL);
-        let last = DeviceAddr::new(range.last().get() + 1 - F::SMALL);
-        table.map(last, page, &options).unwrap();
-        let everywhere = AddrRange::new(DeviceAddr::new(0), u64::MAX).unwrap();
-        let runs = table.runs(everywhere);
-        let mapped: u64 = runs.map(|run| run.unwrap().range.len()).sum();
-        assert_eq!(mapped, (1 + u64::from(neighbour)) * F::SMALL);
-        // Nobody can have seen anything that would have to be forgotten.
-        let removed = table.sweep(range);
-        assert_eq!(removed.stale().extent, mmu_core::Extent::Range(range));
-    });
+) -> impl Fn(usize, BusAddr, MapError) {
+    move |index, wrong, expected| {
+        with_pool::<F>(neighbour, |pool, mut table| {
+            let mut pages = pages_of::<F>(range.len() / F::SMALL);
+            pages[index] = wrong;
+            let usage = pool.usage();
+            let in_use: Vec<u32> = (0..16).filter(|&table| is_live(pool, table)).collect();
+            let time = CLOCK.get();
+            let result = handed.map(&mut table, range, &pages);
+            assert_eq!(result, Err(expected), "{handed:?}");
+            assert_eq!(pool.usage(), usage);
+            for table in in_use {
+                assert!(written(pool, table).1 <= time, "table {table}");
+            }
+            // Tables that were known to be zero and are not any more are zeroed when used again.
+            let page = run(F::BUS, F::SMALL);
+            let last = DeviceAddr::new(range.last().get() + 1 - F::SMALL);
+            table.map(last, page, &MapOptions::default()).unwrap();
+            let everywhere = AddrRange::new(DeviceAddr::new(0), u64::MAX).unwrap();
+            let runs = table.runs(everywhere);
+            let mapped: u64 = runs.map(|run| run.unwrap().range.len()).sum();
+            assert_eq!(mapped, (1 + u64::from(neighbour)) * F::SMALL);
+            // Nobody can have seen anything that would have to be forgotten.
+            let removed = table.sweep(range);
+            assert_eq!(removed.stale().extent, mmu_core::Extent::Range(range));
+        })
+    }
 }
 
 fn is_live(pool: &TimedPool<'_>, table: u32) -> bool {
@@ -375,20 +398,45 @@ fn is_live(pool: &TimedPool<'_>, table: u32) -> bool {
     (1..=512).contains(&pool.live_slots(TableId::new(table)).unwrap())
 }
 
-fn a_slice_of_pages_is_linked_when_all_of_it_is_written<F: Place>() {
-    with_pool::<F>(false, |pool, mut table| {
-        let time = CLOCK.get();
-        let range = place::<F>(2 * F::SLOTS);
-        let pages = pages_of::<F>(2 * F::SLOTS);
-        table
-            .map_pages(range, &pages, &MapOptions::default())
-            .unwrap();
-        let root = (table.root().get() - 0x1000_0000) / 4096;
-        let linked = written(pool, root as u32).1;
-        assert!(linked > time);
-        for table in (0..16).filter(|&table| u64::from(table) != root) {
-            assert!(written(pool, table).1 < linked, "table {table}");
-        }
+fn pages_in_new_tables_are_linked_when_all_of_them_are_written<F: Place>() {
+    for handed in [As::Slice, As::List] {
+        with_pool::<F>(false, |pool, mut table| {
+            let time = CLOCK.get();
+            let range = place::<F>(2 * F::SLOTS);
+            let pages = pages_of::<F>(2 * F::SLOTS);
+            handed.map(&mut table, range, &pages).unwrap();
+            let root = (table.root().get() - 0x1000_0000) / 4096;
+            let linked = written(pool, root as u32).1;
+            assert!(linked > time);
+            for table in (0..16).filter(|&table| u64::from(table) != root) {
+                assert!(written(pool, table).1 < linked, "table {table}");
+            }
+        });
+    }
+}
+
+fn pages_in_new_tables_take_one_pass_over_their_list<F: Place>() {
+    with_pool::<F>(true, |_, mut table| {
+        let passes = Cell::new(0);
+        let mut map = |range: AddrRange<DeviceAddr>| {
+            let count = range.len() / F::SMALL;
+            let pages: Vec<Run> = (0..count)
+                .map(|n| run(F::BUS + 2 * n * F::SMALL, F::SMALL))
+                .collect();
+            let list = Fickle {
+                first: &pages,
+                later: &pages,
+                hint: pages.len(),
+                passes: &passes,
+                is_first: None,
+                next: 0,
+            };
+            table.map_list(range, list, &MapOptions::default()).unwrap();
+            passes.take()
+        };
+        assert_eq!(map(beside::<F>(2 * F::SLOTS)), 1);
+        // In a table that the device sees, nothing is written before all is checked.
+        assert_eq!(map(place::<F>(2)), 2);
     });
 }
 
@@ -396,13 +444,14 @@ fn several_tables_of_pages_are_linked_in_their_order<F: Place>() {
     with_pool::<F>(true, |_, mut table| {
         let range = beside::<F>(3 * F::SLOTS);
         let pages = pages_of::<F>(3 * F::SLOTS);
-        let options = MapOptions::default();
-        table.map_pages(range, &pages, &options).unwrap();
-        for (n, page) in (0..).zip(&pages) {
-            let at = DeviceAddr::new(range.start().get() + n * F::SMALL);
-            assert_eq!(table.query(at).unwrap().bus, *page);
+        for handed in [As::Slice, As::List] {
+            handed.map(&mut table, range, &pages).unwrap();
+            for (n, page) in (0..).zip(&pages) {
+                let at = DeviceAddr::new(range.start().get() + n * F::SMALL);
+                assert_eq!(table.query(at).unwrap().bus, *page);
+            }
+            table.unmap(range).unwrap().confirm(&mut NoDevice).unwrap();
         }
-        table.unmap(range).unwrap().confirm(&mut NoDevice).unwrap();
     });
 }
 
@@ -508,9 +557,10 @@ macro_rules! on_formats {
     };
 }
 on_formats!(
-    a_slice_of_pages_maps_each_of_them,
-    a_page_that_cannot_be_mapped_leaves_nothing_of_a_slice,
-    a_slice_of_pages_is_linked_when_all_of_it_is_written,
+    pages_that_lie_anywhere_are_mapped_one_by_one,
+    a_page_that_cannot_be_mapped_leaves_nothing_of_the_others,
+    pages_in_new_tables_are_linked_when_all_of_them_are_written,
+    pages_in_new_tables_take_one_pass_over_their_list,
     several_tables_of_pages_are_linked_in_their_order,
     a_slice_must_be_as_long_as_its_range,
     bits_in_place_are_those_that_a_leaf_holds_unchanged,

@@ -4,8 +4,10 @@ use crate::format::TABLE_ENTRIES;
 use crate::memory::{BACKED, TableId};
 use crate::sync::{AtomicU32, Ordering};
 
-/// Words of 32 bits, since not every processor that embeds this has atomics of 64.
-const WORDS: usize = TABLE_ENTRIES / 32;
+/// Slots that a word has bits for: not every processor that embeds this has atomics of 64 bits.
+const BITS: usize = u32::BITS as usize;
+
+const WORDS: usize = TABLE_ENTRIES / BITS;
 
 /// What a pool remembers of one table behind the bus: 76 bytes.
 #[derive(Debug)]
@@ -51,16 +53,43 @@ impl DeviceTableRecord {
     /// Whether a slot is in use; one that the table does not have is not.
     pub(super) fn is_used(&self, index: usize) -> bool {
         self.used
-            .get(index / 32)
-            .is_some_and(|word| word.load(Ordering::Relaxed) >> (index % 32) & 1 != 0)
+            .get(index / BITS)
+            .is_some_and(|word| word.load(Ordering::Relaxed) >> (index % BITS) & 1 != 0)
     }
 
-    pub(super) fn set_used(&self, index: usize, used: bool) {
-        if let Some(word) = self.used.get(index / 32) {
-            let bit = 1 << (index % 32);
+    /// Notes that `count` slots, beginning at `first`, are in use or are not.
+    pub(super) fn set_used(&self, first: usize, count: usize, used: bool) {
+        let end = first.saturating_add(count).min(TABLE_ENTRIES);
+        let mut index = first;
+        while index < end
+            && let Some(word) = self.used.get(index / BITS)
+        {
+            let bits = (end - index).min(BITS - index % BITS);
+            let mask = u32::MAX >> (BITS - bits) << (index % BITS);
             let old = word.load(Ordering::Relaxed);
-            word.store(if used { old | bit } else { old & !bit }, Ordering::Relaxed);
+            let new = if used { old | mask } else { old & !mask };
+            word.store(new, Ordering::Relaxed);
+            index += bits;
         }
+    }
+
+    /// How many of the `count` slots from `first` on are in use, or are not, up to the first of
+    /// which that is not so.
+    pub(super) fn prefix_len(&self, first: usize, count: usize, used: bool) -> usize {
+        let end = first.saturating_add(count).min(TABLE_ENTRIES);
+        let mut index = first;
+        while index < end
+            && let Some(word) = self.used.get(index / BITS)
+        {
+            let word = word.load(Ordering::Relaxed);
+            let others = if used { !word } else { word } >> (index % BITS);
+            if others != 0 {
+                index += others.trailing_zeros() as usize;
+                break;
+            }
+            index = (index / BITS + 1) * BITS;
+        }
+        index.min(end).saturating_sub(first)
     }
 
     pub(super) fn is_backed(&self) -> bool {
@@ -84,7 +113,7 @@ impl Default for DeviceTableRecord {
 /// one, and of those not the tables of a default mapping's leaves.
 #[derive(Debug)]
 pub struct ChildMap {
-    pub(super) tables: [AtomicU32; TABLE_ENTRIES],
+    tables: [AtomicU32; TABLE_ENTRIES],
     pub(super) next: AtomicU32,
 }
 
@@ -109,14 +138,24 @@ impl ChildMap {
         }
     }
 
+    /// The table that the slot at `index` points at, or [`TableId::NONE`].
+    pub(super) fn get(&self, index: usize) -> u32 {
+        self.tables[index % TABLE_ENTRIES].load(Ordering::Relaxed)
+    }
+
     pub(super) fn set(&self, index: usize, table: u32) {
         self.tables[index % TABLE_ENTRIES].store(table, Ordering::Relaxed);
     }
 
-    pub(super) fn forget_all(&self) {
-        for index in 0..TABLE_ENTRIES {
-            self.set(index, TableId::NONE);
+    /// Notes that `count` slots, beginning at `first`, point at no table.
+    pub(super) fn forget(&self, first: usize, count: usize) {
+        for table in self.tables.iter().skip(first).take(count) {
+            table.store(TableId::NONE, Ordering::Relaxed);
         }
+    }
+
+    pub(super) fn forget_all(&self) {
+        self.forget(0, TABLE_ENTRIES);
     }
 }
 

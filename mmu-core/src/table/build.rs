@@ -1,7 +1,7 @@
 //! Filling tables in ascending order: each word of a new table is written once, and a table is
 //! linked only when everything below it is complete.
 
-use super::list::{PageCheck, page_entry};
+use super::list::{Page, PageCheck};
 use super::map::{Request, Start, leaf_entries};
 use super::slot_at;
 use crate::addr::{BusAddr, Run};
@@ -67,6 +67,40 @@ impl Rest {
         self.entry = self.entry.wrapping_add(len);
         self.len -= len;
         Some(segment)
+    }
+}
+
+/// How the leaves of a list are made, found out once for all of them.
+struct Leaf<F: Format> {
+    hop: Hop,
+    attributes: F::Attributes,
+    /// The leaf of address 0.
+    empty: u64,
+}
+
+impl<F: Format> Leaf<F> {
+    /// The smallest leaves of a request.
+    #[inline(always)]
+    fn of(request: &Request<F::Attributes>) -> Self {
+        let (hop, attributes) = (
+            Hop::from_index(request.smallest),
+            request.options.attributes,
+        );
+        Self {
+            hop,
+            attributes,
+            empty: F::leaf_entry(hop, 0, attributes),
+        }
+    }
+
+    /// The entry for an address.
+    #[inline(always)]
+    fn entry(&self, address: u64) -> u64 {
+        if F::BITS_IN_PLACE == 0 {
+            F::leaf_entry(self.hop, address, self.attributes)
+        } else {
+            self.empty | address
+        }
     }
 }
 
@@ -197,31 +231,14 @@ impl<'o, F: Format, M: TableMemory> Builder<'o, F, M> {
     pub(super) fn map_page_runs(
         &mut self,
         request: &Request<F::Attributes>,
-        runs: impl Iterator<Item = Run>,
-    ) -> Result<(), RunsChanged> {
-        let (len, attributes) = (request.len, request.options.attributes);
-        // Two calls, so that the likely one knows its hop when it is compiled.
-        if request.smallest == deepest::<F>() {
-            self.map_page_runs_at(len, deepest::<F>(), attributes, runs)
-        } else {
-            self.map_page_runs_at(len, request.smallest, attributes, runs)
-        }
-    }
-
-    #[inline(always)]
-    fn map_page_runs_at(
-        &mut self,
-        mut len: u64,
-        hop: usize,
-        attributes: F::Attributes,
         mut runs: impl Iterator<Item = Run>,
     ) -> Result<(), RunsChanged> {
+        let (mut len, hop) = (request.len, request.smallest);
         let geometry = geometry_of::<F>(hop);
-        let number = Hop::from_index(hop);
-        let mut entries = runs.by_ref().map_while(|run| {
-            let address = page_entry::<F>(hop, run)?;
-            Some(F::leaf_entry(number, address, attributes))
-        });
+        let (page, leaf) = (Page::of::<F>(hop), Leaf::<F>::of(request));
+        let mut entries = runs
+            .by_ref()
+            .map_while(|run| page.entry::<F>(run).map(|address| leaf.entry(address)));
         let mut walk = self.walk;
         while len > 0 {
             self.descend(walk, hop)?;
@@ -245,27 +262,11 @@ impl<'o, F: Format, M: TableMemory> Builder<'o, F, M> {
     pub(super) fn map_pages(
         &mut self,
         request: &Request<F::Attributes>,
-        pages: &[BusAddr],
-    ) -> Result<(), RunsChanged> {
-        let attributes = request.options.attributes;
-        // Two calls, as above.
-        if request.smallest == deepest::<F>() {
-            self.map_pages_at(deepest::<F>(), attributes, pages)
-        } else {
-            self.map_pages_at(request.smallest, attributes, pages)
-        }
-    }
-
-    #[inline(always)]
-    fn map_pages_at(
-        &mut self,
-        hop: usize,
-        attributes: F::Attributes,
         mut pages: &[BusAddr],
     ) -> Result<(), RunsChanged> {
+        let hop = request.smallest;
         let geometry = geometry_of::<F>(hop);
-        let number = Hop::from_index(hop);
-        let empty = F::leaf_entry(number, 0, attributes);
+        let leaf = Leaf::<F>::of(request);
         let mut check = PageCheck::new();
         let mut walk = self.walk;
         while !pages.is_empty() {
@@ -276,14 +277,9 @@ impl<'o, F: Format, M: TableMemory> Builder<'o, F, M> {
             // Nothing ends this loop early, so that it can be unrolled; and where the format puts
             // addresses into leaves as they are, a page costs a load, a store and an operation
             // for each of the entry and the check.
-            let entries = here.iter().map(|&page| {
-                let address = check.entry_address::<F>(hop, page);
-                if F::BITS_IN_PLACE == 0 {
-                    F::leaf_entry(number, address, attributes)
-                } else {
-                    empty | address
-                }
-            });
+            let entries = here
+                .iter()
+                .map(|&page| leaf.entry(check.entry_address::<F>(hop, page)));
             self.write_leaves(first, entries);
             walk = walk.wrapping_add((count as u64) << geometry.shift);
             pages = rest;
@@ -463,23 +459,15 @@ impl<'o, F: Format, M: TableMemory> Builder<'o, F, M> {
         }
     }
 
-    /// Completes and links every open table and gives back what was reserved and not needed.
-    /// Returns the table of the deepest hop that was written last.
+    /// Completes every open table, links those that are not held, and gives back what was reserved
+    /// and not needed.
     #[inline(always)]
-    pub(super) fn finish(mut self) -> Option<M::Table> {
+    pub(super) fn finish(mut self) -> Held<M::Table> {
         let last = self.deepest_open();
         self.close_below(self.top);
-        self.add_live(self.top);
-        self.memory.give_back(self.reserved);
-        last
-    }
-
-    /// Completes every new table, for a builder that holds them, and gives back
-    /// what was reserved and not needed.
-    #[inline(always)]
-    pub(super) fn finish_held(mut self) -> Held<M::Table> {
-        let last = self.deepest_open();
-        self.close_below(self.top);
+        if !self.holds {
+            self.add_live(self.top);
+        }
         self.memory.give_back(self.reserved);
         Held {
             tables: self.held,

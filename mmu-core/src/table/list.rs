@@ -1,34 +1,52 @@
 //! Mapping lists: of runs of any lengths, and of single pages.
 
 use super::PageTable;
-use super::build::{Builder, Held, Open};
+use super::build::Held;
 use super::map::{MapOptions, Request, Start, TableCount, page_bytes};
 use crate::addr::{AddrRange, BusAddr, DeviceAddr, Run};
 use crate::error::MapError;
-use crate::format::{Format, Hop, PER_HOP, deepest, geometry_of};
-use crate::memory::{Chain, INSIDE, TableMemory};
+use crate::format::{Format, Hop, geometry_of};
+use crate::memory::{Chain, TableMemory};
 
-/// The entry address of a run of exactly one leaf of the hop; `None` for any other run.
-#[inline(always)]
-pub(super) fn page_entry<F: Format>(hop: usize, run: Run) -> Option<u64> {
-    let address = F::entry_address(run.start())?;
-    // As in `map_page`: the start tells all about an aligned leaf.
-    let is_page =
-        run.len() == page_bytes::<F>(hop) && address & geometry_of::<F>(hop).offset_mask() == 0;
-    is_page.then_some(address)
+/// What tells a run of exactly one leaf from others. Found out once for a list, so that no loop over
+/// runs looks up what its hop is like.
+#[derive(Clone, Copy)]
+pub(super) struct Page {
+    bytes: u64,
+    offset_mask: u64,
+}
+
+impl Page {
+    /// The leaves of the hop with this number.
+    #[inline(always)]
+    pub(super) fn of<F: Format>(hop: usize) -> Self {
+        Self {
+            bytes: page_bytes::<F>(hop),
+            offset_mask: geometry_of::<F>(hop).offset_mask(),
+        }
+    }
+
+    /// The entry address of a run of one leaf; `None` for any other run.
+    #[inline(always)]
+    pub(super) fn entry<F: Format>(self, run: Run) -> Option<u64> {
+        let address = F::entry_address(run.start())?;
+        // As in `map_page`: the start tells all about an aligned leaf.
+        (run.len() == self.bytes && address & self.offset_mask == 0).then_some(address)
+    }
 }
 
 /// Whether `runs`, of which there seem to be as many as the request has smallest leaves, are that
 /// many, of one leaf each. Where not, nothing is said: they may still be sound.
 ///
 /// A list of scattered pages is the common list. Looking at nothing but this, without a branch for
-/// each page, the compiler makes a pass that costs one or two instructions for a page.
+/// each page, the compiler makes a pass that costs a few instructions for a page.
 #[inline(always)]
 fn is_pages<F: Format>(hop: usize, pages: usize, runs: impl Iterator<Item = Run>) -> bool {
+    let page = Page::of::<F>(hop);
     let (all, count) = runs
         .take(pages.saturating_add(1))
         .fold((true, 0), |(all, count), run| {
-            (all & page_entry::<F>(hop, run).is_some(), count + 1_usize)
+            (all & page.entry::<F>(run).is_some(), count + 1_usize)
         });
     all && count == pages
 }
@@ -72,9 +90,10 @@ impl PageCheck {
 impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// Maps `range` to the bus addresses of `runs`, one after the other.
     ///
-    /// The iterator is cloned: passes over clones check, and the last one maps. Otherwise as
-    /// [`map`](Self::map). Where there is a slice of page addresses,
-    /// [`map_pages`](Self::map_pages) is faster.
+    /// The iterator is cloned: passes over clones check, and the last one maps. Scattered pages take
+    /// one pass for both where the iterator tells how many there are
+    /// ([`Iterator::size_hint`]) and they go into new tables. Otherwise as [`map`](Self::map). Where
+    /// there is a slice of page addresses, [`map_pages`](Self::map_pages) is faster.
     ///
     /// # Errors
     ///
@@ -99,19 +118,9 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         let pages = usize::try_from(request.len >> geometry_of::<F>(request.smallest).shift);
         if let Ok(pages) = pages
             && runs.size_hint() == (pages, Some(pages))
+            && let Some(mapped) = self.map_page_runs(&request, pages, runs.clone())
         {
-            // Two calls, so that the likely one knows its hop when it is compiled.
-            let are_pages = if request.smallest == deepest::<F>() {
-                is_pages::<F>(deepest::<F>(), pages, runs.clone())
-            } else {
-                is_pages::<F>(request.smallest, pages, runs.clone())
-            };
-            if are_pages {
-                let start = self.vacancy(&request)?;
-                return self.commit(&request, start, request.count_smallest(), |builder| {
-                    builder.map_page_runs(&request, runs)
-                });
-            }
+            return mapped;
         }
         let mut count = TableCount::new(request.walk, request.smallest);
         let mut walk = request.walk;
@@ -131,9 +140,38 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             });
         }
         let start = self.vacancy(&request)?;
-        self.commit(&request, start, count, |builder| {
+        self.commit(&request, &start, count, false, |builder| {
             builder.map_runs(&request, runs)
         })
+    }
+
+    /// Maps runs of which there seem to be as many as the request has smallest leaves, which then
+    /// are one leaf each; `None`, with nothing changed but the content of free tables, where this
+    /// is not so or anything is wrong, which the general way finds out and names.
+    #[inline(always)]
+    fn map_page_runs<I: Iterator<Item = Run> + Clone>(
+        &mut self,
+        request: &Request<F::Attributes>,
+        pages: usize,
+        runs: I,
+    ) -> Option<Result<(), MapError>> {
+        let start = self.vacancy(request).ok()?;
+        let unseen = start.is_unseen(request);
+        if !unseen && !is_pages::<F>(request.smallest, pages, runs.clone()) {
+            return None;
+        }
+        let built = self.commit(
+            request,
+            &start,
+            request.count_smallest(),
+            unseen,
+            |builder| builder.map_page_runs(request, runs),
+        );
+        match built {
+            Err(MapError::NoTableMemory { .. }) => None,
+            Err(MapError::RunsChanged) if unseen => None,
+            done => Some(done),
+        }
     }
 
     /// Maps `range` to `pages`, the bus addresses of pages of the smallest size that `options`
@@ -171,15 +209,18 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             pages.iter().filter_map(|&page| Run::new(page, page_bytes))
         })?;
         let start = self.vacancy(&request);
-        if let Ok(start) = &start
-            && let Some(mapped) = self.map_pages_unseen(&request, start, pages)
-        {
-            return mapped;
+        let unseen = start.as_ref().is_ok_and(|start| start.is_unseen(&request));
+        if !unseen {
+            Self::check_pages(&request, pages)?;
         }
-        Self::check_pages(&request, pages)?;
-        self.commit(&request, start?, request.count_smallest(), |builder| {
+        let count = request.count_smallest();
+        let mapped = self.commit(&request, &start?, count, unseen, |builder| {
             builder.map_pages(&request, pages)
-        })
+        });
+        if unseen && mapped.is_err() {
+            Self::check_pages(&request, pages)?;
+        }
+        mapped
     }
 
     /// Checks that leaves of the smallest size can map all of `pages`.
@@ -198,40 +239,10 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         Ok(())
     }
 
-    /// Maps pages of the smallest size where all of them go into new tables whose links belong
-    /// into one table that exists; `None`, with nothing changed but the content of free tables,
-    /// where this is not so or anything is wrong.
-    ///
-    /// A list of pages is as long in memory as its tables are, so that reading it once to check it
-    /// and once more to map it costs as much again. Nobody can see tables that are not linked:
-    /// they are filled while the pages are checked, and linked when all is well.
-    #[inline(always)]
-    fn map_pages_unseen(
-        &mut self,
-        request: &Request<F::Attributes>,
-        start: &Start<M::Table>,
-        pages: &[BusAddr],
-    ) -> Option<Result<(), MapError>> {
-        if !start.vacant || start.hop >= request.smallest {
-            return None;
-        }
-        let reserved = self.memory.reserve(request.demand::<F, _>(start), INSIDE)?;
-        let mut open = [Open::first(start); PER_HOP];
-        let mut builder =
-            Builder::<F, M>::new(self.memory, start, request.walk, reserved, true, &mut open);
-        let built = builder.map_pages(request, pages);
-        let held = builder.finish_held();
-        if built.is_err() {
-            self.discard(start, held);
-            return None;
-        }
-        Some(self.link(request, start, held))
-    }
-
     /// Gives back tables that nobody has seen.
     #[cold]
     #[inline(never)]
-    fn discard(&self, start: &Start<M::Table>, mut held: Held<M::Table>) {
+    pub(super) fn discard(&self, start: &Start<M::Table>, mut held: Held<M::Table>) {
         let mut freed = Chain::EMPTY;
         while let Some(table) = self.memory.pop(&mut held.tables) {
             self.collect(table, start.hop + 1, &mut freed);
@@ -241,7 +252,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
 
     /// Links tables that are complete.
     #[inline(never)]
-    fn link(
+    pub(super) fn link(
         &mut self,
         request: &Request<F::Attributes>,
         start: &Start<M::Table>,

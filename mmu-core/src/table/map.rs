@@ -119,6 +119,14 @@ pub(super) struct Start<T> {
     existing: TableDemand,
 }
 
+impl<T> Start<T> {
+    /// Whether all leaves of the request go into new tables that belong into consecutive slots of
+    /// one that exists, so that nobody can see them before these are linked.
+    pub(super) fn is_unseen<A>(&self, request: &Request<A>) -> bool {
+        self.vacant && self.hop < request.smallest
+    }
+}
+
 impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// Maps the addresses from `at` on to the bus addresses of `run`, one to one.
     ///
@@ -177,7 +185,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         let start = self.vacancy(&request)?;
         let mut count = TableCount::new(request.walk, request.smallest);
         request.count_leaves::<F>(request.walk, entry, len, &mut count);
-        self.commit(&request, start, count, |builder| {
+        self.commit(&request, &start, count, false, |builder| {
             builder.map_run(&request, request.walk, entry, len)
         })
     }
@@ -374,14 +382,20 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         Ok(())
     }
 
-    /// Maps what is checked and counted, as `fill` says.
+    /// Maps what is counted, as `fill` says. It is checked as well unless all of it is `unseen`: goes
+    /// into new tables, which are linked only when `fill` succeeded. Where that fails or there are
+    /// too few tables, nothing has changed but the content of free tables.
+    ///
+    /// A list of pages is as long in memory as its tables are, so that reading it once to check it
+    /// and once more to map it costs as much again. This way it is checked while it is mapped.
     // Inlined, since each caller has one `fill`.
     #[inline(always)]
     pub(super) fn commit(
         &mut self,
         request: &Request<F::Attributes>,
-        start: Start<M::Table>,
+        start: &Start<M::Table>,
         count: TableCount,
+        unseen: bool,
         fill: impl FnOnce(&mut Builder<'_, F, M>) -> Result<(), RunsChanged>,
     ) -> Result<(), MapError> {
         let demand = count.demand::<F>(start.existing);
@@ -390,21 +404,26 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
                 needed: demand.total(),
             });
         };
-        let mut open = [Open::first(&start); PER_HOP];
+        let mut open = [Open::first(start); PER_HOP];
         let mut builder = Builder::new(
             self.memory,
-            &start,
+            start,
             request.walk,
             reserved,
-            false,
+            unseen,
             &mut open,
         );
         let built = fill(&mut builder);
-        let deepest_open = builder.finish();
+        let held = builder.finish();
         match built {
-            Ok(()) => self.arrive(request, deepest_open),
+            Ok(()) if unseen => self.link(request, start, held),
+            Ok(()) => self.arrive(request, held.last),
             Err(RunsChanged) => {
-                self.undo(request.walk, request.last());
+                if unseen {
+                    self.discard(start, held);
+                } else {
+                    self.undo(request.walk, request.last());
+                }
                 Err(MapError::RunsChanged)
             }
         }
@@ -451,11 +470,6 @@ impl<A: Copy> Request<A> {
             len: self.len,
             ..TableCount::new(self.walk, self.smallest)
         }
-    }
-
-    /// The tables that leaves of the smallest size need beyond those that exist.
-    pub(super) fn demand<F: Format, T>(&self, start: &Start<T>) -> TableDemand {
-        self.count_smallest().demand::<F>(start.existing)
     }
 
     /// Counts the tables that the leaves of one run need.
