@@ -40,8 +40,9 @@ pub use seats::{EVENTS, Seat};
 pub(crate) use seats::{SeatTicket, Tables};
 pub use views::BufferView;
 pub(crate) use views::ViewBufferError;
+use windows::Windows;
 pub(crate) use windows::part_of;
-pub use windows::{PrivilegedWindow, WindowMapping, WindowMemory};
+pub use windows::{PrivilegedWindow, WindowMemory};
 
 use core::fmt;
 
@@ -170,15 +171,14 @@ pub struct DeviceUsage {
 pub(crate) struct Shown<'d, P: Port> {
     pub(crate) buffers: Buffers<'d, KernelPages<P>>,
     register_views: u32,
-    /// A bit for each [`PrivilegedWindow`] in which something is mapped.
-    windows: u8,
 }
 
-/// The MMU that translates accesses to host memory.
+/// The MMU that translates accesses to host memory, and the fixed windows that it serves.
 pub(crate) struct HostMmu<A: Asic, P: Port> {
     pub(crate) driver: P::Mmu,
     /// The table that ASIDs without an address space are given.
     parking: TableOf<A, P>,
+    windows: Windows,
 }
 
 /// The MMU that translates accesses to device memory, where that is another one.

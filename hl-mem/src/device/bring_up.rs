@@ -97,6 +97,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
                 HostMmu {
                     driver: mmu,
                     parking,
+                    windows: [None, None],
                 },
             ),
             dram_mmu,
@@ -105,7 +106,6 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
                 Shown {
                     buffers: Buffers::new(parts.buffers, parts.views),
                     register_views: 0,
-                    windows: 0,
                 },
             ),
             privileged: Locked::new(LockRank::Space, space),
@@ -141,7 +141,9 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             fill(&mut *self.scrubber.lock(), default)?;
         }
         let mut mmu = self.mmu.lock();
-        let HostMmu { driver, parking } = &mut *mmu;
+        let HostMmu {
+            driver, parking, ..
+        } = &mut *mmu;
         let root = {
             let mut privileged = self.privileged.lock();
             privileged.wipe();

@@ -8,7 +8,8 @@ use hl_mem::budget::Budget;
 use hl_mem::buffer::{BufferSlot, ViewPolicy};
 use hl_mem::context::{Context, ContextStorage, MappingSlot, TimestampPlace, TimestampStorage};
 use hl_mem::device::{
-    BringUpError, Device, DeviceParts, Privilege, RegisterBlock, Seat, SpaceNodes,
+    BringUpError, Device, DeviceParts, Privilege, PrivilegedWindow, RegisterBlock, Seat,
+    SpaceNodes, WindowMemory,
 };
 use hl_mem::dram::{
     Contiguity, DramContent, DramPool, DramRegion, PackRecord, PageRecord, Sharing,
@@ -136,6 +137,7 @@ pub(crate) fn everything() {
     timestamps(&device, &context);
     device_memory(&context);
     lost_and_recovered(&device, registers, context);
+    windows(&device, &privilege);
     failing_bring_up();
     the_port_in_the_guide();
 }
@@ -166,6 +168,13 @@ fn blocks_and_views(
 
     let (registers, bytes) = context.register_block(0x1000).unwrap();
     assert!(context.mmap(registers, bytes).is_err());
+}
+
+fn windows(device: &RecordingDevice, privilege: &Privilege) {
+    let image = Run::new(BusAddr::new(0), PAGE_BYTES).unwrap();
+    let (window, image) = (PrivilegedWindow::Firmware, WindowMemory::Device(image));
+    device.map_window(privilege, window, image).unwrap();
+    device.unmap_window(privilege, window).unwrap();
 }
 
 fn timestamps(device: &RecordingDevice, context: &RecordingContext<'_>) {

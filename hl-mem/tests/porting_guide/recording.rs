@@ -12,7 +12,7 @@ use hl_mem::lock::LockRank;
 use hl_mem::mmu::{Fault, GoyaMmu, MmuControl, MmuError, Registers};
 use hl_mem::port::{Engines, Port, SpinLock};
 use hl_mem::timestamps::{TimestampMemory, TimestampSlot};
-use hl_mem::uapi::{Errno, Exporter};
+use hl_mem::uapi::{ExportRefused, Exporter};
 use hl_mem::va::Node;
 use mmu_core::{
     AddrRange, BusAddr, DeviceAddr, DeviceLost, DeviceTablePool, Invalidate, Run, Stale, TableBus,
@@ -302,7 +302,7 @@ impl TableBus for Noting<TableWindow> {
 pub(crate) struct Files(pub(crate) Vec<DramExport>);
 
 impl Exporter for Files {
-    fn export(&mut self, export: DramExport, _flags: u32) -> Result<i32, (DramExport, Errno)> {
+    fn export(&mut self, export: DramExport, _flags: u32) -> Result<i32, ExportRefused> {
         note("Exporter", "export");
         self.0.push(export);
         Ok(3)

@@ -15,7 +15,7 @@ use hl_mem::budget::Budget;
 use hl_mem::buffer::ViewPolicy;
 use hl_mem::context::{Context, ContextStorage, DramExport, TimestampStorage};
 use hl_mem::device::{
-    BufferView, Device, DeviceParts, Privilege, SpaceNodes, WindowMapping, WindowMemory,
+    BufferView, Device, DeviceParts, Privilege, SpaceNodes, WindowMemory,
 };
 use hl_mem::dram::PackHandle;
 use hl_mem::events::DeviceEvent;
@@ -85,7 +85,7 @@ fn use_device(device: &'static Device<'static, Chip, Nothing>, privilege: &Privi
     used(device.post(DeviceEvent::DeviceLost));
     device.inspect(privilege, &mut |part| used(part));
     used(device.map_window(privilege, *opaque(), *opaque()));
-    used(device.unmap_window(privilege, owned::<WindowMapping>()));
+    used(device.unmap_window(privilege, *opaque()));
     let storage = ContextStorage {
         nodes: nodes(),
         mappings: slice(),

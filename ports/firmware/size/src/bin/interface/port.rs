@@ -9,7 +9,7 @@ use hl_mem::host::{DeviceAccess, DmaAddr, DmaRun, HostError, HostMemory, UserPag
 use hl_mem::mmu::{Gaudi2HostMmu, PollBudget, Registers};
 use hl_mem::port::{Engines, Port, SpinLock};
 use hl_mem::timestamps::{TimestampMemory, TimestampSlot};
-use hl_mem::uapi::{Errno, Exporter};
+use hl_mem::uapi::{Errno, ExportRefused, Exporter};
 use hl_mem::va::Node;
 use mmu_core::{AddrRange, DeviceAddr, Region, Run, SplitWord, TablePool};
 
@@ -127,14 +127,17 @@ impl TimestampMemory for Nothing {
 }
 
 impl Exporter for Nothing {
-    fn export(&mut self, export: DramExport, flags: u32) -> Result<i32, (DramExport, Errno)> {
+    fn export(&mut self, export: DramExport, flags: u32) -> Result<i32, ExportRefused> {
         used(flags);
         match maybe(()) {
             Ok(()) => {
                 used(export);
                 Ok(0)
             }
-            Err(()) => Err((export, Errno::ENOMEM)),
+            Err(()) => Err(ExportRefused {
+                export,
+                errno: Errno::ENOMEM,
+            }),
         }
     }
 }
