@@ -273,6 +273,7 @@ pub struct HarnessPort<'m, A>(PhantomData<(&'m (), A)>);
 
 impl<'m, A: Model> Port for HarnessPort<'m, A> {
     type Lock = Lock;
+    type InterruptLock = Lock;
     type Host = HarnessHost;
     type Mmu = A::Mmu;
     type Tables = A::Memory<'m>;

@@ -37,7 +37,7 @@ use crate::device::{
 use crate::dram::DramHold;
 use crate::handle::{HandleSlot, HandleTable};
 use crate::host::{DeviceAccess, HostMemory};
-use crate::lock::{LockRank, Locked};
+use crate::lock::{InterruptLocked, LockRank, Locked};
 use crate::owner::Owner;
 use crate::port::{Engines, Port};
 use crate::profile::Asic;
@@ -214,7 +214,7 @@ pub struct Context<'c, 'd, A: Asic, P: Port> {
     budget: &'c Budget,
     space: Locked<P, ContextSpace<'c, A, P>>,
     handles: Locked<P, HandleTable<Object, &'c mut [HandleSlot<Object>]>>,
-    timestamps: Locked<P, Timestamps<'c, P>>,
+    timestamps: InterruptLocked<P, Timestamps<'c, P>>,
     left: LeftBehind,
 }
 

@@ -12,8 +12,8 @@
 //!
 //! In the order of [`LockRank`](crate::lock::LockRank), the pools of tables last. No lock is held while user memory is
 //! pinned, while memory is allocated or freed, or while engines stop; only an MMU's is held while the
-//! device invalidates what was unmapped, and only the scrubber's while it scrubs. While MMUs restart
-//! after a reset, and when a seat then gets its root again, that of the seats is held as well.
+//! device invalidates what was unmapped and while it starts again, and only the scrubber's while it
+//! scrubs. The locks that interrupt handlers take come after all others, for a few steps each.
 //!
 //! # Chapters
 //!
@@ -35,7 +35,6 @@ pub(crate) use bring_up::{Table, new_addresses};
 pub use error::{
     BringUpError, BufferError, DramError, MapBufferError, MapWindowError, RetireError, Unconfirmed,
 };
-use seats::Seats;
 pub use seats::{EVENTS, Seat};
 pub(crate) use seats::{SeatTicket, Tables};
 pub use views::BufferView;
@@ -179,6 +178,8 @@ pub(crate) struct HostMmu<A: Asic, P: Port> {
     /// The table that ASIDs without an address space are given.
     parking: TableOf<A, P>,
     windows: Windows,
+    /// How many contexts there were: tells the handles of one from those of another.
+    opened: u32,
 }
 
 /// The MMU that translates accesses to device memory, where that is another one.
@@ -197,7 +198,7 @@ pub struct Device<'d, A: Asic, P: Port> {
     pub(crate) dram_mmu: Option<Locked<P, DramMmu<A, P>>>,
     pub(crate) shown: Locked<P, Shown<'d, P>>,
     privileged: Locked<P, SpaceOf<Privileged, A, P>>,
-    seats: Locked<P, Seats<'d, A, P>>,
+    seats: &'d mut [Seat<A, P>],
     pub(crate) register_blocks: &'d [RegisterBlock],
     pub(crate) peer_window: Option<Run>,
     pub(crate) dram: Locked<P, DramPool<'d>>,
@@ -235,13 +236,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
 
     /// What is in use.
     pub fn usage(&self) -> DeviceUsage {
-        let free_asids = self
-            .seats
-            .lock()
-            .list
-            .iter()
-            .filter(|seat| seat.tables.is_some())
-            .count() as u32;
+        let free_asids = self.seats.iter().filter(|seat| seat.is_free()).count() as u32;
         let dram = self.dram.lock().usage();
         let shown = self.shown.lock();
         let privileged = self.privileged.lock();

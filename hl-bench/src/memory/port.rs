@@ -380,6 +380,7 @@ pub(crate) struct BenchPort<'m, A>(PhantomData<(&'m (), A)>);
 
 impl<'m, A: Measured> Port for BenchPort<'m, A> {
     type Lock = SpinLock;
+    type InterruptLock = SpinLock;
     type Host = Numbers;
     type Mmu = Timed<A::Driver>;
     type Tables = A::Memory<'m>;

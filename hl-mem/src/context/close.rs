@@ -111,8 +111,8 @@ impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
                 Named::Registers(_) => {}
             }
         }
-        while let Some(hold) = timestamps.end_any() {
-            device.release_buffer_hold(hold);
+        while let Some(ended) = timestamps.end_any() {
+            ended.give_up(device);
         }
         if self.device.settle_quarantine().is_err() {
             left.quarantined_buffers = self.device.usage().buffers.quarantined;

@@ -14,7 +14,6 @@ use crate::space::{Addresses, Space};
 use crate::sync::{AtomicU32, Ordering};
 use crate::va::{LayoutError, VaAllocator};
 
-use super::seats::Seats;
 use super::{
     BringUpError, Device, DeviceParts, DramMmu, HostMmu, Privilege, Seat, Shown, SpaceNodes,
     TableOf, Tables,
@@ -57,13 +56,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
                 Some(tables) => Some(new_table(tables)?),
                 None => None,
             };
-            let (asid, tables) = (Some(asid), Some(Tables { host, dram }));
-            *seat = Seat {
-                asid,
-                tables,
-                events: None,
-                rootless: false,
-            };
+            *seat = Seat::free(asid, Tables { host, dram });
         }
         let parking: TableOf<A, P> = new_table(parts.tables)?;
         let mut mmu = mmu(parking.root());
@@ -98,6 +91,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
                     driver: mmu,
                     parking,
                     windows: [None, None],
+                    opened: 0,
                 },
             ),
             dram_mmu,
@@ -109,13 +103,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
                 },
             ),
             privileged: Locked::new(LockRank::Space, space),
-            seats: Locked::new(
-                LockRank::Seats,
-                Seats {
-                    list: parts.seats,
-                    taken: 0,
-                },
-            ),
+            seats: parts.seats,
             register_blocks: parts.register_blocks,
             peer_window: parts.peer_window,
             dram: Locked::new(LockRank::Dram, parts.dram),
@@ -149,19 +137,10 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             privileged.wipe();
             privileged.table().root()
         };
-        let mut seats = self.seats.lock();
         // Known before the first table is wiped, to whoever takes the MMU's lock after this.
         self.resets.fetch_add(1, Ordering::Relaxed);
-        for tables in seats
-            .list
-            .iter_mut()
-            .filter_map(|seat| seat.tables.as_mut())
-        {
-            // Nothing is mapped there: what is removed is empty.
-            drop(tables.host.wipe());
-            let _ = tables.dram.as_mut().map(PageTable::wipe);
-        }
-        let roots = seats.list.iter().filter_map(Seat::root);
+        self.seats.iter().for_each(Seat::wipe);
+        let roots = self.seats.iter().filter_map(Seat::root);
         let roots = core::iter::once((Asid::PRIVILEGED, root)).chain(roots);
         restart(driver, parking, roots)?;
         if let Some(dram_mmu) = &self.dram_mmu {
@@ -172,15 +151,12 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
                 privileged,
             } = &mut *dram_mmu;
             drop(privileged.wipe());
-            let roots = seats.list.iter().filter_map(Seat::dram_root);
+            let roots = self.seats.iter().filter_map(Seat::dram_root);
             let root = (Asid::PRIVILEGED, privileged.root());
             restart(driver, parking, core::iter::once(root).chain(roots))?;
         }
-        for seat in seats.list.iter_mut() {
-            // Of those that are taken, this is decided when they come back.
-            seat.rootless = false;
-        }
-        seats.post(DeviceEvent::DeviceRecovered);
+        self.seats.iter().for_each(Seat::note_rooted);
+        self.post(DeviceEvent::DeviceRecovered);
         Ok(())
     }
 }

@@ -398,6 +398,7 @@ std::thread_local! {
 
 impl Port for SmallestPort {
     type Lock = SpinLock;
+    type InterruptLock = SpinLock;
     type Host = &'static Ram;
     // Three ASIDs: the privileged one and two users'.
     type Mmu = GoyaMmu<&'static MmuRegisters, 3>;

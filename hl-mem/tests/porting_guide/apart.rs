@@ -169,6 +169,7 @@ pub(crate) struct ApartPort;
 
 impl Port for ApartPort {
     type Lock = SpinLock;
+    type InterruptLock = SpinLock;
     type Host = &'static Ram;
     type Mmu = NoCache;
     type Tables = &'static HostTables;

@@ -27,8 +27,8 @@ use mmu_core::{
 use super::recording::{Files, Noting, NotingMmu, RecordingPort, SlowRegisters, Tables};
 use super::smallest_port::{Machine, MmuRegisters, NoBytes, NoEngines, PAGE_BYTES, Ram, USER_BASE};
 
-type RecordingDevice = Device<'static, Goya, RecordingPort>;
-type RecordingContext<'c> = Context<'c, 'static, Goya, RecordingPort>;
+pub(crate) type RecordingDevice = Device<'static, Goya, RecordingPort>;
+pub(crate) type RecordingContext<'c> = Context<'c, 'static, Goya, RecordingPort>;
 
 static BUDGET: Budget = Budget::new(64);
 static REGISTER_BLOCKS: [RegisterBlock; 1] = [RegisterBlock {
@@ -53,7 +53,7 @@ fn nodes() -> SpaceNodes<RecordingPort> {
 }
 
 /// Brings a device up whose MMU has three ASIDs.
-fn bring_up(
+pub(crate) fn bring_up(
     seats: usize,
 ) -> Result<(RecordingDevice, Privilege, &'static MmuRegisters), BringUpError> {
     const COUNT: usize = 64;
@@ -100,7 +100,7 @@ fn bring_up(
     Ok((device, privilege, registers))
 }
 
-fn open(device: &RecordingDevice) -> RecordingContext<'_> {
+pub(crate) fn open(device: &RecordingDevice) -> RecordingContext<'_> {
     let slots = || (0..16).map(|_| TimestampSlot::new()).collect();
     let storage = ContextStorage {
         nodes: nodes(),
@@ -115,7 +115,7 @@ fn open(device: &RecordingDevice) -> RecordingContext<'_> {
     device.open((), &BUDGET, storage).unwrap()
 }
 
-fn time(now: u64) -> NonZeroU64 {
+pub(crate) fn time(now: u64) -> NonZeroU64 {
     NonZeroU64::new(now).unwrap()
 }
 

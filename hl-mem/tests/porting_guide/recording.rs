@@ -19,6 +19,7 @@ use mmu_core::{
 };
 
 use super::Cases;
+use super::interrupts::{InterruptsOff, SleepingLock};
 use super::smallest_port::{
     KernelPages, MmuRegisters, NoBytes, NoEngines, PinnedPages, Ram, TableWindow, TimestampWords,
     View,
@@ -317,7 +318,8 @@ pub(crate) type Tables = DeviceTablePool<'static, Noting<TableWindow>, SpinLock>
 pub(crate) struct RecordingPort;
 
 impl Port for RecordingPort {
-    type Lock = SpinLock;
+    type Lock = SleepingLock;
+    type InterruptLock = InterruptsOff;
     type Host = Noting<&'static Ram>;
     type Mmu = NotingMmu;
     type Tables = &'static Tables;

@@ -151,6 +151,7 @@ pub(crate) struct ModelPort;
 
 impl Port for ModelPort {
     type Lock = ModelLock;
+    type InterruptLock = ModelLock;
     type Host = ModelHost;
     type Mmu = Mmu;
     type Tables = &'static Pool<ModelLock>;

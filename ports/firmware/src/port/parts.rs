@@ -76,6 +76,7 @@ pub struct FirmwarePort;
 
 impl Port for FirmwarePort {
     type Lock = SpinLock;
+    type InterruptLock = SpinLock;
     type Host = StaticHost;
     type Mmu = Gaudi2HostMmu<&'static Pmmu>;
     type Tables = &'static Tables;

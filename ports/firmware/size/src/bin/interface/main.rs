@@ -14,9 +14,7 @@ use hl_mem::Wanted;
 use hl_mem::budget::Budget;
 use hl_mem::buffer::ViewPolicy;
 use hl_mem::context::{Context, ContextStorage, DramExport, TimestampStorage};
-use hl_mem::device::{
-    BufferView, Device, DeviceParts, Privilege, SpaceNodes, WindowMemory,
-};
+use hl_mem::device::{BufferView, Device, DeviceParts, Privilege, SpaceNodes, WindowMemory};
 use hl_mem::dram::PackHandle;
 use hl_mem::events::DeviceEvent;
 use hl_mem::handle::RawHandle;

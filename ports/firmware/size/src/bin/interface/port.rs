@@ -144,6 +144,7 @@ impl Exporter for Nothing {
 
 impl Port for Nothing {
     type Lock = SpinLock;
+    type InterruptLock = SpinLock;
     type Host = Self;
     type Mmu = Gaudi2HostMmu<Self>;
     type Tables = Tables;
