@@ -27,6 +27,7 @@ mod dram;
 mod error;
 mod events;
 mod inspect;
+mod privilege;
 mod seats;
 mod views;
 mod windows;
@@ -35,6 +36,7 @@ pub(crate) use bring_up::{Table, new_addresses};
 pub use error::{
     BringUpError, BufferError, DramError, MapBufferError, MapWindowError, RetireError, Unconfirmed,
 };
+pub use privilege::{BlockRangeError, DramRunError, ForeignPrivilege, Privilege, UnmapWindowError};
 pub use seats::{EVENTS, Seat};
 pub(crate) use seats::{SeatTicket, Tables};
 pub use views::BufferView;
@@ -46,11 +48,12 @@ pub use windows::{PrivilegedWindow, WindowMemory};
 use core::fmt;
 
 use mmu_core::format::NoAttributes;
-use mmu_core::{AddrRange, DeviceAddr, Format, PageTable, Run, TableMemory};
+use mmu_core::{Format, PageTable, Run, TableMemory};
 
-use crate::buffer::{BufferId, BufferSlot, BufferUsage, Buffers, ViewPolicy};
+use crate::buffer::{BufferSlot, BufferUsage, Buffers, ViewPolicy};
 use crate::dram::{DramPool, DramUsage};
 use crate::host::HostMemory;
+use crate::identity::Identity;
 use crate::lock::Locked;
 use crate::mmu::MmuControl;
 use crate::port::Port;
@@ -71,14 +74,6 @@ pub(crate) type DramSpaceOf<K, A, P> =
     Space<K, <A as Asic>::DramFormat, <P as Port>::DramTables, <P as Port>::Nodes>;
 /// The page table of that part.
 pub(crate) type DramTableOf<A, P> = PageTable<<A as Asic>::DramFormat, <P as Port>::DramTables>;
-
-/// The right to have memory mapped in the privileged address space.
-///
-/// There is one for each device, made with it. The driver keeps it; no request carries it, and
-/// nothing that handles requests has it. It is not compared with a device: a driver of several keeps
-/// each with its own.
-#[derive(Debug)]
-pub struct Privilege(());
 
 /// What keeps the addresses of one space apart: the nodes of its allocators.
 #[derive(Debug)]
@@ -192,6 +187,8 @@ pub(crate) struct DramMmu<A: Asic, P: Port> {
 
 /// One device and its memory.
 pub struct Device<'d, A: Asic, P: Port> {
+    /// Its [`Privilege`] has it, too.
+    identity: Identity,
     pub(crate) host: P::Host,
     engines: P::Engines,
     pub(crate) mmu: Locked<P, HostMmu<A, P>>,
@@ -248,25 +245,6 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             register_views: shown.register_views,
             free_asids,
         }
-    }
-
-    /// Gives `look` the page table of the privileged address space, for inspection.
-    pub fn with_privileged_table<T>(
-        &self,
-        _privilege: &Privilege,
-        look: impl FnOnce(&TableOf<A, P>) -> T,
-    ) -> T {
-        look(self.privileged.lock().table())
-    }
-
-    /// Where the device finds a block, for programming its engines; `None` where it does not any
-    /// more.
-    pub fn block_range(
-        &self,
-        _privilege: &Privilege,
-        block: BufferId,
-    ) -> Option<AddrRange<DeviceAddr>> {
-        self.shown.lock().buffers.range(block)
     }
 
     /// The page that contexts get by default, if they get one.

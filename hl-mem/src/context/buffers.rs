@@ -53,9 +53,10 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
     /// Each part that can refuse has its variant of [`BufferError`].
     pub fn create_block(
         &self,
-        _privilege: &Privilege,
+        privilege: &Privilege,
         bytes: u64,
     ) -> Result<(RawHandle, BufferId), BufferError> {
+        self.device.check(privilege)?;
         let bytes = whole_pages::<P>(bytes, MAX_BLOCK_BYTES)?;
         let make = || self.device.allocate_block(bytes).map(|id| (id, id));
         self.publish(HandleKind::Block, make, |id| {
@@ -105,10 +106,11 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
     /// Each part that can refuse has its variant of [`MapBufferError`].
     pub fn map_block(
         &self,
-        _privilege: &Privilege,
+        privilege: &Privilege,
         handle: RawHandle,
         wanted: Wanted,
     ) -> Result<DeviceAddr, MapBufferError> {
+        self.device.check(privilege)?;
         let (id, bytes) = self.with_block(handle, |block| match block.mapped {
             Some((_, at)) => Err(MapBufferError::Mapped { at }),
             None => Ok((block.id, block.bytes)),

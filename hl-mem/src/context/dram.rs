@@ -204,3 +204,16 @@ impl fmt::Display for DramExport {
         }
     }
 }
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for DramExport {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(
+            f,
+            "export of {=u64:#x} bytes at {}, {=u64:#x} in",
+            self.bytes,
+            self.at,
+            self.offset
+        );
+    }
+}

@@ -6,6 +6,7 @@ use crate::asid::{Asid, UserAsid};
 use crate::buffer::Buffers;
 use crate::dram::Scrub;
 use crate::events::DeviceEvent;
+use crate::identity::Identity;
 use crate::lock::{LockRank, Locked};
 use crate::mmu::MmuControl;
 use crate::port::Port;
@@ -82,7 +83,9 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             }
             _ => None,
         };
+        let identity = Identity::new();
         let device = Self {
+            identity,
             host: parts.host,
             engines: parts.engines,
             mmu: Locked::new(
@@ -111,7 +114,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             default_mapping: parts.default_mapping,
             resets: AtomicU32::new(0),
         };
-        Ok((device, Privilege(())))
+        Ok((device, Self::privilege(identity)))
     }
 
     /// Brings the MMU back after a reset of the device, which may have wiped its memory: writes the

@@ -8,7 +8,7 @@ use crate::port::Port;
 use crate::profile::{Asic, Profile};
 use crate::space::{Detached, Mapped, Privileged};
 
-use super::{Device, HostMmu, MapWindowError, Privilege, Unconfirmed, settle};
+use super::{Device, HostMmu, MapWindowError, Privilege, Unconfirmed, UnmapWindowError, settle};
 
 /// A window of the privileged address space (facts KM-4, HW-GO-5); Goya has them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -80,11 +80,13 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
     /// may have seen a part of the mapping and does not confirm that it forgot it: unmap it later.
     pub fn map_window(
         &self,
-        _privilege: &Privilege,
+        privilege: &Privilege,
         window: PrivilegedWindow,
         memory: WindowMemory,
     ) -> Result<AddrRange<DeviceAddr>, MapWindowError> {
-        let range = window.range(&A::PROFILE).ok_or(MapWindowError::NoWindow)?;
+        self.check(privilege)?;
+        let range = window.range(&A::PROFILE);
+        let range = range.ok_or(MapWindowError::NoWindow)?;
         let run = memory.run(&A::PROFILE);
         let (range, run) = run
             .and_then(|run| Some((part_of(range, run)?, run)))
@@ -123,13 +125,15 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
     ///
     /// # Errors
     ///
-    /// [`Unconfirmed`] when the device does not confirm that it has forgotten it: the window stays
-    /// occupied, and this can be called again.
+    /// * [`UnmapWindowError::ForeignPrivilege`];
+    /// * [`UnmapWindowError::Unconfirmed`] when the device does not confirm that it has forgotten it: the
+    ///   window stays occupied, and this can be called again.
     pub fn unmap_window(
         &self,
-        _privilege: &Privilege,
+        privilege: &Privilege,
         window: PrivilegedWindow,
-    ) -> Result<(), Unconfirmed> {
+    ) -> Result<(), UnmapWindowError> {
+        self.check(privilege)?;
         let HostMmu {
             driver, windows, ..
         } = &mut *self.mmu.lock();
@@ -139,7 +143,8 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
             Some(InWindow::Mapped(mapped)) => self.privileged.lock().unmap(mapped),
             Some(InWindow::Quarantined(detached)) => detached,
         };
-        self.end_window(driver, place, detached)
+        let ended = self.end_window(driver, place, detached);
+        ended.map_err(UnmapWindowError::Unconfirmed)
     }
 
     /// Everything after the removal.

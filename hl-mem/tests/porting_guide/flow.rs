@@ -150,7 +150,7 @@ fn blocks_and_views(
     let (block, id) = context.create_block(privilege, 2 * PAGE_BYTES).unwrap();
     let range = device.block_range(privilege, id).unwrap();
     let found = device.with_privileged_table(privilege, |table| table.query(range.start()));
-    found.unwrap();
+    found.unwrap().unwrap();
     context
         .map_block(privilege, block, Wanted::Anywhere)
         .unwrap();

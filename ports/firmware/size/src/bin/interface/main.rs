@@ -24,7 +24,7 @@ use hl_mem::profile::{Asic, Gaudi2};
 use hl_mem::uapi::{
     CommandBufferInput, MemoryInput, Request, dispatch, dispatch_command_buffer, dispatch_with,
 };
-use mmu_core::DeviceAddr;
+use mmu_core::{DeviceAddr, PageTable};
 
 use port::{Nothing, Tables};
 
@@ -77,11 +77,12 @@ fn use_device(device: &'static Device<'static, Chip, Nothing>, privilege: &Privi
     used((device.recover(), device.settle_quarantine()));
     used(device.block_range(privilege, *opaque()));
     used(device.dram_run(privilege, *opaque(), PackHandle::new(any())));
-    device.with_privileged_table(privilege, |table| used(table.query(DeviceAddr::new(any()))));
+    let query = |table: &PageTable<_, _>| used(table.query(DeviceAddr::new(any())));
+    used(device.with_privileged_table(privilege, query));
     used(device.with_mmu(hl_mem::mmu::MmuControl::take_fault));
     used(device.report_faults(used));
     used(device.post(DeviceEvent::DeviceLost));
-    device.inspect(privilege, &mut |part| used(part));
+    used(device.inspect(privilege, &mut |part| used(part)));
     used(device.map_window(privilege, *opaque(), *opaque()));
     used(device.unmap_window(privilege, *opaque()));
     let storage = ContextStorage {
