@@ -87,6 +87,17 @@ pub struct SpaceNodes<P: Port> {
     pub dram: P::Nodes,
 }
 
+impl<P: Port> SpaceNodes<P> {
+    /// The nodes that `make` makes, for each of the three ranges.
+    pub fn each(mut make: impl FnMut() -> P::Nodes) -> Self {
+        Self {
+            small: make(),
+            large: make(),
+            dram: make(),
+        }
+    }
+}
+
 /// Registers of the device that users may map.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -97,7 +108,7 @@ pub struct RegisterBlock {
     pub registers: Run,
 }
 
-/// What a device is made of.
+/// What a device is made of: parts that every port supplies, and the choices that it makes.
 pub struct DeviceParts<'d, A: Asic, P: Port> {
     /// Pages of host memory.
     pub host: P::Host,
@@ -105,41 +116,43 @@ pub struct DeviceParts<'d, A: Asic, P: Port> {
     pub engines: P::Engines,
     /// Where the page tables live.
     pub tables: P::Tables,
-    /// Where those for device memory live, if they are apart from the others (see
-    /// [`Profile::one_table`](crate::profile::Profile)).
-    pub dram_tables: Option<P::DramTables>,
     /// Nodes for the addresses of the privileged space.
     pub privileged: SpaceNodes<P>,
     /// As many kernel buffers as there may be at a time.
     pub buffers: &'d mut [BufferSlot<KernelPages<P>>],
-    /// How many views of a kernel buffer there may be at a time.
-    pub views: ViewPolicy,
     /// One place for each user that there may be at a time, who get the ASIDs from 1 on. The C
     /// driver has one (facts 1.2); the hardware's ASIDs have 10 bits.
     pub seats: &'d mut [Seat<A, P>],
-    /// Registers that users may have mapped, each whole (facts MB-1); Gaudi2 has some.
-    pub register_blocks: &'d [RegisterBlock],
-    /// The device's own memory.
+    /// The device's own memory; [`DramPool::none`] where users get none of it.
     pub dram: DramPool<'d>,
-    /// The part of it that other devices on the host's bus reach, by its physical addresses; `None`
-    /// where there is no such window. How large it is depends on the board.
-    pub peer_window: Option<Run>,
-    /// Overwrites the device's own memory before another owner gets it.
+    /// Overwrites the device's own memory before another owner gets it; [`NoScrub`](crate::dram::NoScrub)
+    /// where there is nobody to get it.
     pub scrubber: P::Scrubber,
+    /// What a port may choose otherwise.
+    pub options: DeviceOptions<'d>,
+}
+
+/// What a port may choose otherwise than by default: each default is the least that users get.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct DeviceOptions<'d> {
+    /// How many views of a kernel buffer there may be at a time. One by default.
+    pub views: ViewPolicy,
+    /// Registers that users may have mapped, each whole (facts MB-1). None by default; Gaudi2 has some.
+    pub register_blocks: &'d [RegisterBlock],
+    /// The part of the device's memory that other devices on the host's bus reach, by its physical
+    /// addresses. How large it is depends on the board. `None` by default: nothing is exported.
+    pub peer_window: Option<Run>,
     /// Whether each context gets the ASIC's [default page](crate::profile::DefaultPage), as the C driver
     /// has it on Goya: 130 tables and 65 666 stores for each file that is opened (facts DP-3, DP-5).
-    /// Of no effect on the other ASICs.
+    /// `false` by default: stray accesses fault. Of no effect on the other ASICs.
     pub default_mapping: bool,
 }
 
 impl<A: Asic, P: Port> fmt::Debug for DeviceParts<'_, A, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "DeviceParts({} buffers, {} seats)",
-            self.buffers.len(),
-            self.seats.len()
-        )
+        let (buffers, seats) = (self.buffers.len(), self.seats.len());
+        write!(f, "DeviceParts({buffers} buffers, {seats} seats)")
     }
 }
 
@@ -196,12 +209,9 @@ pub struct Device<'d, A: Asic, P: Port> {
     pub(crate) shown: Locked<P, Shown<'d, P>>,
     privileged: Locked<P, SpaceOf<Privileged, A, P>>,
     seats: &'d mut [Seat<A, P>],
-    pub(crate) register_blocks: &'d [RegisterBlock],
-    pub(crate) peer_window: Option<Run>,
+    pub(crate) options: DeviceOptions<'d>,
     pub(crate) dram: Locked<P, DramPool<'d>>,
     scrubber: Locked<P, P::Scrubber>,
-    /// Whether contexts get the ASIC's default page.
-    default_mapping: bool,
     /// How often the device was reset; changes with the lock of the MMU of host memory held.
     resets: AtomicU32,
 }
@@ -250,7 +260,9 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     /// The page that contexts get by default, if they get one.
     pub(crate) fn default_page(&self) -> Option<&'static DefaultPage> {
         let default_page = &A::PROFILE.dram.default_page;
-        default_page.as_ref().filter(|_| self.default_mapping)
+        default_page
+            .as_ref()
+            .filter(|_| self.options.default_mapping)
     }
 
     /// Sees to it that a batch of removals of the privileged space is confirmed.

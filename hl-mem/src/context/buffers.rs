@@ -304,7 +304,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
     /// * [`RegisterBlockError::Unknown`] when no such registers are at `address`;
     /// * [`RegisterBlockError::TooManyHandles`].
     pub fn register_block(&self, address: u64) -> Result<(RawHandle, u64), RegisterBlockError> {
-        let mut blocks = self.device.register_blocks.iter().zip(0..);
+        let mut blocks = self.device.options.register_blocks.iter().zip(0..);
         let (block, number) = blocks
             .find(|(block, _)| block.address == address)
             .ok_or(RegisterBlockError::Unknown)?;
@@ -350,7 +350,12 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
             }
             Named::Registers(number) => {
                 let gone = ViewError::Handle(HandleError::Unknown);
-                let block = self.device.register_blocks.get(*number).ok_or(gone)?;
+                let block = self
+                    .device
+                    .options
+                    .register_blocks
+                    .get(*number)
+                    .ok_or(gone)?;
                 let expected = block.registers.len();
                 if len != expected {
                     return Err(ViewError::Length { expected });

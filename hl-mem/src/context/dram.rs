@@ -141,7 +141,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         bytes: u64,
         offset: u64,
     ) -> Result<DramExport, ExportDramError> {
-        let window = self.device.peer_window;
+        let window = self.device.options.peer_window;
         let window = window.ok_or(ExportDramError::OutOfReach)?;
         let mut dram = self.device.dram.lock();
         let mut space = self.space.lock();

@@ -14,7 +14,9 @@ use hl_mem::Wanted;
 use hl_mem::budget::Budget;
 use hl_mem::buffer::ViewPolicy;
 use hl_mem::context::{Context, ContextStorage, DramExport, TimestampStorage};
-use hl_mem::device::{BufferView, Device, DeviceParts, Privilege, SpaceNodes, WindowMemory};
+use hl_mem::device::{
+    BufferView, Device, DeviceOptions, DeviceParts, Privilege, SpaceNodes, WindowMemory,
+};
 use hl_mem::dram::PackHandle;
 use hl_mem::events::DeviceEvent;
 use hl_mem::handle::RawHandle;
@@ -50,20 +52,21 @@ fn bring_up(tables: Tables) {
         host: Nothing,
         engines: Nothing,
         tables,
-        dram_tables: None,
         privileged: nodes(),
         buffers: slice(),
-        views: any_policy(),
         seats: slice(),
-        register_blocks: slice(),
-        peer_window: None,
-        default_mapping: any() == 0,
         dram: owned(),
         scrubber: Nothing,
+        options: DeviceOptions {
+            views: any_policy(),
+            register_blocks: slice(),
+            peer_window: None,
+            default_mapping: any() == 0,
+        },
     };
     let timeouts = Chip::PROFILE.timeouts;
     let mmu = |parking| Gaudi2HostMmu::new(Nothing, timeouts, HostPages::Of4K, parking);
-    used(Device::<Chip, Nothing>::new(parts, mmu, mmu));
+    used(Device::<Chip, Nothing>::new(parts, mmu));
 }
 
 /// Something of a type that the compiler knows nothing about, owned.
