@@ -6,6 +6,7 @@
 //! [timestamps](crate::guide::timestamps), [teardown](crate::guide::teardown).
 
 mod buffers;
+mod close;
 mod dram;
 mod error;
 mod events;
@@ -15,6 +16,7 @@ mod user;
 mod windows;
 
 pub use buffers::{CommandBufferInfo, MAX_BLOCK_BYTES, MAX_COMMAND_BUFFER_BYTES};
+pub use close::CloseError;
 pub use dram::DramExport;
 pub use error::{
     DestroyError, ExportDramError, MapDramError, MapUserError, OpenError, RegisterBlockError,
@@ -30,13 +32,12 @@ use crate::asid::UserAsid;
 use crate::budget::{Budget, Charge};
 use crate::buffer::BufferHold;
 use crate::device::{
-    Device, DramSpaceOf, SeatTicket, SpaceNodes, SpaceOf, Table, TableOf, Tables, Unconfirmed,
-    new_addresses,
+    Device, DramSpaceOf, SeatTicket, SpaceNodes, SpaceOf, Table, TableOf, Tables, new_addresses,
 };
 use crate::dram::DramHold;
 use crate::handle::{HandleSlot, HandleTable};
 use crate::host::{DeviceAccess, HostMemory};
-use crate::lock::{LockRank, Locked};
+use crate::lock::{InterruptLocked, LockRank, Locked};
 use crate::owner::Owner;
 use crate::port::{Engines, Port};
 use crate::profile::Asic;
@@ -213,7 +214,7 @@ pub struct Context<'c, 'd, A: Asic, P: Port> {
     budget: &'c Budget,
     space: Locked<P, ContextSpace<'c, A, P>>,
     handles: Locked<P, HandleTable<Object, &'c mut [HandleSlot<Object>]>>,
-    timestamps: Locked<P, Timestamps<'c, P>>,
+    timestamps: InterruptLocked<P, Timestamps<'c, P>>,
     left: LeftBehind,
 }
 
@@ -309,90 +310,5 @@ impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
     /// Gives `look` the page table of the user, for inspection.
     pub fn with_table<T>(&self, look: impl FnOnce(&TableOf<A, P>) -> T) -> T {
         look(self.space.lock().space.table())
-    }
-
-    /// Closes the file, whatever the user left behind: producers stop, all entries are cleared, and one
-    /// invalidation for the blocks, one for the user's host memory and, where that has an MMU of its
-    /// own, one for his device memory are confirmed; addresses, pins and pages go when theirs is, and
-    /// not before. Needs no memory. Reports what was left behind.
-    ///
-    /// # Errors
-    ///
-    /// Hands the context back when the device does not confirm that it has forgotten the user's
-    /// mappings. Everything that concerns them is in quarantine, the address space included; try
-    /// again when the device has been reset.
-    #[expect(
-        clippy::result_large_err,
-        reason = "the context itself is what the error hands back"
-    )]
-    pub fn close(mut self) -> Result<LeftBehind, (Self, Unconfirmed)> {
-        let mut left = self.left;
-        let device = self.device;
-        let timestamps = self.timestamps.get_mut();
-        for (_, Object(named)) in self.handles.get_mut().drain() {
-            left.handles += 1;
-            match named {
-                Named::Block(block) => {
-                    // A producer that does not stop leaves its block mapped, with the device.
-                    if device.detach_block(block.id).is_err() {
-                        left.quarantined_buffers += 1;
-                    }
-                }
-                // What maps it goes with the mappings below.
-                Named::CommandBuffer(buffer) => device.unname_buffer(buffer.id),
-                Named::Timestamps(place) => {
-                    if let Some(buffer) = timestamps.end_name(place) {
-                        device.unname_buffer(buffer);
-                    }
-                }
-                Named::Registers(_) => {}
-            }
-        }
-        while let Some(hold) = timestamps.end_any() {
-            device.release_buffer_hold(hold);
-        }
-        if self.device.settle_quarantine().is_err() {
-            left.quarantined_buffers = self.device.usage().buffers.quarantined;
-        }
-        let space = self.space.get_mut();
-        let mut from = 0;
-        while let Some((place, mapping)) = space.mappings.take_next(&mut from) {
-            let parked = match mapping.0 {
-                Stage::Live(mapped) => {
-                    let of_user =
-                        matches!(mapped.backing(), Backing::User(_) | Backing::Dram { .. });
-                    left.mappings += u32::from(of_user);
-                    Stage::Quarantined(space.unmap(mapped))
-                }
-                quarantined @ Stage::Quarantined(_) => quarantined,
-            };
-            space.mappings.park(place, UserMapping(parked));
-        }
-        if device.default_page().is_some() {
-            space.space.remove_default();
-        }
-        self.left = left;
-        if let Err(error) = self.settle_quarantine() {
-            return Err((self, error));
-        }
-        // What belongs to no mapping; where there was one, it has taken this along.
-        if let Err(error) = self.settle_rest() {
-            return Err((self, error));
-        }
-        self.left.dram += self.device.release_dram(self.owner);
-        let Self {
-            device,
-            seat,
-            space,
-            left,
-            ..
-        } = self;
-        let ContextSpace { space, dram, .. } = space.into_inner();
-        if space.is_idle() && dram.as_ref().is_none_or(Space::is_idle) {
-            let host = space.into_table();
-            let dram = dram.map(Space::into_table);
-            device.give_seat(seat, Tables { host, dram });
-        }
-        Ok(left)
     }
 }

@@ -2,14 +2,16 @@
 //!
 //! A thread takes locks in ascending [`LockRank`] only, so that no two wait for each other. That is
 //! how the code is written; debug builds tell the port of each lock before it is taken, and a port
-//! that knows the current thread can have [`HeldLocks`] check it. What each lock is held for, and for how
+//! that knows the current thread can have [`HeldLocks`] check it. Locks are of two kinds: those that
+//! interrupt handlers take ([`LockRank::is_interrupt`]), and all others, which may sleep. What each lock is held for, and for how
 //! long, is in the [chapter](crate::guide::locks); what a port may do under which is in
 //! [porting](crate::guide::porting).
 
 use core::fmt;
+use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
-use lock_api::{Mutex, MutexGuard};
+use lock_api::{Mutex, MutexGuard, RawMutex};
 
 use crate::port::Port;
 
@@ -20,12 +22,8 @@ use crate::port::Port;
 pub enum LockRank {
     /// The handles of a context.
     Handles,
-    /// The timestamp pools of a context.
-    Timestamps,
     /// The MMU of host memory. Held while it invalidates and while it starts again.
     HostMmu,
-    /// The seats of users, with their events. Held while MMUs start again after a reset.
-    Seats,
     /// The MMU of device memory. Held while it invalidates and while it starts again.
     DramMmu,
     /// The scrubber of device memory. Held while it scrubs.
@@ -37,20 +35,34 @@ pub enum LockRank {
     /// An address space: the privileged one, or that of one context. No two of them are taken at a
     /// time.
     Space,
+    /// The timestamp pools of a context. An [interrupt lock](Self::is_interrupt).
+    Timestamps,
+    /// The seat of a user, with his events. An [interrupt lock](Self::is_interrupt).
+    Seat,
+}
+
+impl LockRank {
+    /// Whether it is of the kind that interrupt handlers take,
+    /// [`Port::InterruptLock`](crate::Port::InterruptLock). All of these come after all others, so that
+    /// nobody waits for a lock that sleeps with one of them held.
+    #[must_use]
+    pub const fn is_interrupt(self) -> bool {
+        self as u8 >= Self::Timestamps as u8
+    }
 }
 
 impl fmt::Display for LockRank {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Handles => "the handles of a context",
-            Self::Timestamps => "the timestamp pools of a context",
             Self::HostMmu => "the MMU of host memory",
-            Self::Seats => "the seats of users",
             Self::DramMmu => "the MMU of device memory",
             Self::Scrubber => "the scrubber",
             Self::Dram => "the pool of device memory",
             Self::Buffers => "the kernel buffers",
             Self::Space => "an address space",
+            Self::Timestamps => "the timestamp pools of a context",
+            Self::Seat => "the seat of a user",
         })
     }
 }
@@ -118,15 +130,22 @@ impl HeldLocks {
 }
 
 /// A value under a lock of a port.
-pub(crate) struct Locked<P: Port, T> {
+pub(crate) struct Locked<P, T, L = <P as Port>::Lock> {
     rank: LockRank,
-    value: Mutex<P::Lock, T>,
+    port: PhantomData<fn() -> P>,
+    value: Mutex<L, T>,
 }
 
-impl<P: Port, T> Locked<P, T> {
+/// A value under a lock that interrupt handlers take. Whoever holds it does a bounded number of steps,
+/// and calls nothing of the port but
+/// [`TimestampMemory::store`](crate::timestamps::TimestampMemory::store).
+pub(crate) type InterruptLocked<P, T> = Locked<P, T, <P as Port>::InterruptLock>;
+
+impl<P: Port, T, L: RawMutex> Locked<P, T, L> {
     pub(crate) const fn new(rank: LockRank, value: T) -> Self {
         Self {
             rank,
+            port: PhantomData,
             value: Mutex::new(value),
         }
     }
@@ -134,12 +153,13 @@ impl<P: Port, T> Locked<P, T> {
     // There are some hundred calls, and a lock that spins is 80 bytes of code at each: too much for a
     // firmware, while a host would rather have the nanosecond that a call takes.
     #[cfg_attr(target_pointer_width = "32", inline(never))]
-    pub(crate) fn lock(&self) -> Guard<'_, P, T> {
+    pub(crate) fn lock(&self) -> Guard<'_, P, T, L> {
         if cfg!(debug_assertions) {
             P::before_lock(self.rank);
         }
         Guard {
             rank: self.rank,
+            port: PhantomData,
             value: self.value.lock(),
         }
     }
@@ -154,12 +174,13 @@ impl<P: Port, T> Locked<P, T> {
 }
 
 /// The right to a value while its lock is held.
-pub(crate) struct Guard<'l, P: Port, T> {
+pub(crate) struct Guard<'l, P: Port, T, L: RawMutex = <P as Port>::Lock> {
     rank: LockRank,
-    value: MutexGuard<'l, P::Lock, T>,
+    port: PhantomData<fn() -> P>,
+    value: MutexGuard<'l, L, T>,
 }
 
-impl<P: Port, T> Deref for Guard<'_, P, T> {
+impl<P: Port, T, L: RawMutex> Deref for Guard<'_, P, T, L> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -167,13 +188,13 @@ impl<P: Port, T> Deref for Guard<'_, P, T> {
     }
 }
 
-impl<P: Port, T> DerefMut for Guard<'_, P, T> {
+impl<P: Port, T, L: RawMutex> DerefMut for Guard<'_, P, T, L> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.value
     }
 }
 
-impl<P: Port, T> Drop for Guard<'_, P, T> {
+impl<P: Port, T, L: RawMutex> Drop for Guard<'_, P, T, L> {
     fn drop(&mut self) {
         if cfg!(debug_assertions) {
             P::after_lock(self.rank);

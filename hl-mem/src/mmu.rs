@@ -91,6 +91,7 @@ mod fault;
 mod gaudi;
 mod gaudi2;
 mod goya;
+mod none;
 mod registers;
 mod roots;
 #[cfg(test)]
@@ -105,6 +106,7 @@ pub use gaudi2::{
     Gaudi2DramMmu, Gaudi2DramRegisters, Gaudi2HostMmu, Gaudi2HostRegisters, HostPages,
 };
 pub use goya::{GoyaMmu, GoyaRegisters};
+pub use none::NoDramMmu;
 pub use registers::{PollBudget, Registers};
 
 use core::time::Duration;

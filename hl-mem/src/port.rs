@@ -39,22 +39,32 @@ pub unsafe trait Engines {
 
 /// The lock to take where there is nothing better: it spins.
 ///
-/// In a kernel, wrap a sleeping mutex as [`RawMutex`] instead; where interrupt handlers take it as
-/// well, a critical section.
+/// In a kernel, wrap a sleeping mutex as [`RawMutex`] instead, and for
+/// [`InterruptLock`](Port::InterruptLock) a spin lock that keeps interrupts off.
 pub type SpinLock = spin::mutex::SpinMutex<()>;
 
 /// The parts that an embedder supplies, as types.
 pub trait Port {
-    /// The lock: [`SpinLock`] in firmware, one that sleeps in a kernel, loom's in a model.
+    /// The lock of everything that no interrupt handler takes: [`SpinLock`] in firmware, one that
+    /// sleeps in a kernel, loom's in a model. It is held while the device invalidates.
     type Lock: RawMutex;
+    /// The lock of what interrupt handlers take in [`Device::post`](crate::Device::post) and
+    /// [`Context::counter_reached`](crate::Context::counter_reached): in a kernel, a spin lock that keeps
+    /// interrupts off; a critical section in firmware; where neither is called in an interrupt,
+    /// [`Lock`](Self::Lock) once more. It is held for a bounded number of steps, and no other lock is
+    /// taken meanwhile.
+    ///
+    /// [`RawMutex`] has no room for a state of interrupts to restore: keep it in the lock, where only
+    /// its holder reads and writes it.
+    type InterruptLock: RawMutex;
     /// Pages of host memory.
     type Host: HostMemory;
     /// The MMU that translates accesses to host memory.
     type Mmu: MmuControl;
     /// Where its tables live: a reference to a pool of `mmu-core`.
     type Tables: TableMemory;
-    /// The MMU that translates accesses to device memory, where that is another one; elsewhere
-    /// [`Mmu`](Self::Mmu) once more.
+    /// The MMU that translates accesses to device memory, where that is another one (Gaudi2) and users
+    /// map device memory; elsewhere [`NoDramMmu`](crate::mmu::NoDramMmu).
     type DramMmu: MmuControl;
     /// Where that one's tables live; elsewhere [`Tables`](Self::Tables) once more.
     type DramTables: TableMemory;

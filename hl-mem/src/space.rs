@@ -9,8 +9,8 @@ use core::marker::PhantomData;
 
 use mmu_core::format::NoAttributes;
 use mmu_core::{
-    AddrRange, ConfirmError, DeviceAddr, Format, MapError, MapOptions, PageTable, Removed, Run,
-    TableMemory,
+    AddrRange, ConfirmError, DeviceAddr, Format, MapError, MapOptions, NotConfirmed, PageTable,
+    Removed, Run, TableMemory,
 };
 
 use crate::host::{DmaRun, all_seen_by_device};
@@ -511,14 +511,15 @@ where
     pub(crate) fn end_confirmation<E>(
         &mut self,
         batch: Batch,
-        outcome: Result<(), (Removed<M>, ConfirmError<E>)>,
+        outcome: Result<(), NotConfirmed<M, E>>,
     ) -> Result<(), ConfirmError<E>> {
         match outcome {
             Ok(()) => {
                 self.unconfirmed = Batch(batch.0 + 1);
                 Ok(())
             }
-            Err((removed, error)) => {
+            Err(refused) => {
+                let (removed, error) = refused.into_parts();
                 pend(&mut self.pending, removed);
                 Err(error)
             }

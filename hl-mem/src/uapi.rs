@@ -46,6 +46,8 @@ pub use memory::{
     OP_MAP_BLOCK, OP_TS_ALLOC, OP_UNMAP, Request,
 };
 
+use core::fmt;
+
 use crate::context::{Context, DramExport};
 use crate::dram::{Contiguity, PackHandle, Sharing};
 use crate::host::{DeviceAccess, HostMemory};
@@ -61,16 +63,38 @@ pub trait Exporter {
     /// # Errors
     ///
     /// Hands the export back with what the process is told.
-    fn export(&mut self, export: DramExport, flags: u32) -> Result<i32, (DramExport, Errno)>;
+    fn export(&mut self, export: DramExport, flags: u32) -> Result<i32, ExportRefused>;
 }
+
+/// Why there is no file of an export, which goes back to its context.
+#[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[must_use = "the memory stays exported until the export is ended"]
+pub struct ExportRefused {
+    /// The export.
+    pub export: DramExport,
+    /// What the process is told.
+    pub errno: Errno,
+}
+
+impl fmt::Display for ExportRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no file of the {}: {}", self.export, self.errno)
+    }
+}
+
+impl core::error::Error for ExportRefused {}
 
 /// No exports: the request is refused with `EOPNOTSUPP`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NoExports;
 
 impl Exporter for NoExports {
-    fn export(&mut self, export: DramExport, _flags: u32) -> Result<i32, (DramExport, Errno)> {
-        Err((export, Errno::EOPNOTSUPP))
+    fn export(&mut self, export: DramExport, _flags: u32) -> Result<i32, ExportRefused> {
+        Err(ExportRefused {
+            export,
+            errno: Errno::EOPNOTSUPP,
+        })
     }
 }
 
@@ -154,7 +178,7 @@ fn carry_out<A: Asic, P: Port>(
             let export = context.export_dram(at, bytes, offset)?;
             return match exporter.export(export, flags) {
                 Ok(descriptor) => Ok(MemoryOutput::descriptor(descriptor)),
-                Err((export, errno)) => {
+                Err(ExportRefused { export, errno }) => {
                     // It is this context's own, which takes it back.
                     let _ = context.end_export(export);
                     Err(errno)

@@ -26,6 +26,6 @@ pub use pool::{
     TableWord, Word,
 };
 pub use regions::Regions;
-pub use removed::{ConfirmError, Extent, Invalidate, Removed, Stale};
+pub use removed::{ConfirmError, Extent, Invalidate, NotConfirmed, Removed, Stale};
 pub use split_word::SplitWord;
 pub use table::{MapOptions, MappedRun, PageTable, Runs, Translation};

@@ -149,20 +149,72 @@ impl<M: TableMemory> Removed<M> {
     ///
     /// # Errors
     ///
-    /// Hands the removal back, unreleased, with
+    /// [`NotConfirmed`] has the removal, unreleased, with
     ///
     /// * [`ConfirmError::Flush`] when the cleared entries cannot be seen to arrive;
     /// * [`ConfirmError::Invalidate`] when the invalidation is not confirmed.
     #[inline]
-    pub fn confirm<I: Invalidate>(self, mmu: &mut I) -> Result<(), (Self, ConfirmError<I::Error>)> {
-        if let Err(lost) = self.memory.flush() {
-            return Err((self, ConfirmError::Flush(lost)));
-        }
-        if let Err(error) = mmu.invalidate(&self.stale) {
-            return Err((self, ConfirmError::Invalidate(error)));
+    pub fn confirm<I: Invalidate>(self, mmu: &mut I) -> Result<(), NotConfirmed<M, I::Error>> {
+        let confirmed = match self.memory.flush() {
+            Ok(()) => mmu
+                .invalidate(&self.stale)
+                .map_err(ConfirmError::Invalidate),
+            Err(lost) => Err(ConfirmError::Flush(lost)),
+        };
+        if let Err(reason) = confirmed {
+            let removed = self;
+            return Err(NotConfirmed { removed, reason });
         }
         self.memory.release(self.tables);
         Ok(())
+    }
+}
+
+/// A removal that is not confirmed, and why. It has the removal, to be confirmed again.
+#[must_use = "the removal is in here, and its tables are lost to their pool if it is dropped"]
+pub struct NotConfirmed<M, E> {
+    removed: Removed<M>,
+    reason: ConfirmError<E>,
+}
+
+impl<M, E> NotConfirmed<M, E> {
+    /// Why the removal is not confirmed.
+    pub fn reason(&self) -> &ConfirmError<E> {
+        &self.reason
+    }
+
+    /// The removal, unreleased.
+    pub fn into_removed(self) -> Removed<M> {
+        self.removed
+    }
+
+    /// The removal, unreleased, and why.
+    pub fn into_parts(self) -> (Removed<M>, ConfirmError<E>) {
+        (self.removed, self.reason)
+    }
+}
+
+impl<M, E: fmt::Debug> fmt::Debug for NotConfirmed<M, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NotConfirmed")
+            .field("removed", &self.removed)
+            .field("reason", &self.reason)
+            .finish()
+    }
+}
+
+impl<M, E: fmt::Display> fmt::Display for NotConfirmed<M, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the removal is not confirmed: {}", self.reason)
+    }
+}
+
+impl<M, E: fmt::Debug + fmt::Display> core::error::Error for NotConfirmed<M, E> {}
+
+#[cfg(feature = "defmt")]
+impl<M, E: defmt::Format> defmt::Format for NotConfirmed<M, E> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "the {} is not confirmed: {}", self.removed, self.reason);
     }
 }
 

@@ -151,6 +151,6 @@ fn run<A: Model>(machine: &Machine<'_, '_, A>, options: SampleOptions) -> Result
         A::PROFILE.name
     );
     let state = State::capture(&title, machine, &[&context]);
-    context.close().map_err(|(_, error)| in_words(&error))?;
+    context.close().map_err(|refused| in_words(&refused))?;
     Ok(state)
 }

@@ -68,8 +68,8 @@ fn check_loss<A: Model>(
                 .map_err(|_| Errno::EIO),
             Step::Close => match context.take().unwrap().close() {
                 Ok(_) => Ok(()),
-                Err((back, _)) => {
-                    context = Some(back);
+                Err(refused) => {
+                    context = Some(refused.into_context());
                     Err(Errno::EIO)
                 }
             },
@@ -92,7 +92,7 @@ fn check_loss<A: Model>(
     }
     let context = context.map(|open| match open.close() {
         Ok(_) => panic!("closed without a device"),
-        Err((back, _)) => back,
+        Err(refused) => refused.into_context(),
     });
     reset(machine, DramContent::Undefined);
     machine.device.recover().unwrap();

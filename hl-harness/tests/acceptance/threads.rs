@@ -17,6 +17,7 @@ use hl_harness::host::Permission;
 use hl_harness::machine::{Lock, MachineConfig, Model};
 use hl_harness::stress::{Snapshot, reset};
 use hl_mem::budget::Budget;
+use hl_mem::context::CloseError;
 use hl_mem::dram::PackHandle;
 use hl_mem::uapi::{Errno, FLAG_CONTIGUOUS};
 use mmu_core::format::V1;
@@ -246,7 +247,7 @@ fn c05_closing_mapping_viewing_faulting_and_resetting_at_once_ends_well<A: Model
                                     }
                                 }
                                 let last = Arc::into_inner(context)?;
-                                last.close().err().map(|(context, _)| context)
+                                last.close().err().map(CloseError::into_context)
                             })
                         })
                         .collect();
@@ -260,7 +261,7 @@ fn c05_closing_mapping_viewing_faulting_and_resetting_at_once_ends_well<A: Model
                     let last = last.and_then(|context| context.close().err());
                     let ended = workers.into_iter().map(|worker| worker.join().unwrap());
                     let mut unclosed: Vec<_> = ended.flatten().collect();
-                    unclosed.extend(last.map(|(context, _)| context));
+                    unclosed.extend(last.map(CloseError::into_context));
                     unclosed
                 });
                 assert!(unclosed.len() <= 1);
@@ -303,7 +304,8 @@ fn c05_a_panic_under_a_lock_leaves_it_free<A: Model>() {
                     .device
                     .with_privileged_table(&machine.privilege, |_| {
                         panic!("in a callback, on purpose")
-                    });
+                    })
+                    .unwrap();
             });
             watched("c05, poisoned", |_| {
                 let at = map(&context, buffer, PAGE).unwrap();

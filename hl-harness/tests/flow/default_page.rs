@@ -108,7 +108,7 @@ fn a_close_whose_invalidation_fails_keeps_the_default_page_until_one_succeeds() 
         machine
             .asic
             .inject(Operation::Invalidation, 1, 100, Completion::Never);
-        let (context, _) = context.close().unwrap_err();
+        let context = context.close().unwrap_err().into_context();
         assert_eq!(machine.counters().tables, before.tables + TABLES);
         assert_eq!(machine.counters().device.free_asids, 1);
         machine.asic.clear_injections();

@@ -246,7 +246,7 @@ fn a_failed_invalidation_keeps_device_memory_until_one_succeeds<A: Model>() {
             Err(Errno::EINVAL)
         );
         assert_eq!(context.usage().quarantined, 1);
-        let (context, _) = context.close().unwrap_err();
+        let context = context.close().unwrap_err().into_context();
         machine.asic.clear_injections();
         context.close().unwrap();
         assert_eq!(machine.counters().device.dram.allocated, 0);

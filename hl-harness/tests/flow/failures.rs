@@ -141,13 +141,13 @@ fn closing_while_invalidations_fail_loses_nothing<A: Model>() {
         machine
             .asic
             .inject(Operation::Invalidation, 1, 1000, Completion::Never);
-        let (context, _) = context.close().unwrap_err();
+        let context = context.close().unwrap_err().into_context();
         assert_eq!(machine.host.counters().pins, 4);
         assert_eq!(
             machine.device.usage().free_asids,
             before.device.free_asids - 1
         );
-        let (context, _) = context.close().unwrap_err();
+        let context = context.close().unwrap_err().into_context();
         machine.asic.clear_injections();
         let left = context.close().unwrap();
         assert_eq!((left.mappings, left.handles), (1, 1));
@@ -270,7 +270,7 @@ fn a_lost_device_is_an_error_and_its_memory_comes_back_after_reset<A: Model>() {
         // Both the old and the new pins are kept: nobody knows what the device still does.
         assert!(machine.host.counters().pins >= pins);
         assert_eq!(machine.host.counters().pins, budget.charged() as u64);
-        let (context, _) = context.close().unwrap_err();
+        let context = context.close().unwrap_err().into_context();
         reset(machine, DramContent::Undefined);
         machine.device.recover().unwrap();
         context.close().unwrap();

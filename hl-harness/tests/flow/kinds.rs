@@ -18,8 +18,8 @@ use hl_mem::handle::{HandleError, HandleKind, RawHandle};
 use hl_mem::profile::{Gaudi, Gaudi2, Goya};
 use hl_mem::timestamps::{RegisterError, Registered};
 use hl_mem::uapi::{
-    self, CommandBufferInput, Errno, Exporter, FLAG_DEVICE_ADDRESS, FLAG_MAP, FLAG_SHARED,
-    MemoryInput, OP_ALLOC, OP_CREATE, OP_DESTROY, OP_EXPORT, OP_FREE, OP_INFO, OP_MAP,
+    self, CommandBufferInput, Errno, ExportRefused, Exporter, FLAG_DEVICE_ADDRESS, FLAG_MAP,
+    FLAG_SHARED, MemoryInput, OP_ALLOC, OP_CREATE, OP_DESTROY, OP_EXPORT, OP_FREE, OP_INFO, OP_MAP,
     OP_MAP_BLOCK, OP_TS_ALLOC, OP_UNMAP,
 };
 use hl_mem::{Context, Wanted};
@@ -564,9 +564,10 @@ struct Files {
 }
 
 impl Exporter for Files {
-    fn export(&mut self, export: DramExport, _flags: u32) -> Result<i32, (DramExport, Errno)> {
+    fn export(&mut self, export: DramExport, _flags: u32) -> Result<i32, ExportRefused> {
         if self.full {
-            return Err((export, Errno::ENOMEM));
+            let errno = Errno::ENOMEM;
+            return Err(ExportRefused { export, errno });
         }
         self.open.push(export);
         Ok(self.open.len() as i32 + 2)

@@ -187,7 +187,7 @@ fn fail_to_give_up_a_mapping(believed: bool) {
         if believed {
             machine.rig.pages.give_away(NEXT_PROCESS);
         }
-        let (context, _) = context.close().unwrap_err();
+        let context = context.close().unwrap_err().into_context();
         assert_eq!(
             (context.usage().quarantined, machine.rig.pages.free_count()),
             (1, 0)

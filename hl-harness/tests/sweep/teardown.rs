@@ -62,12 +62,12 @@ fn check_close<A: Model>(
                 assert!(left.mappings > 0 && left.handles > 0 && left.dram > 0);
                 break;
             }
-            Err((back, _)) => {
+            Err(refused) => {
                 // All of it is still there, pins with their charge, and the address space is taken.
                 let pins = machine.host.counters().pins;
                 assert_eq!(pins, budget.charged() as u64);
                 assert_eq!(machine.device.usage().free_asids, 1);
-                context = back;
+                context = refused.into_context();
                 in_vain += 1;
                 assert!(in_vain < 4, "it is never closed");
                 mend();
@@ -256,8 +256,8 @@ fn a_file_that_outlived_a_reset_gives_its_address_space_back_in_working_order<A:
                 machine.asic.inject(operation, nth, 1, Completion::Never);
                 let closed = outlives.close();
                 machine.asic.clear_injections();
-                if let Err((outlives, _)) = closed {
-                    outlives.close().unwrap();
+                if let Err(refused) = closed {
+                    refused.into_context().close().unwrap();
                 }
                 let mut storage = Storage::new(Room::default());
                 let Ok(next) = storage.open(machine, &process, &budget) else {

@@ -4,7 +4,7 @@ use core::fmt;
 use core::num::NonZeroU64;
 
 use crate::buffer::{BufferHold, BufferId};
-use crate::device::BufferError;
+use crate::device::{BufferError, Device};
 use crate::handle::{HandleError, HandleKind, RawHandle};
 use crate::host::HostMemory;
 use crate::port::Port;
@@ -41,6 +41,12 @@ impl<P: Port> TimestampPlace<P> {
     }
 }
 
+impl<P: Port<TimestampSlots: Default>> Default for TimestampPlace<P> {
+    fn default() -> Self {
+        Self::new(P::TimestampSlots::default())
+    }
+}
+
 impl<P: Port> fmt::Debug for TimestampPlace<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
@@ -71,6 +77,20 @@ impl<P: Port> TimestampStorage<'_, P> {
             waits: &mut [],
             counters: &mut [],
         }
+    }
+}
+
+/// The memory of a pool that ended, to be given up where the port may take its time.
+pub(super) struct Ended<P: Port> {
+    words: <P::Host as HostMemory>::Words,
+    hold: BufferHold,
+}
+
+impl<P: Port> Ended<P> {
+    pub(super) fn give_up<A: Asic>(self, device: &Device<'_, A, P>) {
+        // Nothing is written into the pages after this.
+        drop(self.words);
+        device.release_buffer_hold(self.hold);
     }
 }
 
@@ -131,16 +151,14 @@ impl<'d, P: Port> Timestamps<'d, P> {
         }
     }
 
-    /// Ends a pool that is closed and that nothing waits to write into. Returns the hold on its memory.
-    fn end_idle(&mut self, number: usize) -> Option<BufferHold> {
+    /// Ends a pool that is closed and that nothing waits to write into.
+    fn end_idle(&mut self, number: usize) -> Option<Ended<P>> {
         let place = self.places.get_mut(number)?;
         match core::mem::replace(&mut place.0, State::Changing) {
             State::Used { pool, buffer, hold } if pool.is_closed() => match pool.release() {
                 Ok((words, slots)) => {
-                    // Nothing is written into the pages after this, which are given up next.
-                    drop(words);
                     place.0 = State::Vacant(slots);
-                    Some(hold)
+                    Some(Ended { words, hold })
                 }
                 Err(pending) => {
                     let pool = pending.0;
@@ -162,7 +180,7 @@ impl<'d, P: Port> Timestamps<'d, P> {
     }
 
     /// Cancels whatever waits and ends any one of the closed pools; `None` when there is none.
-    pub(super) fn end_any(&mut self) -> Option<BufferHold> {
+    pub(super) fn end_any(&mut self) -> Option<Ended<P>> {
         while let Some(registration) = self.waits.take_any() {
             let pool = self.pool_of(&registration);
             // The pool's own registration is never refused.
@@ -182,7 +200,7 @@ impl<'d, P: Port> Timestamps<'d, P> {
     }
 
     /// Ends any one of the pools that are closed and that nothing waits for.
-    fn end_any_idle(&mut self) -> Option<BufferHold> {
+    fn end_any_idle(&mut self) -> Option<Ended<P>> {
         (0..self.places.len()).find_map(|number| self.end_idle(number))
     }
 }
@@ -267,15 +285,15 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         let Object(Named::Timestamps(number)) = removed else {
             return Err(HandleError::Unknown);
         };
-        let (buffer, hold) = {
+        let (buffer, ended) = {
             let mut timestamps = self.timestamps.lock();
             (timestamps.end_name(number), timestamps.end_idle(number))
         };
         if let Some(buffer) = buffer {
             self.device.unname_buffer(buffer);
         }
-        if let Some(hold) = hold {
-            self.device.release_buffer_hold(hold);
+        if let Some(ended) = ended {
+            ended.give_up(self.device);
         }
         Ok(())
     }
@@ -286,7 +304,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         loop {
             let ended = self.timestamps.lock().end_any_idle();
             match ended {
-                Some(hold) => self.device.release_buffer_hold(hold),
+                Some(ended) => ended.give_up(self.device),
                 None => return,
             }
         }
@@ -338,9 +356,10 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
     }
 
     /// Notes that a counter has reached `value`: writes the time into the slots that waited for that.
-    /// For the handler of the counter's interrupt, in a place where the port's lock may be taken: it
-    /// calls nothing of the port but [`TimestampMemory::store`](crate::timestamps::TimestampMemory).
-    /// A pool that was destroyed and that nothing waits for any more goes with
+    ///
+    /// May be called in the interrupt of the counter: it takes the
+    /// [interrupt lock](crate::Port::InterruptLock) of the context's timestamps, and calls nothing of the
+    /// port but [`TimestampMemory::store`](crate::timestamps::TimestampMemory::store). A pool that was destroyed and that nothing waits for any more goes with
     /// [`reap_timestamps`](Self::reap_timestamps). Returns how many there were.
     ///
     /// # Errors

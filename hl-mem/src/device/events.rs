@@ -6,30 +6,22 @@ use crate::port::Port;
 use crate::profile::Asic;
 
 use super::Device;
-use super::seats::{SeatEvents, SeatTicket, Seats};
-
-impl<A: Asic, P: Port> Seats<'_, A, P> {
-    /// Tells every user that has a seat. Whether a reader is to be woken.
-    pub(super) fn post(&mut self, event: DeviceEvent) -> bool {
-        let mut wake = false;
-        let seats = self.list.iter_mut();
-        for events in seats.filter_map(|seat| seat.events.as_mut()) {
-            wake |= events.post(event).wake;
-        }
-        wake
-    }
-}
+use super::seats::SeatTicket;
 
 impl<A: Asic, P: Port> Device<'_, A, P> {
     /// Tells the users of all contexts what happened to the device. Returns whether one of them had
     /// read everything before, so that readers that sleep have to be woken.
+    ///
+    /// May be called in an interrupt: it takes the [interrupt lock](crate::Port::InterruptLock) of one
+    /// seat after the other, and calls nothing of the port.
     pub fn post(&self, event: DeviceEvent) -> bool {
-        self.seats.lock().post(event)
+        let woken = self.seats.iter().filter(|seat| seat.post(event)).count();
+        woken != 0
     }
 
     /// Takes the faults that the MMUs have captured, and tells the users of all contexts: no ASID is
-    /// captured with a fault (facts FR-4). Each goes to `log` as well. For the handler of the fault
-    /// interrupt, in a place where the port's lock may be taken.
+    /// captured with a fault (facts FR-4). Each goes to `log` as well. For the thread that the handler of
+    /// the fault interrupt wakes: it takes the MMUs' locks, which are held while they invalidate.
     ///
     /// Returns whether readers that sleep have to be woken.
     ///
@@ -50,18 +42,6 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
             wake |= self.post(DeviceEvent::Fault(fault));
             log(fault);
         }
-    }
-
-    /// Gives `look` the events of the user that has a seat.
-    fn with_events<T>(
-        &self,
-        ticket: &SeatTicket,
-        look: impl FnOnce(&mut SeatEvents) -> T,
-    ) -> Option<T> {
-        let mut seats = self.seats.lock();
-        let mut list = seats.list.iter_mut();
-        let seat = list.find(|seat| seat.asid == Some(ticket.asid))?;
-        Some(look(seat.events.as_mut()?))
     }
 
     /// What the user of a seat is to be told next.

@@ -1,6 +1,6 @@
 //! Looking at the privileged address space.
 
-use super::{Device, Privilege};
+use super::{Device, ForeignPrivilege, Privilege};
 use crate::host::{HostMemory, seen_by_device};
 use crate::inspect::{Backing, Part};
 use crate::port::Port;
@@ -12,7 +12,16 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
     ///
     /// The locks of the space and of the kernel buffers are held meanwhile: `look` must not call into the device or a context
     /// of it.
-    pub fn inspect(&self, _privilege: &Privilege, look: &mut dyn FnMut(Part<'_>)) {
+    ///
+    /// # Errors
+    ///
+    /// [`ForeignPrivilege`].
+    pub fn inspect(
+        &self,
+        privilege: &Privilege,
+        look: &mut dyn FnMut(Part<'_>),
+    ) -> Result<(), ForeignPrivilege> {
+        self.check(privilege)?;
         let shown = self.shown.lock();
         let privileged = self.privileged.lock();
         for extent in privileged.free_extents() {
@@ -27,5 +36,6 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
                 runs: &mut runs.map_while(|run| seen_by_device(run, &A::PROFILE)),
             });
         }
+        Ok(())
     }
 }

@@ -6,21 +6,33 @@ use mmu_core::{BusAddr, Format, PageTable, TableMemory};
 
 use crate::asid::{Asid, UserAsid};
 use crate::events::{DeviceEvent, EventQueue, EventSlot};
+use crate::lock::{InterruptLocked, LockRank, Locked};
 use crate::mmu::MmuControl;
 use crate::port::Port;
 use crate::profile::Asic;
 use crate::sync::Ordering;
 
-use super::{Device, DramTableOf, TableOf};
+use super::{Device, DramTableOf, HostMmu, TableOf};
 
-/// A place for the page table of one user's address space, while no context has it.
+/// A place for the page table of one user's address space, while no context has it, and for what the
+/// user is told while one has.
 pub struct Seat<A: Asic, P: Port> {
-    pub(super) asid: Option<UserAsid>,
-    pub(super) tables: Option<Tables<A, P>>,
+    /// Set when the device comes up.
+    asid: Option<UserAsid>,
+    /// The root table of its address space, and the one for device memory: known here, so that nobody
+    /// asks the tables with the lock held.
+    roots: (Option<BusAddr>, Option<BusAddr>),
+    state: InterruptLocked<P, State<A, P>>,
+}
+
+/// What changes of a seat. Whoever takes tables out or puts them back holds the lock of the MMU of host
+/// memory, too: they are written and given to MMUs outside, where it takes the time that it takes.
+struct State<A: Asic, P: Port> {
+    tables: Option<Tables<A, P>>,
     /// What the user who has the seat is told.
-    pub(super) events: Option<SeatEvents>,
+    events: Option<SeatEvents>,
     /// The MMUs have not taken over the roots since a reset. Nobody gets the seat before they have.
-    pub(super) rootless: bool,
+    rootless: bool,
 }
 
 /// Events that are kept for one user (see [`Context::next_event`](crate::Context::next_event)).
@@ -39,25 +51,83 @@ impl<A: Asic, P: Port> Seat<A, P> {
     /// A place without a page table.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            asid: None,
+        let state = State {
             tables: None,
             events: None,
             rootless: false,
+        };
+        Self {
+            asid: None,
+            roots: (None, None),
+            state: Locked::new(LockRank::Seat, state),
         }
+    }
+
+    /// A place with the tables of an ASID, which nobody has.
+    pub(super) fn free(asid: UserAsid, tables: Tables<A, P>) -> Self {
+        let mut seat = Self::new();
+        seat.asid = Some(asid);
+        seat.roots = (
+            Some(tables.host.root()),
+            tables.dram.as_ref().map(PageTable::root),
+        );
+        seat.state.get_mut().tables = Some(tables);
+        seat
     }
 
     /// The ASID and the root table of a seat that is free.
     pub(super) fn root(&self) -> Option<(Asid, BusAddr)> {
-        Some((self.asid?.into(), self.tables.as_ref()?.host.root()))
+        self.is_free().then_some(())?;
+        Some((self.asid?.into(), self.roots.0?))
     }
 
     /// The same of the tables for device memory.
     pub(super) fn dram_root(&self) -> Option<(Asid, BusAddr)> {
-        Some((
-            self.asid?.into(),
-            self.tables.as_ref()?.dram.as_ref()?.root(),
-        ))
+        self.is_free().then_some(())?;
+        Some((self.asid?.into(), self.roots.1?))
+    }
+
+    /// Whether no context has the seat.
+    pub(super) fn is_free(&self) -> bool {
+        self.state.lock().tables.is_some()
+    }
+
+    /// Empties the tables of a seat that is free, after a reset of the device.
+    pub(super) fn wipe(&self) {
+        let taken = self.state.lock().tables.take();
+        if let Some(mut tables) = taken {
+            // Nothing is mapped there: what is removed is empty.
+            drop(tables.host.wipe());
+            let _ = tables.dram.as_mut().map(PageTable::wipe);
+            self.state.lock().tables = Some(tables);
+        }
+    }
+
+    /// Notes that the MMUs have taken over all roots. Of the seats that are taken, it is decided when
+    /// they come back.
+    pub(super) fn note_rooted(&self) {
+        self.state.lock().rootless = false;
+    }
+
+    /// Tells the user, if there is one. Whether he is to be woken.
+    pub(super) fn post(&self, event: DeviceEvent) -> bool {
+        let mut state = self.state.lock();
+        let events = state.events.as_mut();
+        events.is_some_and(|events| events.post(event).wake)
+    }
+
+    /// Takes the tables out for a user.
+    fn take(&self) -> Option<(Tables<A, P>, bool)> {
+        let mut state = self.state.lock();
+        Some((state.tables.take()?, state.rootless))
+    }
+
+    /// Puts the tables back, which no context has.
+    fn put(&self, tables: Tables<A, P>, rootless: bool) {
+        let mut state = self.state.lock();
+        state.tables = Some(tables);
+        state.rootless = rootless;
+        state.events = None;
     }
 }
 
@@ -69,19 +139,8 @@ impl<A: Asic, P: Port> Default for Seat<A, P> {
 
 impl<A: Asic, P: Port> fmt::Debug for Seat<A, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.tables.is_some() {
-            "free"
-        } else {
-            "taken"
-        })
+        f.write_str(if self.is_free() { "free" } else { "taken" })
     }
-}
-
-/// All seats, and how often they were taken.
-pub(super) struct Seats<'d, A: Asic, P: Port> {
-    pub(super) list: &'d mut [Seat<A, P>],
-    /// Tells the handles of one context from those of another.
-    pub(super) taken: u32,
 }
 
 /// Which seat an address space came from, and when.
@@ -105,25 +164,23 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
     /// not take over the root of the only ones left.
     pub(crate) fn take_seat(&self) -> Option<(SeatTicket, Tables<A, P>)> {
         let mut mmu = self.mmu.lock();
-        let mut seats = self.seats.lock();
-        let Seats { list, taken } = &mut *seats;
-        list.iter_mut().find_map(|seat| {
+        let HostMmu { driver, opened, .. } = &mut *mmu;
+        self.seats.iter().find_map(|seat| {
             let asid = seat.asid?;
-            if seat.rootless {
-                let tables = seat.tables.as_mut()?;
-                seat.rootless = !self.give_roots(&mut mmu.driver, asid.into(), tables);
-            }
-            if seat.rootless {
+            let (mut tables, rootless) = seat.take()?;
+            if rootless && !self.give_roots(driver, asid.into(), &mut tables) {
+                seat.put(tables, true);
                 return None;
             }
-            let tables = seat.tables.take()?;
-            seat.events = Some(EventQueue::new([EventSlot::new(); EVENTS]));
-            *taken = taken.wrapping_add(1);
+            *opened = opened.wrapping_add(1);
             let ticket = SeatTicket {
                 asid,
-                number: *taken,
+                number: *opened,
                 resets: self.resets.load(Ordering::Relaxed),
             };
+            let mut state = seat.state.lock();
+            state.rootless = false;
+            state.events = Some(EventQueue::new([EventSlot::new(); EVENTS]));
             Some((ticket, tables))
         })
     }
@@ -132,16 +189,27 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
     pub(crate) fn give_seat(&self, ticket: SeatTicket, mut tables: Tables<A, P>) {
         let asid = ticket.asid.into();
         let mut mmu = self.mmu.lock();
-        let mut seats = self.seats.lock();
         // A reset wiped the root tables and made the MMUs forget them.
         let rootless =
             self.was_reset_since(&ticket) && !self.give_roots(&mut mmu.driver, asid, &mut tables);
-        let mut list = seats.list.iter_mut();
-        if let Some(seat) = list.find(|seat| seat.asid == Some(ticket.asid)) {
-            seat.tables = Some(tables);
-            seat.rootless = rootless;
-            seat.events = None;
+        if let Some(seat) = self.seat(&ticket) {
+            seat.put(tables, rootless);
         }
+    }
+
+    fn seat(&self, ticket: &SeatTicket) -> Option<&Seat<A, P>> {
+        let mut seats = self.seats.iter();
+        seats.find(|seat| seat.asid == Some(ticket.asid))
+    }
+
+    /// Gives `look` the events of the user that has a seat.
+    pub(super) fn with_events<T>(
+        &self,
+        ticket: &SeatTicket,
+        look: impl FnOnce(&mut SeatEvents) -> T,
+    ) -> Option<T> {
+        let mut state = self.seat(ticket)?.state.lock();
+        Some(look(state.events.as_mut()?))
     }
 
     /// Writes the roots of an address space anew and gives them to its ASID once more. Returns whether

@@ -1,7 +1,5 @@
 //! Windows: addresses at which the driver itself maps something, and which no allocator hands out.
 
-use core::fmt;
-
 use mmu_core::{AddrRange, DeviceAddr, Run};
 
 use crate::host::{DmaRun, seen_by_device};
@@ -10,7 +8,7 @@ use crate::port::Port;
 use crate::profile::{Asic, Profile};
 use crate::space::{Detached, Mapped, Privileged};
 
-use super::{Device, MapWindowError, Privilege, Unconfirmed};
+use super::{Device, HostMmu, MapWindowError, Privilege, Unconfirmed, UnmapWindowError, settle};
 
 /// A window of the privileged address space (facts KM-4, HW-GO-5); Goya has them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,10 +21,11 @@ pub enum PrivilegedWindow {
 }
 
 impl PrivilegedWindow {
-    const fn bit(self) -> u8 {
+    fn place(self, windows: &mut Windows) -> &mut Option<InWindow> {
+        let [firmware, processor] = windows;
         match self {
-            Self::Firmware => 1,
-            Self::Processor => 2,
+            Self::Firmware => firmware,
+            Self::Processor => processor,
         }
     }
 
@@ -59,123 +58,108 @@ impl WindowMemory {
     }
 }
 
-/// What is mapped in a window of the privileged space. It ends with [`Device::unmap_window`].
-#[must_use = "the memory stays mapped until the window is unmapped"]
-pub struct WindowMapping {
-    window: PrivilegedWindow,
-    state: State,
-}
+/// What is in the windows of the privileged space, by [`PrivilegedWindow::place`].
+pub(super) type Windows = [Option<InWindow>; 2];
 
-enum State {
-    Mapped(Mapped<Privileged, ()>),
-    Detached(Detached<Privileged, ()>),
-}
-
-impl fmt::Debug for WindowMapping {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.state {
-            State::Mapped(mapped) => write!(f, "{:?} at {}", self.window, mapped.range()),
-            State::Detached(_) => write!(f, "{:?}, in quarantine", self.window),
-        }
-    }
+pub(super) enum InWindow {
+    Mapped(Mapped<Privileged, Run>),
+    /// Removed, or never mapped as a whole, and not proved to be gone from the device.
+    Quarantined(Detached<Privileged, Run>),
 }
 
 impl<A: Asic, P: Port> Device<'_, A, P> {
     /// Maps memory at the start of a window of the privileged space, with the largest leaves that it
-    /// allows. A reset of the device undoes it: unmap it then, and map it anew after
-    /// [`recover`](Self::recover).
+    /// allows, and tells where. The driver keeps the memory for as long as something is in the window.
+    /// A reset of the device undoes the mapping: [unmap](Self::unmap_window) it then, and map it anew
+    /// after [`recover`](Self::recover).
     ///
     /// # Errors
     ///
-    /// Each part that can refuse has its variant of [`MapWindowError`]. With
-    /// [`MapWindowError::Space`] and [`MapWindowError::Mmu`] there is a mapping inside where the device
-    /// may have seen a part of it and does not confirm that it forgot it: unmap it later.
+    /// Each part that can refuse has its variant of [`MapWindowError`]. After
+    /// [`MapWindowError::Space`] and [`MapWindowError::Mmu`] the window stays occupied where the device
+    /// may have seen a part of the mapping and does not confirm that it forgot it: unmap it later.
     pub fn map_window(
         &self,
-        _privilege: &Privilege,
+        privilege: &Privilege,
         window: PrivilegedWindow,
         memory: WindowMemory,
-    ) -> Result<WindowMapping, (MapWindowError, Option<WindowMapping>)> {
+    ) -> Result<AddrRange<DeviceAddr>, MapWindowError> {
+        self.check(privilege)?;
         let range = window.range(&A::PROFILE);
-        let range = range.ok_or((MapWindowError::NoWindow, None))?;
+        let range = range.ok_or(MapWindowError::NoWindow)?;
         let run = memory.run(&A::PROFILE);
         let (range, run) = run
             .and_then(|run| Some((part_of(range, run)?, run)))
-            .ok_or((MapWindowError::Memory, None))?;
-        {
-            let windows = &mut self.shown.lock().windows;
-            if *windows & window.bit() != 0 {
-                return Err((MapWindowError::Occupied, None));
-            }
-            *windows |= window.bit();
+            .ok_or(MapWindowError::Memory)?;
+        // Held to the end, so that nobody else uses the window meanwhile.
+        let HostMmu {
+            driver, windows, ..
+        } = &mut *self.mmu.lock();
+        let place = window.place(windows);
+        if place.is_some() {
+            return Err(MapWindowError::Occupied);
         }
         let mapped = self.privileged.lock().map_window(range, run);
-        let mapped = match mapped {
-            Ok(mapped) => mapped,
-            Err(failure) => {
-                let left = match failure.detached {
-                    Some(detached) => self.end_window(window, detached).err(),
-                    None => {
-                        self.shown.lock().windows &= !window.bit();
-                        None
-                    }
-                };
-                let error = MapWindowError::Space(failure.error);
-                return Err((error, left.map(|(mapping, _)| mapping)));
-            }
+        let (error, detached) = match mapped {
+            Ok(mapped) => match driver.announce() {
+                Ok(()) => {
+                    *place = Some(InWindow::Mapped(mapped.owning(run)));
+                    return Ok(range);
+                }
+                Err(error) => {
+                    let detached = self.privileged.lock().unmap(mapped);
+                    (MapWindowError::Mmu(error), Some(detached))
+                }
+            },
+            Err(failure) => (MapWindowError::Space(failure.error), failure.detached),
         };
-        let announced = self.mmu.lock().driver.announce();
-        match announced {
-            Ok(()) => Ok(WindowMapping {
-                window,
-                state: State::Mapped(mapped),
-            }),
-            Err(error) => {
-                let detached = self.privileged.lock().unmap(mapped);
-                let left = self.end_window(window, detached).err();
-                let error = MapWindowError::Mmu(error);
-                Err((error, left.map(|(mapping, _)| mapping)))
-            }
+        if let Some(detached) = detached {
+            // The error that came first is the one that counts.
+            let _ = self.end_window(driver, place, detached.owning(run));
         }
+        Err(error)
     }
 
-    /// Unmaps what is in a window. Whatever used it has been stopped. The memory is the driver's again
-    /// when this returned `Ok`.
+    /// Unmaps what is in a window, if anything is. Whatever used it has been stopped. The memory is
+    /// the driver's again when this returned `Ok`.
     ///
     /// # Errors
     ///
-    /// Hands the mapping back when the device does not confirm that it has forgotten it.
+    /// * [`UnmapWindowError::ForeignPrivilege`];
+    /// * [`UnmapWindowError::Unconfirmed`] when the device does not confirm that it has forgotten it: the
+    ///   window stays occupied, and this can be called again.
     pub fn unmap_window(
         &self,
-        _privilege: &Privilege,
-        mapping: WindowMapping,
-    ) -> Result<(), (WindowMapping, Unconfirmed)> {
-        let detached = match mapping.state {
-            State::Mapped(mapped) => self.privileged.lock().unmap(mapped),
-            State::Detached(detached) => detached,
+        privilege: &Privilege,
+        window: PrivilegedWindow,
+    ) -> Result<(), UnmapWindowError> {
+        self.check(privilege)?;
+        let HostMmu {
+            driver, windows, ..
+        } = &mut *self.mmu.lock();
+        let place = window.place(windows);
+        let detached = match place.take() {
+            None => return Ok(()),
+            Some(InWindow::Mapped(mapped)) => self.privileged.lock().unmap(mapped),
+            Some(InWindow::Quarantined(detached)) => detached,
         };
-        self.end_window(mapping.window, detached)
+        let ended = self.end_window(driver, place, detached);
+        ended.map_err(UnmapWindowError::Unconfirmed)
     }
 
     /// Everything after the removal.
     fn end_window(
         &self,
-        window: PrivilegedWindow,
-        detached: Detached<Privileged, ()>,
-    ) -> Result<(), (WindowMapping, Unconfirmed)> {
-        let settled = self.settle_privileged(detached.batch());
-        let released = self.privileged.lock().release(detached);
-        match (released, settled) {
-            (Err(detached), Err(error)) => {
-                let state = State::Detached(detached);
-                Err((WindowMapping { window, state }, error))
-            }
-            // A batch that was settled is confirmed, by whoever settled it.
-            _ => {
-                self.shown.lock().windows &= !window.bit();
-                Ok(())
-            }
+        driver: &mut P::Mmu,
+        place: &mut Option<InWindow>,
+        detached: Detached<Privileged, Run>,
+    ) -> Result<(), Unconfirmed> {
+        let batch = detached.batch();
+        let settled = settle(driver, &self.privileged, |space| Some(space), batch);
+        if let Err(detached) = self.privileged.lock().release(detached) {
+            *place = Some(InWindow::Quarantined(detached));
         }
+        settled
     }
 }
 

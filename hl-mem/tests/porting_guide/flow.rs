@@ -5,10 +5,11 @@ use std::num::NonZeroU64;
 
 use hl_mem::Wanted;
 use hl_mem::budget::Budget;
-use hl_mem::buffer::{BufferSlot, ViewPolicy};
+use hl_mem::buffer::BufferSlot;
 use hl_mem::context::{Context, ContextStorage, MappingSlot, TimestampPlace, TimestampStorage};
 use hl_mem::device::{
-    BringUpError, Device, DeviceParts, Privilege, RegisterBlock, Seat, SpaceNodes,
+    BringUpError, Device, DeviceOptions, DeviceParts, Privilege, PrivilegedWindow, RegisterBlock,
+    Seat, SpaceNodes, WindowMemory,
 };
 use hl_mem::dram::{
     Contiguity, DramContent, DramPool, DramRegion, PackRecord, PageRecord, Sharing,
@@ -26,8 +27,8 @@ use mmu_core::{
 use super::recording::{Files, Noting, NotingMmu, RecordingPort, SlowRegisters, Tables};
 use super::smallest_port::{Machine, MmuRegisters, NoBytes, NoEngines, PAGE_BYTES, Ram, USER_BASE};
 
-type RecordingDevice = Device<'static, Goya, RecordingPort>;
-type RecordingContext<'c> = Context<'c, 'static, Goya, RecordingPort>;
+pub(crate) type RecordingDevice = Device<'static, Goya, RecordingPort>;
+pub(crate) type RecordingContext<'c> = Context<'c, 'static, Goya, RecordingPort>;
 
 static BUDGET: Budget = Budget::new(64);
 static REGISTER_BLOCKS: [RegisterBlock; 1] = [RegisterBlock {
@@ -52,7 +53,7 @@ fn nodes() -> SpaceNodes<RecordingPort> {
 }
 
 /// Brings a device up whose MMU has three ASIDs.
-fn bring_up(
+pub(crate) fn bring_up(
     seats: usize,
 ) -> Result<(RecordingDevice, Privilege, &'static MmuRegisters), BringUpError> {
     const COUNT: usize = 64;
@@ -83,23 +84,23 @@ fn bring_up(
         host: Noting(ram),
         engines: Noting(NoEngines),
         tables,
-        dram_tables: None,
         privileged: nodes(),
         buffers: storage(8, BufferSlot::new),
-        views: ViewPolicy::Single,
         seats: storage(seats, Seat::new),
-        register_blocks: &REGISTER_BLOCKS,
         dram: pool.unwrap(),
-        peer_window: dram.user_memory(),
-        default_mapping: false,
         scrubber: Noting(NoBytes),
+        options: DeviceOptions {
+            register_blocks: &REGISTER_BLOCKS,
+            peer_window: dram.user_memory(),
+            ..DeviceOptions::default()
+        },
     };
     let mmu = |parking| NotingMmu(GoyaMmu::new(slow, Goya::PROFILE.timeouts, parking));
-    let (device, privilege) = Device::new(parts, mmu, mmu)?;
+    let (device, privilege) = Device::new(parts, mmu)?;
     Ok((device, privilege, registers))
 }
 
-fn open(device: &RecordingDevice) -> RecordingContext<'_> {
+pub(crate) fn open(device: &RecordingDevice) -> RecordingContext<'_> {
     let slots = || (0..16).map(|_| TimestampSlot::new()).collect();
     let storage = ContextStorage {
         nodes: nodes(),
@@ -114,7 +115,7 @@ fn open(device: &RecordingDevice) -> RecordingContext<'_> {
     device.open((), &BUDGET, storage).unwrap()
 }
 
-fn time(now: u64) -> NonZeroU64 {
+pub(crate) fn time(now: u64) -> NonZeroU64 {
     NonZeroU64::new(now).unwrap()
 }
 
@@ -136,6 +137,7 @@ pub(crate) fn everything() {
     timestamps(&device, &context);
     device_memory(&context);
     lost_and_recovered(&device, registers, context);
+    windows(&device, &privilege);
     failing_bring_up();
     the_port_in_the_guide();
 }
@@ -148,7 +150,7 @@ fn blocks_and_views(
     let (block, id) = context.create_block(privilege, 2 * PAGE_BYTES).unwrap();
     let range = device.block_range(privilege, id).unwrap();
     let found = device.with_privileged_table(privilege, |table| table.query(range.start()));
-    found.unwrap();
+    found.unwrap().unwrap();
     context
         .map_block(privilege, block, Wanted::Anywhere)
         .unwrap();
@@ -166,6 +168,13 @@ fn blocks_and_views(
 
     let (registers, bytes) = context.register_block(0x1000).unwrap();
     assert!(context.mmap(registers, bytes).is_err());
+}
+
+fn windows(device: &RecordingDevice, privilege: &Privilege) {
+    let image = Run::new(BusAddr::new(0), PAGE_BYTES).unwrap();
+    let (window, image) = (PrivilegedWindow::Firmware, WindowMemory::Device(image));
+    device.map_window(privilege, window, image).unwrap();
+    device.unmap_window(privilege, window).unwrap();
 }
 
 fn timestamps(device: &RecordingDevice, context: &RecordingContext<'_>) {

@@ -2,6 +2,7 @@
 
 mod apart;
 mod flow;
+mod interrupts;
 mod recording;
 /// The smallest port, which the guide shows and its examples run on.
 #[path = "../../src/guide/smallest_port.rs"]

@@ -9,16 +9,17 @@ use hl_mem::context::DramExport;
 use hl_mem::dram::Scrub;
 use hl_mem::host::{DeviceAccess, DmaRun, HostError, HostMemory, UserPages, ViewRights};
 use hl_mem::lock::LockRank;
-use hl_mem::mmu::{Fault, GoyaMmu, MmuControl, MmuError, Registers};
+use hl_mem::mmu::{Fault, GoyaMmu, MmuControl, MmuError, NoDramMmu, Registers};
 use hl_mem::port::{Engines, Port, SpinLock};
 use hl_mem::timestamps::{TimestampMemory, TimestampSlot};
-use hl_mem::uapi::{Errno, Exporter};
+use hl_mem::uapi::{ExportRefused, Exporter};
 use hl_mem::va::Node;
 use mmu_core::{
     AddrRange, BusAddr, DeviceAddr, DeviceLost, DeviceTablePool, Invalidate, Run, Stale, TableBus,
 };
 
 use super::Cases;
+use super::interrupts::{InterruptsOff, SleepingLock};
 use super::smallest_port::{
     KernelPages, MmuRegisters, NoBytes, NoEngines, PinnedPages, Ram, TableWindow, TimestampWords,
     View,
@@ -302,7 +303,7 @@ impl TableBus for Noting<TableWindow> {
 pub(crate) struct Files(pub(crate) Vec<DramExport>);
 
 impl Exporter for Files {
-    fn export(&mut self, export: DramExport, _flags: u32) -> Result<i32, (DramExport, Errno)> {
+    fn export(&mut self, export: DramExport, _flags: u32) -> Result<i32, ExportRefused> {
         note("Exporter", "export");
         self.0.push(export);
         Ok(3)
@@ -317,11 +318,12 @@ pub(crate) type Tables = DeviceTablePool<'static, Noting<TableWindow>, SpinLock>
 pub(crate) struct RecordingPort;
 
 impl Port for RecordingPort {
-    type Lock = SpinLock;
+    type Lock = SleepingLock;
+    type InterruptLock = InterruptsOff;
     type Host = Noting<&'static Ram>;
     type Mmu = NotingMmu;
     type Tables = &'static Tables;
-    type DramMmu = Self::Mmu;
+    type DramMmu = NoDramMmu;
     type DramTables = Self::Tables;
     type Engines = Noting<NoEngines>;
     type Scrubber = Noting<NoBytes>;

@@ -274,7 +274,10 @@ fn tables_of_an_unconfirmed_removal_are_not_used_again<F: Shape>() {
     let removed = table.unmap(range(F::EDGE, len)).unwrap();
     let tables = removed.tables();
     assert_eq!(pool.usage().free, 0);
-    let (removed, _) = removed.confirm(&mut Unresponsive).unwrap_err();
+    let removed = removed
+        .confirm(&mut Unresponsive)
+        .unwrap_err()
+        .into_removed();
     assert_eq!(removed.tables(), tables);
     let again = table.map(device(F::EDGE), run(F::BUS, len), &options);
     assert!(matches!(again, Err(MapError::NoTableMemory { .. })));

@@ -239,7 +239,7 @@ fn a_removal_that_does_not_arrive_keeps_its_tables<F: Shape>() {
     assert_ne!(quarantined, 0);
     pool.bus().lose_at_flush(1);
     let mut mmu = NoCache::default();
-    let (removed, error) = removed.confirm(&mut mmu).unwrap_err();
+    let (removed, error) = removed.confirm(&mut mmu).unwrap_err().into_parts();
     assert!(matches!(error, ConfirmError::Flush(_)));
     // The device was not even asked to invalidate.
     assert!(mmu.seen.is_empty());
@@ -268,7 +268,10 @@ fn rights_that_are_taken_away_are_certain_only_when_they_arrived() {
     let read_only = X86Attributes::default();
     let removed = table.protect(all, read_only).unwrap();
     pool.bus().lose_at_flush(1);
-    let (removed, error) = removed.confirm(&mut NoCache::default()).unwrap_err();
+    let (removed, error) = removed
+        .confirm(&mut NoCache::default())
+        .unwrap_err()
+        .into_parts();
     assert!(matches!(error, ConfirmError::Flush(_)));
     assert_eq!(removed.stale().extent, Extent::Range(all));
     pool.bus().come_back();

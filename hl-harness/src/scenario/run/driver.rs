@@ -281,9 +281,9 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
         } = file;
         let answer = match context.close() {
             Ok(left) => Answer::Closed(left),
-            Err((context, _)) => {
+            Err(refused) => {
                 let file = File {
-                    context,
+                    context: refused.into_context(),
                     process,
                     budget,
                 };

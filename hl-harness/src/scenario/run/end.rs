@@ -34,9 +34,10 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
             let closed = match context.close() {
                 Ok(_) => Ok(()),
                 // A device that was reset and not brought back confirms nothing.
-                Err((context, _)) => {
+                Err(refused) => {
                     self.bring_back(last)?;
-                    context.close().map(drop).map_err(|(_, error)| error)
+                    let closed = refused.into_context().close();
+                    closed.map(drop).map_err(|refused| refused.reason())
                 }
             };
             if let Err(error) = closed {

@@ -9,8 +9,8 @@ use hl_mem::events::{DeviceEvent, Report};
 use hl_mem::handle::RawHandle;
 use hl_mem::timestamps::Registered;
 use hl_mem::uapi::{
-    self, CommandBufferInput, Errno, Exporter, FLAG_DEVICE_ADDRESS, FLAG_MAP, MemoryInput,
-    OP_CREATE, OP_DESTROY, OP_EXPORT, OP_INFO, OP_MAP_BLOCK, OP_TS_ALLOC,
+    self, CommandBufferInput, Errno, ExportRefused, Exporter, FLAG_DEVICE_ADDRESS, FLAG_MAP,
+    MemoryInput, OP_CREATE, OP_DESTROY, OP_EXPORT, OP_INFO, OP_MAP_BLOCK, OP_TS_ALLOC,
 };
 
 use super::super::ast::{CommandBufferWords, Expr, Name, Outcome, Step, TimestampWords};
@@ -30,7 +30,7 @@ struct OneFile(Option<DramExport>);
 const DESCRIPTOR: i32 = 3;
 
 impl Exporter for OneFile {
-    fn export(&mut self, export: DramExport, _flags: u32) -> Result<i32, (DramExport, Errno)> {
+    fn export(&mut self, export: DramExport, _flags: u32) -> Result<i32, ExportRefused> {
         self.0 = Some(export);
         Ok(DESCRIPTOR)
     }

@@ -36,11 +36,11 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         let context = self.contexts[user].take().ok_or("no file to close")?;
         let left = match context.close() {
             Ok(left) => left,
-            Err((context, _)) => {
+            Err(refused) => {
                 // What failed was to fail; with that over it succeeds.
                 self.disarm();
-                let again = context.close();
-                again.map_err(|(_, error)| format!("closing again: {error}"))?
+                let again = refused.into_context().close();
+                again.map_err(|refused| format!("closing again: {refused}"))?
             }
         };
         self.disarm();

@@ -367,7 +367,7 @@ fn tables_return_to_their_pool_only_when_the_hardware_has_confirmed() {
     let removed = table.unmap(range(AT, 0x4000)).unwrap();
     assert!(removed.tables() > 0);
     fake.hang(0x4D0_108C);
-    let (removed, error) = removed.confirm(&mut mmu).unwrap_err();
+    let (removed, error) = removed.confirm(&mut mmu).unwrap_err().into_parts();
     let register = 0x4D0_108C;
     assert_eq!(
         error,

@@ -60,7 +60,7 @@ fn confirm<M: TableMemory>(mut removed: Removed<M>, other: Removed<M>) {
     }
     match removed.confirm(&mut Mmu) {
         Ok(()) => {}
-        Err((removed, error)) => used((removed, error)),
+        Err(refused) => used(refused.into_parts()),
     }
 }
 

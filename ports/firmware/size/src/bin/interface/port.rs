@@ -6,10 +6,10 @@ use hl_firmware_size::{any, used};
 use hl_mem::context::DramExport;
 use hl_mem::dram::Scrub;
 use hl_mem::host::{DeviceAccess, DmaAddr, DmaRun, HostError, HostMemory, UserPages, ViewRights};
-use hl_mem::mmu::{Gaudi2HostMmu, PollBudget, Registers};
+use hl_mem::mmu::{Gaudi2HostMmu, NoDramMmu, PollBudget, Registers};
 use hl_mem::port::{Engines, Port, SpinLock};
 use hl_mem::timestamps::{TimestampMemory, TimestampSlot};
-use hl_mem::uapi::{Errno, Exporter};
+use hl_mem::uapi::{Errno, ExportRefused, Exporter};
 use hl_mem::va::Node;
 use mmu_core::{AddrRange, DeviceAddr, Region, Run, SplitWord, TablePool};
 
@@ -127,25 +127,29 @@ impl TimestampMemory for Nothing {
 }
 
 impl Exporter for Nothing {
-    fn export(&mut self, export: DramExport, flags: u32) -> Result<i32, (DramExport, Errno)> {
+    fn export(&mut self, export: DramExport, flags: u32) -> Result<i32, ExportRefused> {
         used(flags);
         match maybe(()) {
             Ok(()) => {
                 used(export);
                 Ok(0)
             }
-            Err(()) => Err((export, Errno::ENOMEM)),
+            Err(()) => Err(ExportRefused {
+                export,
+                errno: Errno::ENOMEM,
+            }),
         }
     }
 }
 
 impl Port for Nothing {
     type Lock = SpinLock;
+    type InterruptLock = SpinLock;
     type Host = Self;
     type Mmu = Gaudi2HostMmu<Self>;
     type Tables = Tables;
-    // With device memory behind an MMU of its own it is more code; these two are never used.
-    type DramMmu = Self::Mmu;
+    // With device memory behind an MMU of its own it is more code.
+    type DramMmu = NoDramMmu;
     type DramTables = Tables;
     type Engines = Self;
     type Scrubber = Self;

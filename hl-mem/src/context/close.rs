@@ -1,0 +1,167 @@
+//! How a file ends.
+
+use core::fmt;
+
+use crate::device::{Tables, Unconfirmed};
+use crate::port::Port;
+use crate::profile::Asic;
+use crate::space::Space;
+
+use super::{Backing, Context, ContextSpace, LeftBehind, Named, Object, Stage, UserMapping};
+
+/// A file that is not closed, and why. It has the context, whose address space, pins and buffers are
+/// still the user's: take it out, keep it, and close it again when the device was reset.
+///
+/// ```
+/// # mod port { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/guide/smallest_port.rs")); }
+/// # use port::*;
+/// # let machine = Machine::new()?;
+/// # let context = machine.open()?;
+/// # machine.registers.lose();
+/// let mut open = Some(context);
+/// if let Some(context) = open.take()
+///     && let Err(refused) = context.close()
+/// {
+///     // For the log: "the file stays open: ...".
+///     assert!(refused.to_string().contains("open"));
+///     open = Some(refused.into_context());
+/// }
+/// # machine.registers.reset();
+/// machine.device.recover()?;
+/// open.ok_or("the context")?.close().expect("the device answers");
+/// # Ok::<(), Box<dyn core::error::Error>>(())
+/// ```
+#[must_use = "the context is in here, and keeps what it has for ever if it is dropped"]
+pub struct CloseError<'c, 'd, A: Asic, P: Port> {
+    context: Context<'c, 'd, A, P>,
+    reason: Unconfirmed,
+}
+
+impl<'c, 'd, A: Asic, P: Port> CloseError<'c, 'd, A, P> {
+    /// Why the file is not closed.
+    pub fn reason(&self) -> Unconfirmed {
+        self.reason
+    }
+
+    /// The context, to be closed again.
+    pub fn into_context(self) -> Context<'c, 'd, A, P> {
+        self.context
+    }
+}
+
+impl<A: Asic, P: Port> fmt::Debug for CloseError<'_, '_, A, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CloseError")
+            .field("context", &self.context)
+            .field("reason", &self.reason)
+            .finish()
+    }
+}
+
+impl<A: Asic, P: Port> fmt::Display for CloseError<'_, '_, A, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the file stays open: {}", self.reason)
+    }
+}
+
+impl<A: Asic, P: Port> core::error::Error for CloseError<'_, '_, A, P> {}
+
+#[cfg(feature = "defmt")]
+impl<A: Asic, P: Port> defmt::Format for CloseError<'_, '_, A, P> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "the file stays open: {}", self.reason);
+    }
+}
+
+impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
+    /// Closes the file, whatever the user left behind: producers stop, all entries are cleared, and one
+    /// invalidation for the blocks, one for the user's host memory and, where that has an MMU of its
+    /// own, one for his device memory are confirmed; addresses, pins and pages go when theirs is, and
+    /// not before. Needs no memory. Reports what was left behind.
+    ///
+    /// # Errors
+    ///
+    /// [`CloseError`] has the context, open as before, when the device does not confirm that it has
+    /// forgotten the user's mappings. Everything that concerns them is in quarantine, the address space
+    /// included; try again when the device has been reset.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the context itself is what the error hands back"
+    )]
+    pub fn close(mut self) -> Result<LeftBehind, CloseError<'c, 'd, A, P>> {
+        let mut left = self.left;
+        let device = self.device;
+        let timestamps = self.timestamps.get_mut();
+        for (_, Object(named)) in self.handles.get_mut().drain() {
+            left.handles += 1;
+            match named {
+                Named::Block(block) => {
+                    // A producer that does not stop leaves its block mapped, with the device.
+                    if device.detach_block(block.id).is_err() {
+                        left.quarantined_buffers += 1;
+                    }
+                }
+                // What maps it goes with the mappings below.
+                Named::CommandBuffer(buffer) => device.unname_buffer(buffer.id),
+                Named::Timestamps(place) => {
+                    if let Some(buffer) = timestamps.end_name(place) {
+                        device.unname_buffer(buffer);
+                    }
+                }
+                Named::Registers(_) => {}
+            }
+        }
+        while let Some(ended) = timestamps.end_any() {
+            ended.give_up(device);
+        }
+        if self.device.settle_quarantine().is_err() {
+            left.quarantined_buffers = self.device.usage().buffers.quarantined;
+        }
+        let space = self.space.get_mut();
+        let mut from = 0;
+        while let Some((place, mapping)) = space.mappings.take_next(&mut from) {
+            let parked = match mapping.0 {
+                Stage::Live(mapped) => {
+                    let of_user =
+                        matches!(mapped.backing(), Backing::User(_) | Backing::Dram { .. });
+                    left.mappings += u32::from(of_user);
+                    Stage::Quarantined(space.unmap(mapped))
+                }
+                quarantined @ Stage::Quarantined(_) => quarantined,
+            };
+            space.mappings.park(place, UserMapping(parked));
+        }
+        if device.default_page().is_some() {
+            space.space.remove_default();
+        }
+        self.left = left;
+        if let Err(reason) = self.settle_quarantine() {
+            return Err(CloseError {
+                context: self,
+                reason,
+            });
+        }
+        // What belongs to no mapping; where there was one, it has taken this along.
+        if let Err(reason) = self.settle_rest() {
+            return Err(CloseError {
+                context: self,
+                reason,
+            });
+        }
+        self.left.dram += self.device.release_dram(self.owner);
+        let Self {
+            device,
+            seat,
+            space,
+            left,
+            ..
+        } = self;
+        let ContextSpace { space, dram, .. } = space.into_inner();
+        if space.is_idle() && dram.as_ref().is_none_or(Space::is_idle) {
+            let host = space.into_table();
+            let dram = dram.map(Space::into_table);
+            device.give_seat(seat, Tables { host, dram });
+        }
+        Ok(left)
+    }
+}
