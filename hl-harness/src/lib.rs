@@ -3,6 +3,7 @@
 pub mod asic;
 pub mod block_access;
 pub mod demo;
+pub mod extents;
 pub mod host;
 pub mod inspect;
 pub mod log;

@@ -6,7 +6,8 @@
 //! one per line they are what `--trace` shows.
 //!
 //! Events are always *counted* ([`EventLog::count`]), one relaxed addition each. They are *kept* only
-//! while recording is on; otherwise no lock is taken.
+//! while recording is on; otherwise no lock is taken. What happens to the pools of page tables is looked
+//! for while recording only ([`EventLog::watching`]).
 //!
 //! ```
 //! use hl_harness::log::{Event, EventKind, EventLog};
@@ -16,6 +17,10 @@
 //! assert_eq!(log.count(EventKind::Flush), 1);
 //! assert_eq!(log.since(mark)[0].to_string(), "     0  flush            3 posted writes");
 //! ```
+
+mod pools;
+
+pub use pools::TablePools;
 
 use core::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -120,18 +125,15 @@ events! {
     /// An invalidation got stuck (by injection): its status register will never say done.
     InvalidateStuck { /** The MMU. */ mmu: MmuInstance, /** What it should have covered. */ scope: InvalidationScope }
         "stuck" "{mmu} {scope}";
-    /// The driver took a page table from its pool.
-    TableAllocate { /** Where it lies. */ memory: TableMemory, /** Its address. */ address: BusAddr }
-        "table allocate" "{memory} {address}";
-    /// The driver gave a page table back to its pool: it may be reused from here on.
-    TableFree { /** Where it lies. */ memory: TableMemory, /** Its address. */ address: BusAddr }
-        "table free" "{memory} {address}";
+    /// The driver took page tables from their pool.
+    TableAllocate { /** Where they lie. */ memory: TableMemory, /** How many. */ tables: u32, /** How many are taken now. */ used: u32 }
+        "table allocate" "{tables} in {memory} memory, {used} taken now";
+    /// The driver gave page tables back to their pool: they may be reused from here on.
+    TableFree { /** Where they lie. */ memory: TableMemory, /** How many. */ tables: u32, /** How many are still taken. */ used: u32 }
+        "table free" "{tables} in {memory} memory, {used} still taken";
     /// The driver reports a mapping complete.
     Map { /** The address space. */ asid: u16, /** Start. */ address: DeviceAddr, /** Bytes. */ len: u64 }
         "map" "asid {asid} {address} +{len:#x}";
-    /// The driver reports the entries of a mapping cleared (not yet invalidated).
-    Unmap { /** The address space. */ asid: u16, /** Start. */ address: DeviceAddr, /** Bytes. */ len: u64 }
-        "unmap" "asid {asid} {address} +{len:#x}";
     /// The driver keeps what a mapping held, because its invalidation was not confirmed.
     Quarantine { /** The address space. */ asid: u16, /** Start. */ address: DeviceAddr, /** Bytes. */ len: u64 }
         "quarantine" "asid {asid} {address} +{len:#x}";
@@ -211,6 +213,8 @@ struct Kept {
     /// Sequence number of the first kept event; what came before was cleared.
     first: u64,
     events: Vec<Event>,
+    watched: Vec<pools::Watched>,
+    last_key: u64,
 }
 
 impl Default for EventLog {
@@ -243,6 +247,11 @@ impl EventLog {
 
     /// Starts or stops keeping events; what was kept stays.
     pub fn set_recording(&self, on: bool) {
+        let mut kept = self.up_to_date();
+        // What changed while nothing was kept is not told as if it happened now.
+        for watched in &mut kept.watched {
+            watched.changes().for_each(drop);
+        }
         self.shared.recording.store(on, Ordering::Relaxed);
     }
 
@@ -256,13 +265,19 @@ impl EventLog {
 
     /// Counts `event` and, while recording and unless its kind is ignored, keeps it.
     pub fn record(&self, event: Event) {
-        let kind = event.kind();
-        self.shared.counts[kind as usize].fetch_add(1, Ordering::Relaxed);
-        if self.shared.recording.load(Ordering::Relaxed)
-            && self.shared.ignored.load(Ordering::Relaxed) >> kind as u32 & 1 == 0
-        {
-            self.kept().events.push(event);
+        self.count_one(event.kind());
+        if self.keeps(event.kind()) {
+            self.up_to_date().events.push(event);
         }
+    }
+
+    fn count_one(&self, kind: EventKind) {
+        self.shared.counts[kind as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn keeps(&self, kind: EventKind) -> bool {
+        self.shared.recording.load(Ordering::Relaxed)
+            && self.shared.ignored.load(Ordering::Relaxed) >> kind as u32 & 1 == 0
     }
 
     /// How many events of `kind` happened, recorded or not.
@@ -274,14 +289,14 @@ impl EventLog {
     /// The sequence number the next kept event will have.
     #[must_use]
     pub fn mark(&self) -> u64 {
-        let kept = self.kept();
+        let kept = self.up_to_date();
         kept.first + kept.events.len() as u64
     }
 
     /// The kept events from sequence number `mark` on.
     #[must_use]
     pub fn since(&self, mark: u64) -> Vec<Record> {
-        let kept = self.kept();
+        let kept = self.up_to_date();
         let records = (kept.first..).zip(&kept.events);
         records
             .skip_while(|(sequence, _)| *sequence < mark)
@@ -306,15 +321,26 @@ impl EventLog {
 
     /// Forgets the kept events; sequence numbers go on, counts stay.
     pub fn clear(&self) {
-        let mut kept = self.kept();
+        let mut kept = self.up_to_date();
         kept.first += kept.events.len() as u64;
         kept.events = Vec::new();
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
-        self.shared
-            .kept
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// What is kept, with what has happened to the pools of page tables so far.
+    fn up_to_date(&self) -> std::sync::MutexGuard<'_, Kept> {
+        let kept = self.shared.kept.lock();
+        let mut kept = kept.unwrap_or_else(PoisonError::into_inner);
+        let Kept {
+            events, watched, ..
+        } = &mut *kept;
+        if self.shared.recording.load(Ordering::Relaxed) {
+            for event in watched.iter_mut().flat_map(pools::Watched::changes) {
+                self.count_one(event.kind());
+                if self.keeps(event.kind()) {
+                    events.push(event);
+                }
+            }
+        }
+        kept
     }
 }

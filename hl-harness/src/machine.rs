@@ -1,5 +1,9 @@
 //! A whole machine: the host model, a software ASIC, and `hl-mem` driving both through the port.
 
+mod model;
+
+pub use model::{DevicePool, HostPool, Model};
+
 use core::cell::Cell;
 use core::fmt;
 use core::marker::PhantomData;
@@ -18,23 +22,15 @@ use hl_mem::device::{
 use hl_mem::dram::{DramContent, DramPool, DramRegion, DramUsage, PackRecord, PageRecord, Scrub};
 use hl_mem::handle::HandleSlot;
 use hl_mem::lock::{HeldLocks, LockRank};
-use hl_mem::mmu::{Gaudi2DramMmu, Gaudi2HostMmu, GaudiMmu, GoyaMmu, HostPages, MmuControl};
 use hl_mem::port::Port;
-use hl_mem::profile::{Asic, Gaudi, Gaudi2, Goya};
 use hl_mem::timestamps::{CounterSlot, TimestampSlot, WaitSlot};
 use hl_mem::va::Node;
-use mmu_core::format::TABLE_BYTES;
-use mmu_core::{
-    BusAddr, ChildMap, DeviceTablePool, DeviceTableRecord, PoolUsage, Region, ReuseOrder, Run,
-    TableMemory, TablePool, TableRecord,
-};
+use mmu_core::{BusAddr, Run};
 
-use crate::asic::{
-    self, AccessError, AsicConfig, AsicKind, DmaEngine, Endpoint, HbmStacks, InitiatorMode,
-};
+use crate::asic::{self, AccessError, AsicConfig, AsicKind, DmaEngine, Endpoint, InitiatorMode};
 use crate::host::{FrameOrder, Host, HostConfig, HostCounters, KernelBlock, Process};
-use crate::log::EventLog;
-use crate::port::{AsicRegisters, DramTables, HarnessEngines, HarnessHost, HostWord, HostWords};
+use crate::log::{EventLog, TableMemory, TablePools};
+use crate::port::{AsicRegisters, HarnessEngines, HarnessHost};
 
 /// The lock of the harness: it sleeps, as a kernel's mutex does.
 pub type Lock = parking_lot::RawMutex;
@@ -100,173 +96,6 @@ pub const USER_REGISTERS: u64 = 0x1000_0000_0040_0000;
 
 /// Pages of these registers.
 const REGISTER_PAGES: usize = 2;
-
-/// The ASIDs that the machine's MMUs are driven with, the privileged one included.
-const ASIDS: usize = 8;
-
-/// Page tables, in memory of whatever kind the ASIC wants.
-pub trait Tables: Sync {
-    /// How many there are and how many of them are free.
-    fn usage(&self) -> PoolUsage;
-}
-
-/// A pool of tables in device memory.
-pub type DevicePool<'m> = DeviceTablePool<'m, DramTables, Lock>;
-/// A pool of tables in host memory.
-pub type HostPool<'m> = TablePool<'m, Region<'m, HostWord<'m>>, Lock>;
-
-impl Tables for DevicePool<'_> {
-    fn usage(&self) -> PoolUsage {
-        DeviceTablePool::usage(self)
-    }
-}
-
-impl Tables for HostPool<'_> {
-    fn usage(&self) -> PoolUsage {
-        TablePool::usage(self)
-    }
-}
-
-/// An ASIC that there is a software model of.
-pub trait Model: Asic + Sized {
-    /// The model.
-    const KIND: AsicKind;
-    /// Its working HBM stacks; of no meaning where the ASIC has none.
-    const STACKS: HbmStacks = HbmStacks::Six;
-    /// The driver of the MMU that translates accesses to host memory.
-    type Mmu: MmuControl + Send;
-    /// The reference by which page tables share the pool of that MMU's tables.
-    type Memory<'m>: TableMemory + Send + Sync;
-    /// The driver of the MMU that translates accesses to device memory.
-    type DramMmu: MmuControl + Send;
-    /// The reference to the pool of that MMU's tables.
-    type DramMemory<'m>: TableMemory + Send + Sync;
-
-    /// Makes the MMU's driver.
-    fn mmu(registers: AsicRegisters, parking: BusAddr) -> Self::Mmu;
-
-    /// Makes the driver of the MMU for device memory.
-    fn dram_mmu(registers: AsicRegisters, parking: BusAddr) -> Self::DramMmu;
-
-    /// Builds a pool of `tables` tables, and another for device memory where that has its own, and
-    /// calls `run` with them.
-    fn with_tables<R>(
-        asic: &Arc<asic::Asic>,
-        host: &Arc<Host>,
-        tables: u32,
-        run: impl for<'m> FnOnce(&'m dyn Tables, Self::Memory<'m>, Option<Self::DramMemory<'m>>) -> R,
-    ) -> R;
-}
-
-/// Tables for host memory and tables for device memory, counted together.
-struct Both<'m>(&'m (dyn Tables + 'm), &'m (dyn Tables + 'm));
-
-impl Tables for Both<'_> {
-    fn usage(&self) -> PoolUsage {
-        let (one, other) = (self.0.usage(), self.1.usage());
-        PoolUsage {
-            capacity: one.capacity + other.capacity,
-            free: one.free + other.free,
-        }
-    }
-}
-
-/// Calls `run` with a pool in device memory, at the ASIC's own address (facts 2.2, 2.3).
-fn with_device_tables<A: Asic, R>(
-    asic: &Arc<asic::Asic>,
-    tables: u32,
-    run: impl for<'m> FnOnce(&'m dyn Tables, &'m DevicePool<'m>) -> R,
-) -> R {
-    let address = A::PROFILE.device_tables.start();
-    let bus = DramTables::new(asic, address).expect("the ASIC has its table memory");
-    let mut records: Vec<_> = (0..tables).map(|_| DeviceTableRecord::new()).collect();
-    // Enough that the tables, and not the maps of their children, are what runs out.
-    let mut maps: Vec<_> = (0..tables).map(|_| ChildMap::new()).collect();
-    let order = ReuseOrder::LastReleased;
-    let pool = DeviceTablePool::new(bus, address, &mut records, &mut maps, order)
-        .expect("the table memory is aligned");
-    run(&pool, &pool)
-}
-
-macro_rules! v1_model {
-    ($asic:ident, $mmu:ident) => {
-        impl Model for $asic {
-            const KIND: AsicKind = AsicKind::$asic;
-            type Mmu = $mmu<AsicRegisters, ASIDS>;
-            type Memory<'m> = &'m DevicePool<'m>;
-            type DramMmu = Self::Mmu;
-            type DramMemory<'m> = &'m DevicePool<'m>;
-
-            fn mmu(registers: AsicRegisters, parking: BusAddr) -> Self::Mmu {
-                $mmu::new(registers, Self::PROFILE.timeouts, parking)
-            }
-
-            fn dram_mmu(registers: AsicRegisters, parking: BusAddr) -> Self::DramMmu {
-                Self::mmu(registers, parking)
-            }
-
-            fn with_tables<R>(
-                asic: &Arc<asic::Asic>,
-                _host: &Arc<Host>,
-                tables: u32,
-                run: impl for<'m> FnOnce(
-                    &'m dyn Tables,
-                    &'m DevicePool<'m>,
-                    Option<&'m DevicePool<'m>>,
-                ) -> R,
-            ) -> R {
-                with_device_tables::<Self, R>(asic, tables, |tables, pool| run(tables, pool, None))
-            }
-        }
-    };
-}
-v1_model!(Goya, GoyaMmu);
-v1_model!(Gaudi, GaudiMmu);
-
-impl<const STACKS: u64> Model for Gaudi2<STACKS>
-where
-    Self: Asic,
-{
-    const KIND: AsicKind = AsicKind::Gaudi2;
-    const STACKS: HbmStacks = if STACKS == 5 {
-        HbmStacks::Five
-    } else {
-        HbmStacks::Six
-    };
-    type Mmu = Gaudi2HostMmu<AsicRegisters, ASIDS>;
-    type Memory<'m> = &'m HostPool<'m>;
-    type DramMmu = Gaudi2DramMmu<AsicRegisters, STACKS, ASIDS>;
-    type DramMemory<'m> = &'m DevicePool<'m>;
-
-    fn mmu(registers: AsicRegisters, parking: BusAddr) -> Self::Mmu {
-        Gaudi2HostMmu::new(registers, Self::PROFILE.timeouts, HostPages::Of4K, parking)
-    }
-
-    fn dram_mmu(registers: AsicRegisters, parking: BusAddr) -> Self::DramMmu {
-        let functional = registers.asic().config().hmmu_enabled;
-        Gaudi2DramMmu::new(registers, Self::PROFILE.timeouts, functional, parking)
-            .expect("the ASIC has an MMU for device memory")
-    }
-
-    fn with_tables<R>(
-        asic: &Arc<asic::Asic>,
-        host: &Arc<Host>,
-        tables: u32,
-        run: impl for<'m> FnOnce(&'m dyn Tables, &'m HostPool<'m>, Option<&'m DevicePool<'m>>) -> R,
-    ) -> R {
-        let memory = HostWords::new(host, tables as usize).expect("the host has room for tables");
-        let words = memory.words();
-        let mut records: Vec<_> = (0..tables).map(|_| TableRecord::new()).collect();
-        let region = Region::new(&words, memory.address()).expect("frames are aligned");
-        let pool = TablePool::new(region, &mut records, ReuseOrder::LastReleased)
-            .expect("there is a record for each table");
-        // All that the ASIC has for tables of device memory (facts 2.5).
-        let device_tables = Self::PROFILE.device_tables.len() / TABLE_BYTES;
-        with_device_tables::<Self, R>(asic, device_tables as u32, |device_tables, device_pool| {
-            run(&Both(&pool, device_tables), &pool, Some(device_pool))
-        })
-    }
-}
 
 /// The port of a machine, as types.
 #[derive(Debug)]
@@ -355,7 +184,7 @@ pub struct Machine<'s, 'm, A: Model> {
     pub privilege: Privilege,
     /// The engines that are running.
     pub engines: HarnessEngines,
-    tables: &'m dyn Tables,
+    tables: &'m dyn TablePools,
     config: MachineConfig,
 }
 
@@ -423,7 +252,10 @@ impl<A: Model> Machine<'_, '_, A> {
     #[must_use]
     pub fn counters(&self) -> MachineCounters {
         MachineCounters {
-            tables: self.tables.usage().used(),
+            tables: [TableMemory::Device, TableMemory::Host]
+                .map(|memory| self.tables.used(memory))
+                .iter()
+                .sum(),
             host: self.host.counters(),
             device: self.device.usage(),
         }
@@ -610,7 +442,7 @@ pub fn with_machine<A: Model, R>(
                 dram_tables.map(|tables| (tables, dram_mmu)),
             )
             .expect("the device comes up");
-            run(&Machine {
+            let machine = Machine {
                 host: Arc::clone(&host),
                 asic: Arc::clone(&asic),
                 log: log.clone(),
@@ -619,7 +451,8 @@ pub fn with_machine<A: Model, R>(
                 engines: engines.clone(),
                 tables,
                 config: config.clone(),
-            })
+            };
+            log.watching(tables, || run(&machine))
         },
     ))
 }

@@ -12,6 +12,7 @@ mod model;
 mod operations;
 mod reset;
 mod run;
+mod scribe;
 mod shrink;
 mod snapshot;
 
@@ -20,5 +21,6 @@ pub use model::{Memory, Model, PageName, Rules};
 pub use operations::{Failure, Operation, Place, Step, steps};
 pub use reset::{reset, scrubber};
 pub use run::{Disagreement, Summary, USERS, run};
+pub use scribe::as_scenario;
 pub use shrink::shrink;
 pub use snapshot::{Snapshot, TableBytes, tables_of};

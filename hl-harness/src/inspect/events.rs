@@ -72,18 +72,15 @@ pub enum Event {
         /// What it should have covered.
         scope: InvalidationScope,
     },
-    /// A table went back to its pool.
+    /// Tables went back to their pool.
     TableFree {
-        /// In which memory it lies.
+        /// In which memory they lie.
         memory: TableMemory,
-        /// Its address.
-        #[serde(with = "hex")]
-        address: BusAddr,
+        /// How many tables of this memory are still taken.
+        used: u32,
     },
     /// A program says that a mapping is complete.
     Map(Claim),
-    /// A program says that the entries of a mapping are cleared.
-    Unmap(Claim),
     /// A program says that what a mapping held is kept, since its invalidation is not confirmed.
     Quarantine(Claim),
     /// A program says that what a mapping held is released.
@@ -199,9 +196,8 @@ impl Event {
                 dropped,
             },
             Logged::InvalidateStuck { mmu, scope } => Self::InvalidateStuck { mmu, scope },
-            Logged::TableFree { memory, address } => Self::TableFree { memory, address },
+            Logged::TableFree { memory, used, .. } => Self::TableFree { memory, used },
             Logged::Map { asid, address, len } => Self::Map(claim(asid, address, len)),
-            Logged::Unmap { asid, address, len } => Self::Unmap(claim(asid, address, len)),
             Logged::Quarantine { asid, address, len } => {
                 Self::Quarantine(claim(asid, address, len))
             }

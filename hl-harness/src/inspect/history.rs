@@ -76,6 +76,8 @@ pub enum OffenceKind {
     ReleasedBeforeInvalidated,
     /// Device addresses were mapped anew before the device had forgotten their last use.
     AddressReused,
+    /// A page table was given back to its pool before the device had forgotten it.
+    TableFreed,
     /// A page table was written anew before the device had forgotten its last use.
     TableReused,
     /// The device used memory that was given up.
@@ -88,6 +90,7 @@ impl fmt::Display for OffenceKind {
             Self::ReleasedWhileMapped => "RELEASED WHILE MAPPED",
             Self::ReleasedBeforeInvalidated => "RELEASED BEFORE INVALIDATED",
             Self::AddressReused => "ADDRESS REUSED BEFORE INVALIDATED",
+            Self::TableFreed => "TABLE FREED BEFORE INVALIDATED",
             Self::TableReused => "TABLE REUSED BEFORE INVALIDATED",
             Self::UsedAfterRelease => "USED AFTER RELEASE",
         })

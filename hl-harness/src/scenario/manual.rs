@@ -24,13 +24,13 @@ pub const MANUAL: &[StepManual] = &[
     ),
     step(
         "machine",
-        "machine [frames N] [tables N] [buffers N] [mappings N] [handles N] [users N] [packs N] [pools N] [timestamps N] [cache infinite|finite|none] [views single|counted] [reuse immediate|scattered]",
+        "machine [frames N] [tables N] [buffers N] [mappings N] [handles N] [users N] [packs N] [pools N] [timestamps N] [counters N] [cache infinite|finite|none] [views single|counted] [reuse immediate|scattered]",
         "before the first step: how large the machine is",
     ),
     step(
         "open",
-        "open CONTEXT [budget PAGES] [process of CONTEXT] [-> RESULT]",
-        "a process opens the device; as a new process, or as that of another context",
+        "open CONTEXT [budget PAGES] [process of CONTEXT|BUFFER] [-> RESULT]",
+        "a process opens the device; as a new process, or as that of another context or of a buffer",
     ),
     step(
         "close",
@@ -54,12 +54,12 @@ pub const MANUAL: &[StepManual] = &[
     ),
     step(
         "replace",
-        "replace BUFFER",
-        "fresh pages appear at the buffer's addresses",
+        "replace BUFFER [at OFFSET] [size BYTES]",
+        "fresh pages appear at the addresses of the buffer or of a part of it",
     ),
     step(
         "protect",
-        "protect BUFFER read-only|writable",
+        "protect BUFFER [at OFFSET] [size BYTES] read-only|writable",
         "changes what the process may do",
     ),
     step(

@@ -47,7 +47,7 @@
 //! asics    = "asics" ASIC+                       ASIC = goya gaudi gaudi2 gaudi2-five
 //! machine  = "machine" ( SIZE number | "cache" CACHE | "views" VIEWS | "reuse" REUSE )+
 //!            SIZE = frames tables buffers mappings handles users packs
-//!                   pools timestamps
+//!                   pools timestamps counters
 //!            CACHE = infinite finite none        REUSE = immediate scattered
 //!            VIEWS = single counted
 //! line     = block | step
@@ -61,8 +61,8 @@
 //!          | "exit" name
 //!          | "buffer" name name n ( "contiguous" n )? "read-only"?
 //!          | "munmap" place
-//!          | "replace" name
-//!          | "protect" name ( "read-only" | "writable" )
+//!          | "replace" place
+//!          | "protect" place ( "read-only" | "writable" )
 //!          | "reclaim"
 //!          | "write" place data result?
 //!          | "read" place ( "expect" data )? result?

@@ -2,6 +2,9 @@
 
 use core::fmt;
 
+use crate::asic::{AsicKind, HbmStacks};
+use crate::machine::Model;
+
 /// Declares a choice: an enum, its words, and the way from one to the other.
 macro_rules! choice {
     ($(#[$doc:meta])* $name:ident { $($(#[$entry_doc:meta])* $entry:ident $word:literal,)* }) => {
@@ -51,6 +54,19 @@ choice! {
         Gaudi2 "gaudi2",
         /// Gaudi2 with five.
         Gaudi2Five "gaudi2-five",
+    }
+}
+
+impl AsicWord {
+    /// The word for an ASIC.
+    #[must_use]
+    pub fn of_model<A: Model>() -> Self {
+        match (A::KIND, A::STACKS) {
+            (AsicKind::Goya, _) => Self::Goya,
+            (AsicKind::Gaudi, _) => Self::Gaudi,
+            (AsicKind::Gaudi2, HbmStacks::Six) => Self::Gaudi2,
+            (AsicKind::Gaudi2, HbmStacks::Five) => Self::Gaudi2Five,
+        }
     }
 }
 
@@ -265,6 +281,8 @@ choice! {
         Pools "pools",
         /// Timestamps of a pool.
         Timestamps "timestamps",
+        /// Counters that timestamps of a context can wait for.
+        Counters "counters",
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal};
 use std::panic;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -9,11 +10,14 @@ use clap::Args;
 use hl_mem::profile::{Gaudi, Gaudi2, Goya};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::operations::steps;
+use super::operations::{Step, steps};
 use super::run::{Summary, USERS, run};
+use super::scribe::as_scenario;
 use super::shrink::shrink;
 use crate::demo::AsicName;
 use crate::machine::Model;
+use crate::scenario::words::AsicWord;
+use crate::scenario::{self, Options, Script, Stop};
 
 /// Steps of one machine, after which another one is built with another seed.
 const STEPS: usize = 20_000;
@@ -22,8 +26,11 @@ const STEPS: usize = 20_000;
 const ATTEMPTS: usize = 2000;
 
 /// Options of `hl-harness stress`.
-#[derive(Clone, Copy, Debug, Args)]
-#[command(after_help = "Exit status: 0 when driver and model agreed all the time, 1 when not.")]
+#[derive(Clone, Debug, Args)]
+#[command(
+    after_help = "Exit status: 0 when driver and model agreed all the time, 1 when not: then a scenario \
+                  that shows it is printed, or written to a file, as short as it still does."
+)]
 pub struct StressOptions {
     /// How long, all ASICs together.
     #[arg(long, default_value_t = 30.0)]
@@ -36,6 +43,10 @@ pub struct StressOptions {
     /// One ASIC [default: all of them in turn].
     #[arg(long, value_enum)]
     pub asic: Option<AsicName>,
+
+    /// Where a scenario that shows a disagreement is written.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// Runs it and tells how it went.
@@ -65,12 +76,18 @@ pub fn main(options: &StressOptions) -> ExitCode {
         };
         match one(seed, &watch) {
             Ok(more) => summary.add(&more),
-            Err(report) => {
+            Err(scenario) => {
                 if let Some(bar) = &bar {
                     bar.finish_and_clear();
                 }
-                println!("{asic:?}, seed {seed}: {report}");
+                println!("{asic:?}, seed {seed}:\n\n{scenario}");
                 println!("before that: {summary}");
+                if let Some(path) = &options.output {
+                    match std::fs::write(path, &scenario) {
+                        Ok(()) => println!("written to {}", path.display()),
+                        Err(error) => println!("{}: {error}", path.display()),
+                    }
+                }
                 return ExitCode::FAILURE;
             }
         }
@@ -95,7 +112,7 @@ fn progress(end: Duration) -> Option<ProgressBar> {
     })
 }
 
-/// One machine; a disagreement is told with the fewest steps that lead to one.
+/// One machine; a disagreement is told as a scenario with the fewest steps that lead to one.
 fn one<A: Model>(seed: u64, watch: &dyn Fn()) -> Result<Summary, String> {
     let all = steps(seed, USERS, STEPS);
     // Panics are disagreements like others, and told as such.
@@ -107,16 +124,39 @@ fn one<A: Model>(seed: u64, watch: &dyn Fn()) -> Result<Summary, String> {
         }
     });
     let outcome = outcome.map_err(|disagreement| {
-        let (fewest, about) = shrink(&all, disagreement.clone(), ATTEMPTS, |fewer| {
+        let (fewest, _) = shrink(&all, disagreement.clone(), ATTEMPTS, |fewer| {
             run::<A>(fewer, &|_| {}).err()
         });
-        let listed: Vec<String> = fewest.iter().map(|step| format!("  {step:?}")).collect();
-        format!(
-            "{disagreement}\nwith {} of these steps: {about}\n{}",
-            fewest.len(),
-            listed.join("\n")
-        )
+        reproducer::<A>(&fewest)
     });
     panic::set_hook(hook);
     outcome
+}
+
+/// Steps that end in a disagreement, as a scenario, without what that can do without.
+fn reproducer<A: Model>(steps: &[Step]) -> String {
+    let text = as_scenario::<A>(steps);
+    let asic = AsicWord::of_model::<A>();
+    let options = Options {
+        seed: 1,
+        events: false,
+    };
+    let script: Script = match text.parse() {
+        Ok(script) => script,
+        Err(invalid) => return format!("# Not a scenario: {invalid}\n{text}"),
+    };
+    let comments = text.lines().take_while(|line| line.starts_with('#'));
+    let mut said: String = comments.map(|line| format!("{line}\n")).collect();
+    // A driver that panics does so here as well, and the whole text is what there is to say.
+    let outcome = panic::catch_unwind(|| scenario::run(&script, asic, options, &mut ()));
+    match outcome {
+        Ok(Err(Stop::Failed(_))) => said + &scenario::shrink(&script, asic, options).to_string(),
+        Err(_) => text,
+        Ok(Ok(_) | Err(Stop::Invalid(_))) => {
+            said += "# This text alone does not show it. The steps of the stress test:\n";
+            let steps = steps.iter().map(|step| format!("# {step:?}\n"));
+            said.extend(steps);
+            said + &text
+        }
+    }
 }

@@ -255,6 +255,12 @@ impl Model {
         }
     }
 
+    /// A word that may be read from a page.
+    #[must_use]
+    pub fn wanted(&self, page: PageName, place: u64) -> u64 {
+        self.words.get(&(page, place)).copied().unwrap_or(0)
+    }
+
     // --- mappings ---
 
     /// Bytes of a mapping's pages.
@@ -435,9 +441,21 @@ impl Model {
 
     // --- files ---
 
-    /// Everything of a user's file goes; what others hold of it stays. Returns how many mappings,
-    /// handles and pieces of device memory he left.
+    /// How many mappings, handles and pieces of device memory a user's file leaves if it is closed now.
+    #[must_use]
+    pub fn left(&self, user: usize) -> (u32, u32, u32) {
+        let file = &self.files[user];
+        let own = |pack: &&Pack| pack.owner == Some((user, file.number));
+        (
+            file.mappings.len() as u32,
+            file.handles.len() as u32,
+            self.packs.values().filter(own).count() as u32,
+        )
+    }
+
+    /// Everything of a user's file goes; what others hold of it stays. Returns what he [left](Self::left).
     pub fn close(&mut self, user: usize) -> (u32, u32, u32) {
+        let left = self.left(user);
         let number = self.name();
         let file = core::mem::replace(
             &mut self.files[user],
@@ -446,7 +464,6 @@ impl Model {
                 ..File::default()
             },
         );
-        let left = (file.mappings.len() as u32, file.handles.len() as u32);
         for mapping in file.all() {
             self.release(mapping);
         }
@@ -472,7 +489,7 @@ impl Model {
                 _ => self.remove_pack(*handle),
             }
         }
-        (left.0, left.1, own.len() as u32)
+        left
     }
 
     /// Everything in quarantine is settled.

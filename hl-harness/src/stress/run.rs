@@ -19,6 +19,7 @@ use mmu_core::DeviceAddr;
 
 use super::model::{Expected, Model, PageName, Rules};
 use super::operations::{Failure, Operation, Step};
+use super::scribe::Scribe;
 use super::snapshot::Snapshot;
 use crate::asic::{Completion, InitiatorId, InitiatorMode, UNDEFINED_WORD};
 use crate::host::{HostFailure, Permission, Process, UserAddress};
@@ -126,6 +127,15 @@ pub fn run<A: machine::Model>(
     steps: &[Step],
     watch: &dyn Fn(usize),
 ) -> Result<Summary, Disagreement> {
+    written::<A>(steps, watch, &Scribe::default())
+}
+
+/// The same, and writes down what is done and expected.
+pub(super) fn written<A: machine::Model>(
+    steps: &[Step],
+    watch: &dyn Fn(usize),
+    scribe: &Scribe,
+) -> Result<Summary, Disagreement> {
     let config = MachineConfig {
         frames: 8192,
         tables: 256,
@@ -147,7 +157,7 @@ pub fn run<A: machine::Model>(
         let mut outcome = Ok(Summary::default());
         let log = EventLog::new();
         let built = with_machine::<A, _>(config.clone(), log, |machine| {
-            outcome = run_on(machine, &config, steps, &watch);
+            outcome = run_on(machine, &config, steps, (&watch, scribe));
         });
         match built {
             Ok(()) => outcome,
@@ -171,8 +181,21 @@ fn run_on<A: machine::Model>(
     machine: &Machine<'_, '_, A>,
     config: &MachineConfig,
     steps: &[Step],
-    watch: &dyn Fn(usize),
+    (watch, scribe): (&dyn Fn(usize), &Scribe),
 ) -> Result<Summary, String> {
+    scribe.step(format_args!(
+        "machine frames {} tables {} users {} mappings {} handles {} buffers {} packs {PACKS} pools {} \
+         timestamps {} counters {}",
+        config.frames,
+        config.tables,
+        config.users,
+        config.mappings,
+        config.handles,
+        config.buffers,
+        config.timestamp_pools,
+        config.timestamps,
+        config.counters
+    ));
     let rules = rules::<A>(config);
     let mut summary = Summary::default();
     let mut first = 0;
@@ -188,7 +211,13 @@ fn run_on<A: machine::Model>(
         let rest = &steps[first..steps.len().min(first + EPOCH)];
         let budgets: Vec<Budget> = (0..USERS).map(|_| Budget::new(BUDGET)).collect();
         let mut storages: Vec<_> = (0..FILES).map(|_| machine.storage()).collect();
-        let mut epoch = Epoch::begin(machine, &rules, &budgets, &engines, storages.iter_mut())?;
+        let mut epoch = Epoch::begin(
+            (machine, scribe),
+            &rules,
+            &budgets,
+            &engines,
+            storages.iter_mut(),
+        )?;
         for (number, step) in rest.iter().enumerate() {
             if epoch.is_over() {
                 break;
@@ -201,6 +230,7 @@ fn run_on<A: machine::Model>(
         first += epoch.summary.steps as usize;
         summary.add(&epoch.end()?);
         let after = Snapshot::of(machine, &[], &[]).without_dirt();
+        scribe.step("expect same as start except dirty-frames");
         let difference = after.difference(&before);
         if !difference.is_empty() {
             return Err(format!(
@@ -242,6 +272,8 @@ fn rules<A: machine::Model>(config: &MachineConfig) -> Rules {
 
 /// An export and the file that it was made by.
 struct Exported {
+    /// What a scenario calls it.
+    name: String,
     pack: u64,
     user: usize,
     file: u64,
@@ -251,6 +283,8 @@ struct Exported {
 
 /// A view and what it is of.
 struct Shown<'m, A: machine::Model> {
+    /// What a scenario calls it.
+    name: String,
     buffer: u64,
     view: MachineView<'m, A>,
 }
@@ -258,6 +292,7 @@ struct Shown<'m, A: machine::Model> {
 /// The time from one moment at which everything is closed to the next.
 struct Epoch<'c, 's, 'm, A: machine::Model> {
     machine: &'c Machine<'s, 'm, A>,
+    scribe: &'c Scribe,
     rules: &'c Rules,
     budgets: &'c [Budget],
     engines: &'c [InitiatorId],
@@ -276,12 +311,13 @@ struct Epoch<'c, 's, 'm, A: machine::Model> {
 
 impl<'c, 's, 'm, A: machine::Model> Epoch<'c, 's, 'm, A> {
     fn begin(
-        machine: &'c Machine<'s, 'm, A>,
+        (machine, scribe): (&'c Machine<'s, 'm, A>, &'c Scribe),
         rules: &'c Rules,
         budgets: &'c [Budget],
         engines: &'c [InitiatorId],
         storages: core::slice::IterMut<'c, FileStorage<'m, A>>,
     ) -> Result<Self, String> {
+        scribe.step("snapshot start");
         let mut model = Model::default();
         let processes: Vec<_> = (0..USERS).map(|_| machine.spawn()).collect();
         // The contiguous ones first, before the others are scattered over all of memory.
@@ -303,6 +339,7 @@ impl<'c, 's, 'm, A: machine::Model> Epoch<'c, 's, 'm, A> {
         }
         let mut epoch = Self {
             machine,
+            scribe,
             rules,
             budgets,
             engines,
@@ -324,6 +361,15 @@ impl<'c, 's, 'm, A: machine::Model> Epoch<'c, 's, 'm, A> {
                 ..Default::default()
             });
             epoch.open(user)?;
+        }
+        for user in 0..USERS {
+            let bytes = CONTIGUOUS * epoch.rules.page;
+            scribe.step(format_args!(
+                "buffer u[{user}] c[{user}] {bytes:#x} contiguous 2 MiB"
+            ));
+        }
+        for user in 0..USERS {
+            scribe.step(format_args!("buffer u[{user}] s[{user}] {SCATTERED} pages"));
         }
         Ok(epoch)
     }
@@ -382,6 +428,7 @@ impl<'c, 's, 'm, A: machine::Model> Epoch<'c, 's, 'm, A> {
             Operation::Store { at, stamp } => self.store(user, at, stamp),
             Operation::Replace(which) => self.replace(user, which),
             Operation::Reclaim => {
+                self.scribe.step("reclaim");
                 self.machine.host.reclaim();
                 Ok(())
             }
@@ -389,7 +436,9 @@ impl<'c, 's, 'm, A: machine::Model> Epoch<'c, 's, 'm, A> {
             Operation::Reopen => self.reopen(user),
             Operation::Die => self.die(user),
         };
-        self.disarm();
+        if failure.is_some() {
+            self.disarm();
+        }
         outcome?;
         self.compare(user)?;
         if number.is_multiple_of(64) {
@@ -406,6 +455,16 @@ impl<'c, 's, 'm, A: machine::Model> Epoch<'c, 's, 'm, A> {
 
     fn arm(&self, failure: Option<Failure>) {
         use crate::asic::Operation::Invalidation;
+        let step = |what: core::fmt::Arguments<'_>| self.scribe.step(format_args!("fail {what}"));
+        match failure {
+            None => {}
+            Some(Failure::Page(nth)) => step(format_args!("alloc {nth}")),
+            Some(Failure::Pin(nth)) => step(format_args!("pin {nth}")),
+            Some(Failure::Invalidation(nth)) => step(format_args!("invalidate {nth} timeout")),
+            Some(Failure::Invalidations(nth)) => {
+                step(format_args!("invalidate {nth} timeout times max"));
+            }
+        }
         let (host, asic) = (&self.machine.host, &self.machine.asic);
         match failure {
             None => {}
@@ -421,6 +480,7 @@ impl<'c, 's, 'm, A: machine::Model> Epoch<'c, 's, 'm, A> {
     }
 
     fn disarm(&self) {
+        self.scribe.step("fail nothing");
         self.machine.host.fail(HostFailure::FrameAllocation, None);
         self.machine.host.fail(HostFailure::Pin, None);
         self.machine.asic.clear_injections();
@@ -433,6 +493,7 @@ impl<'c, 's, 'm, A: machine::Model> Epoch<'c, 's, 'm, A> {
         failure: Option<Failure>,
         got: &Result<T, Errno>,
     ) -> Result<(), String> {
+        self.scribe.expected(expected);
         let got = got.as_ref().map(drop).map_err(|errno| *errno);
         match got {
             Ok(()) => self.summary.done += 1,
@@ -482,10 +543,23 @@ impl<'c, 's, 'm, A: machine::Model> Epoch<'c, 's, 'm, A> {
     /// Compares a word that was read from a page.
     fn check_word(&mut self, page: PageName, place: u64, word: u64) -> Result<(), String> {
         self.summary.compared += 1;
+        let wanted = match self.model.may_read(page, place, word, UNDEFINED_WORD) {
+            true => word,
+            false => self.model.wanted(page, place),
+        };
+        self.scribe.outcome(format_args!("expect word {wanted:#x}"));
         if self.model.may_read(page, place, word, UNDEFINED_WORD) {
             Ok(())
         } else {
             Err(format!("{word:#x} is read from {page:?} + {place:#x}"))
+        }
+    }
+
+    /// A page of a process, and a byte in it, as a scenario writes it.
+    fn written(user: usize, number: u64, byte: u64) -> (String, u64) {
+        match number.checked_sub(SCATTERED) {
+            None => (format!("s[{user}]"), (number << 12) + byte),
+            Some(number) => (format!("c[{user}]"), (number << 12) + byte),
         }
     }
 

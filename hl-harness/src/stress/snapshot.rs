@@ -8,6 +8,7 @@ use hl_mem::context::ContextUsage;
 use mmu_core::{BusAddr, DeviceAddr};
 
 use crate::asic::{Asic, AsicKind};
+use crate::extents::Extents;
 use crate::host::{BUS_BASE, FRAME_SIZE, Frame, Host};
 use crate::machine::{Machine, MachineContext, MachineCounters, Model};
 
@@ -35,6 +36,10 @@ pub struct Snapshot {
     pub counters: MachineCounters,
     /// What each of some contexts has in use.
     pub contexts: Vec<ContextUsage>,
+    /// The device addresses of the privileged space.
+    pub privileged: Extents,
+    /// Those of each of some contexts.
+    pub extents: Vec<Extents>,
     /// Pages charged to each of some budgets.
     pub charged: Vec<usize>,
     /// Pins of each page that has any.
@@ -54,6 +59,11 @@ impl Snapshot {
         Self {
             counters: machine.counters(),
             contexts: contexts.iter().map(|context| context.usage()).collect(),
+            privileged: Extents::privileged(machine),
+            extents: contexts
+                .iter()
+                .map(|context| Extents::of_context(context))
+                .collect(),
             charged: budgets.iter().map(|budget| budget.charged()).collect(),
             pins: pins_of(&machine.host),
             tables: tables_of(&machine.asic, &machine.host),
@@ -75,6 +85,11 @@ impl Snapshot {
         }
         if self.contexts != before.contexts {
             lines.push(format!("{:?} -> {:?}", before.contexts, self.contexts));
+        }
+        let privileged = self.privileged.differences(&before.privileged);
+        lines.extend(privileged.iter().map(|line| format!("privileged: {line}")));
+        for (now, before) in self.extents.iter().zip(&before.extents) {
+            lines.extend(now.differences(before));
         }
         if self.charged != before.charged {
             lines.push(format!(
@@ -146,6 +161,8 @@ impl fmt::Debug for Snapshot {
         f.debug_struct("Snapshot")
             .field("counters", &self.counters)
             .field("contexts", &self.contexts)
+            .field("privileged", &self.privileged)
+            .field("extents", &self.extents)
             .field("charged", &self.charged)
             .field("pins", &self.pins)
             .field("tables", &self.tables.keys())

@@ -17,10 +17,9 @@ use mmu_core::{BusAddr, DeviceAddr};
 pub(crate) const PAGE: u64 = 4096;
 pub(crate) const LARGE: u64 = 2 << 20;
 
-/// Whether the scenarios have their whole length, which takes minutes: `HL_ACCEPTANCE=long`.
-pub(crate) fn is_long() -> bool {
-    std::env::var_os("HL_ACCEPTANCE").is_some_and(|value| value == "long")
-}
+#[path = "../support/long.rs"]
+mod long;
+pub(crate) use long::is_long;
 
 /// `long` where there is time for it, and `quick` otherwise.
 pub(crate) fn scaled<T>(quick: T, long: T) -> T {

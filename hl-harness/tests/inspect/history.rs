@@ -11,6 +11,7 @@ use crate::rig::{PAGE, on_each_asic, with_user};
 on_each_asic!(
     lives_are_those_of_the_mappings_and_in_order,
     a_release_before_the_invalidation_is_an_offence,
+    a_table_that_is_freed_before_the_invalidation_is_an_offence,
     an_invalidation_that_misses_something_does_not_count,
     a_page_that_is_freed_under_a_live_mapping_is_an_offence,
     what_is_stuck_waits_until_it_is_settled,
@@ -122,7 +123,25 @@ fn a_release_before_the_invalidation_is_an_offence<A: Model>() {
     });
 }
 
+fn a_table_that_is_freed_before_the_invalidation_is_an_offence<A: Model>() {
+    unmapped::<A>(|state| {
+        let unmap = last(&state.history()).unmapped.unwrap();
+        let moved = retold(state, |events| {
+            let freed = position(events, |event| matches!(event, Event::TableFree { .. }));
+            let record = events.remove(freed);
+            let cleared = events.iter().position(|record| record.sequence == unmap);
+            events.insert(cleared.unwrap() + 1, record);
+        });
+        assert_eq!(offences(&moved), [OffenceKind::TableFreed]);
+    });
+}
+
 fn an_invalidation_that_misses_something_does_not_count<A: Model>() {
+    // Pages and tables were both given up too early then.
+    let too_early = [
+        OffenceKind::ReleasedBeforeInvalidated,
+        OffenceKind::TableFreed,
+    ];
     unmapped::<A>(|state| {
         let unmap = last(&state.history()).unmapped.unwrap();
         // Without any invalidation behind the clearing.
@@ -131,7 +150,7 @@ fn an_invalidation_that_misses_something_does_not_count<A: Model>() {
                 record.sequence < unmap || !matches!(record.event, Event::InvalidateEnd { .. })
             });
         });
-        assert_eq!(offences(&without), [OffenceKind::ReleasedBeforeInvalidated]);
+        assert_eq!(offences(&without), too_early);
         // One that came before the clearing.
         let early = retold(state, |events| {
             let from = events
@@ -145,7 +164,7 @@ fn an_invalidation_that_misses_something_does_not_count<A: Model>() {
             events.extend(ends);
             events.extend(rest);
         });
-        assert_eq!(offences(&early), [OffenceKind::ReleasedBeforeInvalidated]);
+        assert_eq!(offences(&early), too_early);
         // One before the flush: the device would read the old entry again.
         let stores_in_device = state.events.iter().any(|record| {
             matches!(
@@ -162,10 +181,7 @@ fn an_invalidation_that_misses_something_does_not_count<A: Model>() {
                     record.sequence < unmap || !matches!(record.event, Event::Flush { .. })
                 });
             });
-            assert_eq!(
-                offences(&unflushed),
-                [OffenceKind::ReleasedBeforeInvalidated]
-            );
+            assert_eq!(offences(&unflushed), too_early);
         }
     });
 }

@@ -155,6 +155,26 @@ expect same as one except dirty-frames
 }
 
 #[test]
+fn changed_addresses_are_found_where_all_counters_are_the_same() {
+    let text = "\
+open c1
+buffer c1 b 1 pages
+map c1 b hint host.start + 16 pages force
+snapshot one
+unmap c1 host.start + 16 pages
+map c1 b hint host.start + 24 pages force
+expect same as one except dirty-frames
+";
+    let failure = failure(AsicWord::Goya, text);
+    assert_eq!(failure.span.line, 7);
+    assert!(
+        failure.notes[0].starts_with("c1.extents: ")
+            && failure.notes[0].ends_with(" was a free piece"),
+        "{failure:?}"
+    );
+}
+
+#[test]
 fn what_nobody_may_touch_fails_the_scenario_at_its_end() {
     let text = "\
 open c1

@@ -102,10 +102,16 @@ const INVALID: &[(&str, u32, u32, &str)] = &[
         "did you mean `invalidate",
     ),
     (
-        "expect events table-free 0",
+        "expect events release 0",
         1,
         15,
-        "there is no event `table-free`",
+        "there is no event `release`",
+    ),
+    (
+        "expect events table-free 0",
+        1,
+        26,
+        "expected `since MARK`, without which no `table-free`",
     ),
     ("expect events clear 0", 1, 21, "expected `since MARK`"),
     ("expect 1 2", 1, 10, "expected a comparison"),

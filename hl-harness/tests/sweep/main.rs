@@ -7,4 +7,5 @@ mod capacity;
 mod creations;
 mod occasions;
 mod rig;
+mod snapshots;
 mod teardown;

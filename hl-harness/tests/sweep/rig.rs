@@ -26,11 +26,13 @@ pub(crate) const LARGE: u64 = 2 << 20;
 mod each_asic;
 pub(crate) use each_asic::on_each_asic;
 
+#[path = "../support/long.rs"]
+mod long;
+
 /// How far to go from the n-th occasion to the next that is tried, where there are hundreds of the same
-/// kind: each of them with `HL_ACCEPTANCE=long`.
+/// kind: each of them when tests go all the way.
 pub(crate) fn sparse(nth: u64) -> u64 {
-    let long = std::env::var_os("HL_ACCEPTANCE").is_some_and(|value| value == "long");
-    if long || nth < 24 { 1 } else { 13 }
+    if long::is_long() || nth < 24 { 1 } else { 13 }
 }
 
 /// Small, because each failure is followed by a look at all of it; and with hardly a place to spare, so

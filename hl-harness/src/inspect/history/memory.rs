@@ -81,6 +81,12 @@ impl<'s> Memory<'s> {
         self.links.contains_key(&place)
     }
 
+    /// How many tables of a memory are linked.
+    pub(super) fn linked_in(&self, memory: TableMemory) -> usize {
+        let places = self.links.keys();
+        places.filter(|(other, _)| *other == memory).count()
+    }
+
     /// A root table is latched.
     pub(super) fn set_root(&mut self, mmu: MmuInstance, asid: u16, root: BusAddr) -> Vec<Change> {
         let mut changes = Vec::new();

@@ -156,10 +156,13 @@ impl<'s> Replay<'s> {
                     self.release(at, life);
                 }
             }
-            Event::TableFree { memory, address } => {
-                let place = (*memory, address.get());
-                if self.memory.is_linked(place) || self.loose.contains_key(&place) {
-                    self.offend_table(at);
+            Event::TableFree { memory, used } => {
+                // Which tables they were is not told. But no more can be free than the device has
+                // forgotten.
+                let loose = self.loose.keys().filter(|(other, _)| other == memory);
+                let known = self.memory.linked_in(*memory) + loose.count();
+                if known > *used as usize {
+                    self.offend_table(at, OffenceKind::TableFreed);
                 }
             }
             Event::Map(claim) => self.claimed(at, claim),
@@ -192,7 +195,6 @@ impl<'s> Replay<'s> {
             }
             Event::InvalidateBegin { .. }
             | Event::InvalidateStuck { .. }
-            | Event::Unmap(_)
             | Event::Pin { .. }
             | Event::StrayAccess { .. }
             | Event::DeviceLost
@@ -380,12 +382,11 @@ impl<'s> Replay<'s> {
     fn judge_store(&mut self, at: u64, memory: TableMemory, address: u64, entry: u64) {
         let place = (memory, address & !0xFFF);
         if entry != 0 && !self.memory.is_linked(place) && self.loose.remove(&place).is_some() {
-            self.offend_table(at);
+            self.offend_table(at, OffenceKind::TableReused);
         }
     }
 
-    fn offend_table(&mut self, at: u64) {
-        let kind = OffenceKind::TableReused;
+    fn offend_table(&mut self, at: u64, kind: OffenceKind) {
         self.history.offences.push(Offence { sequence: at, kind });
     }
 

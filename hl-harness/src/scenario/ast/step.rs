@@ -15,7 +15,7 @@ pub enum Step {
         context: Name,
         /// Pages that may be pinned.
         budget: Option<Expr>,
-        /// Whose process it is, where not one of its own.
+        /// Whose process it is, where not one of its own: that of a context, or of a buffer.
         process: Option<Name>,
         /// What comes of it.
         outcome: Outcome,
@@ -47,13 +47,13 @@ pub enum Step {
     },
     /// Other pages appear at the addresses of a buffer.
     Replace {
-        /// The buffer.
-        name: Name,
+        /// Which, and which part of it.
+        place: Place,
     },
     /// A buffer becomes read-only, or writable.
     Protect {
-        /// The buffer.
-        name: Name,
+        /// Which, and which part of it.
+        place: Place,
         /// The first.
         read_only: bool,
     },

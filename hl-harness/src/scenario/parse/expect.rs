@@ -10,15 +10,16 @@ use crate::log::EventKind;
 /// What happens when an entry of a page table is stored as zero.
 pub(crate) const CLEAR: &str = "clear";
 
+/// What is known of events that are kept, and not counted otherwise: which entry was stored, and what
+/// happened to the pools of page tables.
+const ONLY_KEPT: &[&str] = &[CLEAR, "table-allocate", "table-free"];
+
 /// Kinds of events that the demonstration reports of itself, and nothing in a scenario: to expect none
 /// of them would hold whatever happens.
 const NOT_HERE: &[EventKind] = &[
     EventKind::Map,
-    EventKind::Unmap,
     EventKind::Quarantine,
     EventKind::Release,
-    EventKind::TableAllocate,
-    EventKind::TableFree,
     EventKind::Note,
 ];
 
@@ -159,9 +160,9 @@ impl Cursor {
                 let event = self.event()?;
                 let since = match self.take("since") {
                     true => Some(self.used(names, &[Kind::Mark])?),
-                    // Counted are kinds of events; which entry was stored is known of kept ones only.
-                    false if event == CLEAR => {
-                        return Err(self.expected("`since MARK`, without which no `clear` is kept"));
+                    false if ONLY_KEPT.contains(&event.as_str()) => {
+                        let message = format!("`since MARK`, without which no `{event}` is kept");
+                        return Err(self.expected(&message));
                     }
                     false => None,
                 };

@@ -24,8 +24,13 @@ impl Cursor {
     }
 
     pub(super) fn place_of(&mut self, names: &Names) -> Result<Place, Invalid> {
+        self.place_in(names, &[Kind::Buffer, Kind::View])
+    }
+
+    /// A part of something of these kinds.
+    pub(super) fn place_in(&mut self, names: &Names, kinds: &[Kind]) -> Result<Place, Invalid> {
         Ok(Place {
-            name: self.used(names, &[Kind::Buffer, Kind::View])?,
+            name: self.used(names, kinds)?,
             at: self.option("at", names)?,
             size: self.option("size", names)?,
         })

@@ -37,10 +37,10 @@ impl Cursor {
                 place: self.place_of(names)?,
             }),
             "replace" => Ok(Step::Replace {
-                name: self.used(names, &[Kind::Buffer])?,
+                place: self.place_in(names, &[Kind::Buffer])?,
             }),
             "protect" => Ok(Step::Protect {
-                name: self.used(names, &[Kind::Buffer])?,
+                place: self.place_in(names, &[Kind::Buffer])?,
                 read_only: match (self.take("read-only"), self.take("writable")) {
                     (true, false) => true,
                     (false, true) => false,
@@ -193,7 +193,7 @@ impl Cursor {
         let process = match self.take("process") {
             true => {
                 self.keyword("of")?;
-                Some(self.context(names)?)
+                Some(self.used(names, &[Kind::Context, Kind::Buffer])?)
             }
             false => None,
         };

@@ -33,10 +33,10 @@ impl Display for Step {
                 flag(f, "read-only", *read_only)
             }
             Self::Munmap { place } => write!(f, "munmap {place}"),
-            Self::Replace { name } => write!(f, "replace {name}"),
-            Self::Protect { name, read_only } => {
+            Self::Replace { place } => write!(f, "replace {place}"),
+            Self::Protect { place, read_only } => {
                 let how = if *read_only { "read-only" } else { "writable" };
-                write!(f, "protect {name} {how}")
+                write!(f, "protect {place} {how}")
             }
             Self::Reclaim => f.write_str("reclaim"),
             Self::Exit { context } => write!(f, "exit {context}"),

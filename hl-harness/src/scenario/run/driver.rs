@@ -231,7 +231,13 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
         }
         let machine = self.machine();
         let process = match process {
-            Some(other) => Arc::clone(&self.file(other)?.process),
+            Some(other) => {
+                let key = self.key(other)?;
+                match self.env.buffers.get(&key) {
+                    Some(buffer) => Arc::clone(&buffer.process),
+                    None => Arc::clone(&self.file(other)?.process),
+                }
+            }
             None => {
                 let process = machine.spawn();
                 self.processes.push(Arc::clone(&process));

@@ -129,20 +129,16 @@ impl<'m, A: Model> Runner<'_, '_, '_, 'm, A> {
                 Ok(format!("at {start}, {pages} pages"))
             }
             Step::Munmap { place } => self.munmap(place),
-            Step::Replace { name } => {
-                let buffer = self.buffer(name)?;
-                let pages = (buffer.bytes / PAGE) as usize;
+            Step::Replace { place } => {
+                let (buffer, start, pages) = self.pages_of(place)?;
                 let process = &buffer.process;
-                let replaced = process.replace(buffer.start, pages, Permission::ReadWrite);
-                replaced.map_err(|error| Invalid::new(name.span, error))?;
+                let replaced = process.replace(start, pages, Permission::ReadWrite);
+                replaced.map_err(|error| Invalid::new(place.name.span, error))?;
                 Ok(format!("{pages} fresh pages"))
             }
-            Step::Protect { name, read_only } => {
-                let buffer = self.buffer(name)?;
-                let pages = (buffer.bytes / PAGE) as usize;
-                buffer
-                    .process
-                    .protect(buffer.start, pages, permission(*read_only));
+            Step::Protect { place, read_only } => {
+                let (buffer, start, pages) = self.pages_of(place)?;
+                buffer.process.protect(start, pages, permission(*read_only));
                 Ok("protected".to_owned())
             }
             Step::Reclaim => Ok(format!("{} pages moved", self.machine().host.reclaim())),
@@ -230,6 +226,16 @@ impl<'m, A: Model> Runner<'_, '_, '_, 'm, A> {
         if let Some(view) = self.env.views.remove(&key) {
             return self.munmap_view(place, key, view);
         }
+        let (buffer, start, pages) = self.pages_of(place)?;
+        let gone = buffer.process.unmap(start, pages);
+        if pages as u64 * PAGE == buffer.bytes {
+            self.env.buffers.remove(&key);
+        }
+        Ok(format!("{gone} pages"))
+    }
+
+    /// Whole pages of a buffer: where they begin, and how many.
+    fn pages_of(&mut self, place: &Place) -> Result<(Buffer, UserAddress, usize), Stop> {
         let buffer = self.buffer(&place.name)?;
         let at = self.eval_option(place.at.as_ref())?.unwrap_or(0);
         let rest = buffer.bytes.saturating_sub(at);
@@ -239,13 +245,8 @@ impl<'m, A: Model> Runner<'_, '_, '_, 'm, A> {
             let message = format_args!("{at:#x} and {size:#x} are no whole pages of the buffer");
             return Err(Invalid::new(place.name.span, message).into());
         }
-        let pages = (size / PAGE) as usize;
-        let start = UserAddress::new(buffer.start.get() + at);
-        let gone = buffer.process.unmap(start, pages);
-        if size == buffer.bytes {
-            self.env.buffers.remove(&key);
-        }
-        Ok(format!("{gone} pages"))
+        let start = buffer.start.offset(at);
+        Ok((buffer, start, (size / PAGE) as usize))
     }
 }
 

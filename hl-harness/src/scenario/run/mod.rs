@@ -185,6 +185,7 @@ fn machine_config<A: Model>(words: &MachineWords, seed: u64) -> Result<MachineCo
             Setting::Packs => config.packs = value as usize,
             Setting::Pools => config.timestamp_pools = value as usize,
             Setting::Timestamps => config.timestamps = value as usize,
+            Setting::Counters => config.counters = value as usize,
         }
     }
     Ok(config)

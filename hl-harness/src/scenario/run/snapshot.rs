@@ -1,4 +1,4 @@
-//! Everything countable at a moment, and what has changed since.
+//! Everything countable at a moment, every device address, and what has changed since.
 
 use core::fmt;
 use std::collections::BTreeMap;
@@ -11,15 +11,18 @@ use super::env::key_text;
 use super::stop::Failure;
 use super::{Runner, Words};
 use crate::asic::MmuInstance;
+use crate::extents::Extents;
 use crate::machine::Model;
 
 /// The words of every table that the device reaches, by where it lies.
 type Tables = BTreeMap<(MmuInstance, BusAddr), Vec<u64>>;
 
-/// Everything countable, and the bytes of all page tables.
+/// Everything countable, every device address, and the bytes of all page tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Snapshot {
     counters: BTreeMap<String, u64>,
+    /// The device addresses, by the counter of their free pieces.
+    extents: BTreeMap<String, Extents>,
     /// By address space.
     tables: BTreeMap<u16, Tables>,
 }
@@ -47,6 +50,16 @@ impl Snapshot {
                     None => "nothing".to_owned(),
                 };
                 lines.push(format!("{name}: {} before, {} now", shown(old), shown(new)));
+            }
+        }
+        for (counter, old) in &before.extents {
+            if let Some(new) = self
+                .extents
+                .get(counter)
+                .filter(|_| !except.contains(counter))
+            {
+                let differences = new.differences(old).into_iter();
+                lines.extend(differences.map(|line| format!("{counter}: {line}")));
             }
         }
         for (asid, old) in &before.tables {
@@ -85,6 +98,8 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
             .map(|(name, value)| (name.replace(' ', "-"), value))
             .collect();
         let mut tables = BTreeMap::from([(0, machine.asic.tables(0))]);
+        let privileged = "privileged-free-extents".to_owned();
+        let mut extents = BTreeMap::from([(privileged, Extents::privileged(machine))]);
         for (key, file) in &self.env.files {
             let name = key_text(key);
             let usage = file.context.usage();
@@ -100,10 +115,16 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
             for (what, value) in numbers {
                 counters.insert(format!("{name}.{what}"), value);
             }
+            let pieces = Extents::of_context(&file.context);
+            extents.insert(format!("{name}.extents"), pieces);
             let asid = file.context.asid().get();
             tables.insert(asid, machine.asic.tables(asid));
         }
-        Snapshot { counters, tables }
+        Snapshot {
+            counters,
+            extents,
+            tables,
+        }
     }
 
     pub(super) fn expect_same(&mut self, span: Span, name: &Name, except: &[String]) -> Words {

@@ -75,6 +75,28 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         if file.quarantine.iter().all(|mapping| mapping.kept.1 != 0) {
             pairs.push(("device addresses", usage.bytes, file.addresses()));
         }
+        for (what, number) in [
+            ("mappings", file.mapping_count() as u64),
+            ("quarantined", file.quarantine.len() as u64),
+            ("handles", file.handles.len() as u64),
+            ("charged", model.charged(user)),
+        ] {
+            self.scribe.number(format!("{what} u[{user}]"), number);
+        }
+        for (what, number) in [
+            ("kernel-buffers", model.buffers.len() as u64),
+            ("views-of-kernel-buffers", views.into()),
+            ("holds-of-kernel-buffers", holds.into()),
+            ("kernel-buffers-in-quarantine", quarantined.into()),
+            ("privileged-address-bytes", privileged),
+            ("device-memory-pages-in-use", model.dram_used()),
+        ] {
+            self.scribe.number(format!("counter {what}"), number);
+        }
+        if file.quarantine.iter().all(|mapping| mapping.kept.1 != 0) {
+            self.scribe
+                .number(format!("used u[{user}]"), file.addresses());
+        }
         for (what, driver, model) in pairs {
             if driver != model {
                 return Err(format!(
@@ -89,6 +111,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
     pub(super) fn compare_pins(&self) -> Result<(), String> {
         let expected = self.model.pins();
         let total: u64 = expected.values().map(|pins| u64::from(*pins)).sum();
+        self.scribe.number("counter pins".to_owned(), total);
         let pins = self.machine.host.counters().pins;
         if pins != total {
             return Err(format!("{pins} pins, and {total} in the model"));
@@ -99,7 +122,12 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
                 let frame = process.frame_at(address);
                 let frame = frame.ok_or_else(|| format!("{address} is not mapped"))?;
                 let pins = self.machine.host.pins(frame);
-                if pins != expected.get(name).copied().unwrap_or(0) {
+                let wanted = expected.get(name).copied().unwrap_or(0);
+                if pins != wanted {
+                    let (buffer, at) = Self::written(user, number, 0);
+                    let page = at >> 12;
+                    self.scribe
+                        .step(format_args!("expect pins {buffer} page {page} {wanted}"));
                     return Err(format!("{name:?} has {pins} pins"));
                 }
             }
@@ -126,6 +154,14 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
                 let at = DeviceAddr::new(mapping.start + number * self.rules.page);
                 let there = self.machine.asic.explain(asid, at).outcome;
                 if there.map(|bus| Some(bus.get())) != Ok(wanted) {
+                    let (buffer, byte) = Self::written(user, known as u64, 24);
+                    let at = self.scribe.address(user, at.get() + 24);
+                    for line in [
+                        format!("write {buffer} at {byte:#x} size 8 word 0x5EE5"),
+                        format!("dma read u[{user}] {at} 8 expect word 0x5EE5"),
+                    ] {
+                        self.scribe.step(line);
+                    }
                     return Err(format!("{at} leads to {there:?}, not to {wanted:x?}"));
                 }
             }

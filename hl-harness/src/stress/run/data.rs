@@ -36,6 +36,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         for offset in (0..pages).flat_map(|number| places(page).map(|place| number * page + place))
         {
             let (name, place) = self.model.page(&mapping, offset, self.rules);
+            self.reading(user, at + offset);
             let word = self
                 .device_word(self.engines[user], at + offset)
                 .map_err(|error| format!("reading {:#x}: {error}", at + offset))?;
@@ -57,6 +58,10 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         stamp: u64,
     ) -> Result<(), String> {
         let at = DeviceAddr::new(mapping.start + offset);
+        let where_to = self.scribe.address(user, at.get());
+        self.scribe.step(format_args!(
+            "dma write u[{user}] {where_to} 8 word {stamp:#x}"
+        ));
         self.machine
             .asic
             .write(self.engines[user], at, &stamp.to_le_bytes())
@@ -71,6 +76,12 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             self.model.write(page, place, stamp, pack.first_owner);
         }
         Ok(())
+    }
+
+    /// The device is about to read a word.
+    fn reading(&self, user: usize, at: u64) {
+        let at = self.scribe.address(user, at);
+        self.scribe.step(format_args!("dma read u[{user}] {at} 8"));
     }
 
     pub(super) fn write(
@@ -91,6 +102,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             return Ok(());
         };
         let at = mapping.start + offset;
+        self.reading(user, at);
         let word = self
             .device_word(self.engines[user], at)
             .map_err(|error| format!("reading {at:#x}: {error}"))?;
@@ -118,6 +130,13 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             return Ok(());
         }
         let asid = self.context(user)?.asid().get();
+        self.reading(user, at);
+        if !covered {
+            let at = self.scribe.address(user, at);
+            let expected = format_args!("-> faults asid {asid} at {at}");
+            self.scribe.outcome(expected);
+        }
+        self.scribe.step("report faults");
         let got = self.device_word(self.engines[user], at);
         // They are kept until somebody takes them.
         let _ = self.machine.asic.take_faults();
@@ -143,6 +162,10 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         let page = names[number as usize];
         let place = places(self.rules.page)[(at & 0xFF) as usize % 3];
         let address = self.address(user, number).offset(place);
+        let (buffer, at) = Self::written(user, number, place);
+        self.scribe.step(format_args!(
+            "write {buffer} at {at:#x} size 8 word {stamp:#x}"
+        ));
         self.processes[user]
             .write(address, &stamp.to_le_bytes())
             .map_err(|error| format!("{error}"))?;
@@ -156,6 +179,9 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         let address = self.address(user, number);
         let replaced = self.processes[user].replace(address, 1, Permission::ReadWrite);
         if replaced.is_ok() {
+            let (buffer, at) = Self::written(user, number, 0);
+            self.scribe
+                .step(format_args!("replace {buffer} at {at:#x} size page"));
             let name = self.model.name();
             self.model.memory[user][number as usize] = PageName::User(name);
         }

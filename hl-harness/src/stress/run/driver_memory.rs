@@ -9,6 +9,7 @@ use hl_mem::uapi::Errno;
 
 use super::super::model::{Buffer, Expected, Mapping, Memory, Named, PageName, Pool};
 use super::super::operations::Failure;
+use super::super::scribe::Handles;
 use super::{Epoch, Shown, places};
 use crate::machine;
 
@@ -50,6 +51,9 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         let expected = Self::announced(expected, failure);
         let quarantined = self.quarantined(user)?;
         let bytes = pages * self.rules.page - less;
+        let name = format!("k[{}]", self.summary.steps);
+        self.scribe
+            .step(format_args!("block u[{user}] {name} {bytes:#x}"));
         let privilege = &self.machine.privilege;
         let got = self.context(user)?.create_block(privilege, bytes);
         let got = got.map_err(Errno::from);
@@ -65,6 +69,11 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
                     privileged: true,
                     ..buffer
                 };
+                self.scribe.made(Handles::Objects, handle.get());
+                let range = self.machine.device.block_range(privilege, id);
+                if let Some(range) = range {
+                    self.scribe.lies(super::USERS, range.start().get(), name);
+                }
                 let name = self.add_buffer(buffer);
                 self.blocks.insert(name, id);
                 self.add_handle(user, handle, Named::Block(name, None))
@@ -106,6 +115,8 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             _ => Expected::Refused(Errno::EINVAL),
         };
         let quarantined = self.quarantined(user)?;
+        let written = self.scribe.handle(Handles::Objects, handle.get());
+        self.scribe.step(format_args!("attach u[{user}] {written}"));
         let privilege = &self.machine.privilege;
         let got = self
             .context(user)?
@@ -115,6 +126,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         let name = named.buffer();
         match got {
             Ok(at) => {
+                self.scribe.lies(user, at.get(), self.scribe.result());
                 self.note_driver_mapping(user, name, at.get())?;
                 let named = Named::Block(name, Some(at.get()));
                 self.model.files[user].handles.insert(handle.get(), named);
@@ -163,7 +175,11 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         };
         let quarantined = self.quarantined(user)?;
         let context = self.context(user)?;
-        let got = context.create_command_buffer(pages * self.rules.page - less, mapped);
+        let bytes = pages * self.rules.page - less;
+        let word = if mapped { " mapped" } else { "" };
+        self.scribe
+            .step(format_args!("cb create u[{user}] {bytes:#x}{word}"));
+        let got = context.create_command_buffer(bytes, mapped);
         let got = got.map_err(Errno::from);
         let at = match got {
             Ok(handle) => context
@@ -181,8 +197,14 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         match got {
             Ok(handle) => {
                 let named = true;
+                self.scribe.made(Handles::Objects, handle.get());
                 let name = self.add_buffer(Buffer { named, ..buffer });
                 if let Some(at) = at {
+                    let written = self.scribe.handle(Handles::Objects, handle.get());
+                    self.scribe
+                        .step(format_args!("cb address u[{user}] {written}"));
+                    self.scribe.expected(Expected::Done);
+                    self.scribe.lies(user, at, self.scribe.result());
                     self.note_driver_mapping(user, name, at)?;
                 }
                 if at.is_some() != mapped {
@@ -212,10 +234,12 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             true => Expected::Refused(Errno::ENOMEM),
             false => self.expect_buffer(user, failure, pages),
         };
+        self.scribe.step(format_args!("ts alloc u[{user}] {count}"));
         let got = self.context(user)?.create_timestamps(count);
         let got = got.map_err(Errno::from);
         self.check(expected, failure, &got)?;
         if let Ok(handle) = got {
+            self.scribe.made(Handles::Objects, handle.get());
             // The driver writes it, which is a use of its own.
             let name = self.add_buffer(Buffer {
                 pages,
@@ -270,6 +294,10 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         let counter = target % (self.rules.counters + 1);
         let (target, value) = ((target >> 8) % 12, (target >> 32) % 12);
         let now = self.now();
+        let written = self.scribe.handle(Handles::Objects, handle);
+        self.scribe.step(format_args!(
+            "ts register u[{user}] {written} slot {slot} count {counter} target {target} value {value} now {now}"
+        ));
         let got = self.context(user)?.register_timestamp(
             RawHandle::new(handle),
             slot,
@@ -285,6 +313,15 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             false if target <= value => Some(Registered::Reached),
             false => Some(Registered::Pending),
         };
+        match expected {
+            None => self.scribe.outcome("-> fails"),
+            Some(registered) => {
+                self.scribe.expected(Expected::Done);
+                let reached = u8::from(registered == Registered::Reached);
+                let name = self.scribe.result();
+                self.scribe.step(format_args!("expect {name} = {reached}"));
+            }
+        }
         if got.ok() != expected {
             return Err(format!("{got:?} instead of {expected:?}"));
         }
@@ -306,9 +343,15 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
     pub(super) fn reach(&mut self, user: usize, value: u64) -> Result<(), String> {
         let (counter, value) = (value % self.rules.counters, (value >> 8) % 12);
         let now = self.now();
+        self.scribe.step(format_args!(
+            "ts reach u[{user}] count {counter} value {value} now {now}"
+        ));
         let got = self.context(user)?.counter_reached(counter, value, now);
         let page = self.rules.page;
         let expected = self.model.reach(user, counter, value, now.get(), page);
+        self.scribe.expected(Expected::Done);
+        let name = self.scribe.result();
+        self.scribe.step(format_args!("expect {name} = {expected}"));
         match got {
             Ok(reached) if reached == expected => Ok(()),
             other => Err(format!("{other:?} slots were reached, and {expected}")),
@@ -326,6 +369,13 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         };
         let quarantined = self.quarantined(user)?;
         let context = self.context(user)?;
+        let written = self.scribe.handle(Handles::Objects, handle.get());
+        let what = match named {
+            Named::Block(..) => "destroy",
+            Named::CommandBuffer(..) => "cb destroy",
+            Named::Timestamps(_) => "ts destroy",
+        };
+        self.scribe.step(format_args!("{what} u[{user}] {written}"));
         let (got, mapped) = match named {
             Named::Block(_, at) => (context.destroy_block(handle).map_err(Errno::from), at),
             Named::CommandBuffer(_, at) => (
@@ -390,7 +440,9 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             context.destroy_command_buffer(handle).map_err(Errno::from),
             context.destroy_timestamps(handle).map_err(Errno::from),
         ];
-        for got in answers {
+        for (what, got) in ["destroy", "cb destroy", "ts destroy"].iter().zip(answers) {
+            self.scribe
+                .step(format_args!("{what} u[{user}] {:#x}", handle.get()));
             self.check(Expected::Refused(Errno::EINVAL), None, &got)?;
         }
         Ok(())
@@ -414,12 +466,21 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             true => Expected::Refused(Errno::EINVAL),
             false => Expected::Done,
         };
+        let name_of_view = format!("v[{}]", self.summary.steps);
+        let written = self.scribe.handle(Handles::Objects, handle.get());
+        self.scribe.step(format_args!(
+            "mmap u[{user}] {written} as {name_of_view} {len:#x}"
+        ));
         let got = self.context(user)?.mmap(handle, len);
         let got = got.map_err(Errno::from);
         self.check(expected, None, &got)?;
         if let Ok(view) = got {
             self.model.change_buffer(name, |buffer| buffer.views += 1);
-            self.views.push(Shown { buffer: name, view });
+            self.views.push(Shown {
+                name: name_of_view,
+                buffer: name,
+                view,
+            });
             let last = self.views.len() - 1;
             self.check_view(last)?;
         }
@@ -428,7 +489,12 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
 
     /// Compares what a process sees in a view, and writes a word where it may.
     fn check_view(&mut self, number: usize) -> Result<(), String> {
-        let Shown { buffer: name, view } = &self.views[number];
+        let Shown {
+            name: written_as,
+            buffer: name,
+            view,
+        } = &self.views[number];
+        let written_as = written_as.clone();
         let name = *name;
         let view = view.view().view();
         let page = self.rules.page;
@@ -444,14 +510,22 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         let stamp = self.summary.steps << 8 | 0xF1;
         let written = view.store_u64(16, stamp).is_ok();
         for (number, place, word) in words {
+            let at = number * page + place;
+            self.scribe
+                .step(format_args!("read {written_as} at {at:#x} size 8"));
             self.check_word(PageName::Buffer(name, number), place, word)?;
         }
         if written {
+            self.scribe.step(format_args!(
+                "write {written_as} at 16 size 8 word {stamp:#x}"
+            ));
             self.model.write(PageName::Buffer(name, 0), 16, stamp, 0);
             if let Some(id) = self.blocks.get(&name) {
                 let privilege = &self.machine.privilege;
                 let range = self.machine.device.block_range(privilege, *id);
                 let range = range.map_err(|error| error.to_string())?;
+                let at = self.scribe.address(super::USERS, range.start().get() + 16);
+                self.scribe.step(format_args!("dma read privileged {at} 8"));
                 let seen = self.device_word(self.engines[super::USERS], range.start().get() + 16);
                 let seen = seen.map_err(|error| format!("a block: {error}"))?;
                 self.check_word(PageName::Buffer(name, 0), 16, seen)?;
@@ -466,7 +540,8 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         }
         let number = which as usize % self.views.len();
         self.check_view(number)?;
-        let Shown { buffer, view } = self.views.swap_remove(number);
+        let Shown { name, buffer, view } = self.views.swap_remove(number);
+        self.scribe.step(format_args!("munmap {name}"));
         let quarantined = self.machine.device.usage().buffers.quarantined;
         self.machine.device.end_view(view);
         // A buffer whose removal was confirmed along with another's goes with its last view.

@@ -4,7 +4,7 @@ use hl_mem::uapi::{Errno, FLAG_USERPTR};
 
 use super::super::model::Memory;
 use super::super::reset::reset;
-use super::{Epoch, Summary, USERS};
+use super::{BUDGET, Epoch, Summary, USERS};
 use crate::asic::{DramContent, InitiatorMode};
 use crate::machine;
 
@@ -12,6 +12,14 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
     /// Opens a file for a user; the epoch is over where there is no storage for another one.
     pub(super) fn open(&mut self, user: usize) -> Result<(), String> {
         let storage = self.storages.next().ok_or("no storage for a file")?;
+        // Before a process has any memory it is a new one.
+        let process = match self.summary.steps {
+            0 => String::new(),
+            _ => format!(" process of s[{user}]"),
+        };
+        self.scribe.forget(user);
+        self.scribe
+            .step(format_args!("open u[{user}] budget {BUDGET}{process}"));
         let context = self
             .machine
             .open(&self.processes[user], &self.budgets[user], storage);
@@ -34,16 +42,24 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         }
         self.summary.files += 1;
         let context = self.contexts[user].take().ok_or("no file to close")?;
+        self.scribe.step(format_args!("close u[{user}]"));
         let left = match context.close() {
             Ok(left) => left,
             Err(refused) => {
+                self.scribe.outcome("-> fails");
                 // What failed was to fail; with that over it succeeds.
                 self.disarm();
+                self.scribe.step(format_args!("close u[{user}]"));
                 let again = refused.into_context().close();
                 again.map_err(|refused| format!("closing again: {refused}"))?
             }
         };
+        let (mappings, handles, dram) = self.model.left(user);
+        self.scribe.outcome(format_args!(
+            "-> left mappings {mappings} handles {handles} dram {dram}"
+        ));
         self.disarm();
+        self.scribe.step("settle");
         self.machine
             .device
             .settle_quarantine()
@@ -71,9 +87,19 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
 
     pub(super) fn settle(&mut self) -> Result<(), String> {
         let settle = |epoch: &Self| -> Result<bool, String> {
-            let mut settled = epoch.machine.device.settle_quarantine().is_ok();
+            // What comes of it is the failure's to say that is armed.
+            let one = |step: &str, settled: bool| {
+                epoch.scribe.step(step);
+                epoch
+                    .scribe
+                    .outcome(if settled { "-> ok" } else { "-> fails EIO" });
+                settled
+            };
+            let mut settled = one("settle", epoch.machine.device.settle_quarantine().is_ok());
             for user in 0..USERS {
-                settled &= epoch.context(user)?.settle_quarantine().is_ok();
+                let context = epoch.context(user)?;
+                let step = format!("settle u[{user}]");
+                settled &= one(&step, context.settle_quarantine().is_ok());
             }
             Ok(settled)
         };
@@ -92,6 +118,10 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         self.summary.deaths += 1;
         self.disarm();
         self.machine.asic.lose();
+        self.scribe.step("lose");
+        self.scribe
+            .step(format_args!("map u[{user}] s[{user}] size 1"));
+        self.scribe.outcome("-> fails EIO or EBUSY or ENOMEM");
         let context = self.context(user)?;
         let input = hl_mem::uapi::MemoryInput {
             arguments: [self.address(user, 0).get(), 0, 1],
@@ -120,6 +150,8 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         if self.machine.host.counters().pins < pins {
             return Err("pins went without the device's word".to_owned());
         }
+        self.scribe.step("reset undefined");
+        self.scribe.step("recover");
         reset(self.machine, DramContent::Undefined);
         self.machine
             .device
@@ -145,11 +177,13 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             }
         }
         for shown in core::mem::take(&mut self.views) {
+            self.scribe.step(format_args!("munmap {}", shown.name));
             self.machine.device.end_view(shown.view);
             self.model
                 .change_buffer(shown.buffer, |buffer| buffer.views -= 1);
         }
         for exported in core::mem::take(&mut self.exports) {
+            self.scribe.step(format_args!("unexport {}", exported.name));
             self.machine.device.end_export(exported.export);
             self.model.release_pack(exported.pack);
         }
@@ -169,6 +203,10 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
     pub(super) fn end(mut self) -> Result<Summary, String> {
         self.end_everything()?;
         self.compare_pins()?;
+        for user in 0..USERS {
+            self.scribe.step(format_args!("munmap c[{user}]"));
+            self.scribe.step(format_args!("munmap s[{user}]"));
+        }
         let statistics = self.machine.host.statistics();
         let stray = statistics.free_accesses + statistics.unpinned_accesses;
         if stray + statistics.poison_damaged > 0 {

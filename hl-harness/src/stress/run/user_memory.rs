@@ -9,6 +9,7 @@ use mmu_core::DeviceAddr;
 
 use super::super::model::{Expected, Mapping, Memory, Pack};
 use super::super::operations::{Failure, Place};
+use super::super::scribe::Handles;
 use super::{CONTIGUOUS, Epoch, Exported, SCATTERED};
 use crate::machine;
 
@@ -45,6 +46,21 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             Place::Exact(number) => (base + number * step, FLAG_FORCE_HINT, true),
             Place::Crooked(number) => (base + number * step + step / 2, FLAG_FORCE_HINT, true),
         }
+    }
+
+    /// The same, as a scenario writes it.
+    fn placed(hint: u64, flags: u32) -> String {
+        match (hint, flags & FLAG_FORCE_HINT) {
+            (0, 0) => String::new(),
+            (_, 0) => format!(" hint {hint:#x}"),
+            _ => format!(" hint {hint:#x} force"),
+        }
+    }
+
+    /// A user is about to unmap what there may be at an address.
+    fn unmapping(&self, user: usize, at: u64) {
+        let at = self.scribe.address(user, at);
+        self.scribe.step(format_args!("unmap u[{user}] {at}"));
     }
 
     /// Whether a large leaf has room in pages, which depends on where the host has them.
@@ -112,6 +128,11 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         };
         let free = placed == Expected::Done && hint != 0;
         let quarantined = self.quarantined(user)?;
+        let (buffer, from) = Self::written(user, first, start);
+        self.scribe.step(format_args!(
+            "map u[{user}] {buffer} + {from:#x} size {len:#x}{}",
+            Self::placed(hint, flags)
+        ));
         let got = self.call(
             user,
             [address.get(), hint, len],
@@ -135,6 +156,13 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
                     let wanted = (hint, hint + (count * page).next_multiple_of(step));
                     free && wanted.1 <= range.1 && !self.model.files[user].is_taken(wanted)
                 };
+                let name = self.scribe.result();
+                if exact || hinted {
+                    let wanted = hint + start % page;
+                    self.scribe
+                        .step(format_args!("expect {name} = {wanted:#x}"));
+                }
+                self.scribe.lies(user, at, name);
                 if (exact || hinted) && first != hint {
                     return Err(format!("{first:#x} is not at the hint {hint:#x}"));
                 }
@@ -164,6 +192,11 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         kept: (u64, u64),
         memory: Memory,
     ) -> Result<(), String> {
+        let free = kept.0 >= range.0 && kept.1 <= range.1 && !self.model.files[user].is_taken(kept);
+        if !free {
+            let name = self.scribe.address(user, at);
+            self.scribe.step(format_args!("expect {name} != {at:#x}"));
+        }
         if kept.0 < range.0 || kept.1 > range.1 {
             return Err(format!("{start:#x} is outside of {range:x?}"));
         }
@@ -245,6 +278,11 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             }
         };
         let quarantined = self.quarantined(user)?;
+        self.scribe.step(format_args!(
+            "map u[{user}] dram {}{}",
+            self.scribe.handle(Handles::Memory, handle),
+            Self::placed(hint, flags)
+        ));
         let got = self.call(user, [hint, handle, 0], OP_MAP, flags)?;
         self.check(expected, failure, &got)?;
         let held = matches!(got, Ok(_) | Err(Errno::EIO));
@@ -253,8 +291,13 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         }
         let memory = Memory::Dram(handle, 0);
         match got {
-            Ok(at) if exact && at != hint => Err(format!("{at:#x} is not at {hint:#x}")),
+            Ok(at) if exact && at != hint => {
+                let name = self.scribe.result();
+                self.scribe.step(format_args!("expect {name} = {hint:#x}"));
+                Err(format!("{at:#x} is not at {hint:#x}"))
+            }
             Ok(at) => {
+                self.scribe.lies(user, at, self.scribe.result());
                 self.note(user, range, at, at, (at, at + bytes), memory)?;
                 self.look_into(user, at)
             }
@@ -283,6 +326,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             false => Self::announced(Expected::Done, failure),
         };
         let quarantined = self.quarantined(user)?;
+        self.unmapping(user, at);
         let got = self.call(user, [at, 0, 0], OP_UNMAP, 0)?;
         self.check(expected, failure, &got)?;
         if let Err(Errno::EINVAL) = got {
@@ -323,6 +367,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         if file.mappings.contains_key(&at) {
             return Ok(());
         }
+        self.unmapping(user, at);
         let got = self.call(user, [at, 0, 0], OP_UNMAP, 0)?;
         self.check(Expected::Refused(Errno::EINVAL), None, &got)
     }
@@ -355,9 +400,17 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         } else {
             Expected::Done
         };
+        let word = |flag, word| if flag { word } else { "" };
+        self.scribe.step(format_args!(
+            "alloc u[{user}] {:#x}{}{}",
+            count * page - less,
+            word(contiguous, " contiguous"),
+            word(shared, " shared")
+        ));
         let got = self.call(user, [count * page - less, 0, 0], OP_ALLOC, flags)?;
         self.check(expected, None, &got)?;
         if let Ok(handle) = got {
+            self.scribe.made(Handles::Memory, handle);
             let file = self.model.files[user].number;
             let pack = Pack {
                 owner: Some((user, file)),
@@ -394,6 +447,8 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             Some(pack) if pack.holds > 0 => Expected::Refused(Errno::EINVAL),
             Some(_) => Expected::Done,
         };
+        let written = self.scribe.handle(Handles::Memory, handle);
+        self.scribe.step(format_args!("free u[{user}] {written}"));
         let got = self.call(user, [handle, 0, 0], OP_FREE, 0)?;
         self.check(expected, None, &got)?;
         if got.is_ok() {
@@ -431,6 +486,10 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             false => Expected::Refused(Errno::EINVAL),
         };
         let export = export.map_err(Errno::from);
+        let name = format!("e[{}]", self.summary.steps);
+        let written = self.scribe.address(user, at);
+        self.scribe
+            .step(format_args!("export u[{user}] {written} page as {name}"));
         self.check(expected, None, &export)?;
         if let Ok(export) = export {
             let number = self.model.files[user].number;
@@ -443,6 +502,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
                 pack.holds += 1;
             }
             self.exports.push(Exported {
+                name,
                 pack,
                 user,
                 file: number,
@@ -459,12 +519,14 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         }
         let number = which as usize % self.exports.len();
         let Exported {
+            name,
             pack,
             user,
             file,
             at,
             export,
         } = self.exports.swap_remove(number);
+        self.scribe.step(format_args!("unexport {name}"));
         let open = self.model.files[user].number == file;
         let foreign = self.context(user)?.end_export(export);
         match (foreign, open) {
