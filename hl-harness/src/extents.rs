@@ -35,7 +35,8 @@ impl Extents {
     pub fn privileged<A: Model>(machine: &Machine<'_, '_, A>) -> Self {
         let mut extents = Self::default();
         let look = &mut |part: Part<'_>| extents.add(&part);
-        machine.device.inspect(&machine.privilege, look);
+        let looked = machine.device.inspect(&machine.privilege, look);
+        looked.expect("the privilege is that of this machine");
         extents.in_order()
     }
 

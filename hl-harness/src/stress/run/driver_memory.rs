@@ -71,7 +71,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
                 };
                 self.scribe.made(Handles::Objects, handle.get());
                 let range = self.machine.device.block_range(privilege, id);
-                if let Some(range) = range {
+                if let Ok(range) = range {
                     self.scribe.lies(super::USERS, range.start().get(), name);
                 }
                 let name = self.add_buffer(buffer);

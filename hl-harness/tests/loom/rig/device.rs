@@ -1,14 +1,15 @@
 //! A device: an MMU with a walker and two caches, and accesses that are translated by it.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use hl_mem::asid::Asid;
 use hl_mem::mmu::{Fault, MmuControl, MmuError};
-use loom::sync::Mutex;
 use loom::sync::atomic::{AtomicBool, Ordering};
+use loom::sync::{Mutex, MutexGuard};
 use mmu_core::{BusAddr, DeviceAddr, Extent, Invalidate, Stale};
 
 use super::Weak;
+use super::bus::Bridge;
 use super::pages::{HOST_OFFSET, Owner, Pages};
 use super::tables::Tables;
 
@@ -25,9 +26,13 @@ const PAGE: u64 = 1 << 12;
 /// ASIDs that the device has.
 const ASIDS: usize = 3;
 
-/// What the MMU remembers, by root table.
+/// What the MMU remembers; its caches by root table.
 #[derive(Debug, Default)]
 struct Caches {
+    /// The root table of each ASID; zero where there is none, as after a reset.
+    roots: [u64; ASIDS],
+    /// The device does not answer.
+    lost: bool,
     /// A page of device addresses, and the page it leads to.
     pages: Vec<(u64, u64, u64)>,
     /// What a table of the deepest hop maps, and where that table is.
@@ -47,8 +52,8 @@ enum Step {
 pub(crate) struct Hardware {
     tables: &'static Tables,
     pages: &'static Pages,
-    /// Changed only while no access is made.
-    roots: [AtomicU64; ASIDS],
+    /// The way to the tables, where there is a bus in front of them.
+    bridge: Option<&'static Bridge>,
     caches: Mutex<Caches>,
     /// Held by an access from its translation until it has arrived: what an invalidation waits
     /// for.
@@ -65,11 +70,16 @@ pub(crate) struct Hardware {
 pub(crate) struct Faulted;
 
 impl Hardware {
-    pub(crate) fn new(tables: &'static Tables, pages: &'static Pages, weak: Option<Weak>) -> Self {
+    pub(crate) fn new(
+        tables: &'static Tables,
+        pages: &'static Pages,
+        bridge: Option<&'static Bridge>,
+        weak: Option<Weak>,
+    ) -> Self {
         Self {
             tables,
             pages,
-            roots: std::array::from_fn(|_| AtomicU64::new(0)),
+            bridge,
             caches: Mutex::new(Caches::default()),
             under_way: Mutex::new(()),
             stopped: AtomicBool::new(false),
@@ -79,7 +89,31 @@ impl Hardware {
     }
 
     pub(crate) fn set_root(&self, asid: u16, root: BusAddr) {
-        self.roots[usize::from(asid)].store(root.get(), Relaxed);
+        self.caches().roots[usize::from(asid)] = root.get();
+    }
+
+    fn caches(&self) -> MutexGuard<'_, Caches> {
+        self.caches.lock().expect("no thread panicked")
+    }
+
+    /// The device stops answering, and with that accessing.
+    pub(crate) fn lose(&self) {
+        let under_way = self.under_way.lock();
+        if let Some(bridge) = self.bridge {
+            bridge.set_lost(true);
+        }
+        self.caches().lost = true;
+        drop(under_way);
+    }
+
+    /// The device answers again after a reset: tables in its memory and what its MMU remembered are
+    /// lost, and no ASID has a root.
+    pub(crate) fn reset(&self) {
+        if let Some(bridge) = self.bridge {
+            self.tables.scramble();
+            bridge.set_lost(false);
+        }
+        *self.caches() = Caches::default();
     }
 
     /// One access of an address space. Returns whose page it went to.
@@ -120,21 +154,25 @@ impl Hardware {
     }
 
     fn translated(&self, asid: u16, at: u64) -> Result<Owner, Faulted> {
-        let root = self.roots[usize::from(asid)].load(Relaxed);
-        let page = self.translate(root, at & !(PAGE - 1)).ok_or(Faulted)?;
+        let page = self.translate(asid, at & !(PAGE - 1)).ok_or(Faulted)?;
         Ok(self.pages.touch(page))
     }
 
-    fn translate(&self, root: u64, at: u64) -> Option<u64> {
+    fn translate(&self, asid: u16, at: u64) -> Option<u64> {
         let span = at & !(DEEPEST_TABLE - 1);
-        let known = |list: &[(u64, u64, u64)], at| {
+        let known = |list: &[(u64, u64, u64)], root, at| {
             let mut list = list.iter();
             list.find(|known| (known.0, known.1) == (root, at))
                 .map(|known| known.2)
         };
-        let (page, table) = {
-            let caches = self.caches.lock().expect("no thread panicked");
-            (known(&caches.pages, at), known(&caches.tables, span))
+        let (root, page, table) = {
+            let caches = self.caches();
+            let root = caches.roots[usize::from(asid)];
+            if caches.lost || root == 0 {
+                return None;
+            }
+            let page = known(&caches.pages, root, at);
+            (root, page, known(&caches.tables, root, span))
         };
         if page.is_some() {
             return page;
@@ -151,7 +189,7 @@ impl Hardware {
             },
         };
         let page = page.wrapping_sub(HOST_OFFSET);
-        let mut caches = self.caches.lock().expect("no thread panicked");
+        let mut caches = self.caches();
         caches.pages.push((root, at, page));
         if let (None, Some(deepest)) = (table, deepest) {
             caches.tables.push((root, span, deepest));
@@ -190,10 +228,10 @@ impl Hardware {
 
     /// Makes the MMU forget what `forgotten` says, and waits for accesses that it translated by
     /// that.
-    fn forget(&self, forgotten: &Stale) {
+    pub(super) fn forget(&self, forgotten: &Stale) {
         let waits = self.weak != Some(Weak::DoesNotWait);
         let under_way = waits.then(|| self.under_way.lock());
-        let mut caches = self.caches.lock().expect("no thread panicked");
+        let mut caches = self.caches();
         let root = forgotten.root.get();
         let covers = |known: u64, at: u64, len: u64| {
             known == root
@@ -222,55 +260,82 @@ impl Hardware {
 
 /// The driver of the MMU.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Mmu(pub(crate) &'static Hardware);
+pub(crate) struct Mmu {
+    pub(super) hardware: &'static Hardware,
+    /// The root of every ASID once the MMU is enabled.
+    pub(super) parking: BusAddr,
+}
+
+impl Mmu {
+    fn ready(&self) -> Result<MutexGuard<'static, Caches>, MmuError> {
+        let caches = self.hardware.caches();
+        if caches.lost {
+            return Err(MmuError::DeviceLost);
+        }
+        Ok(caches)
+    }
+}
 
 // SAFETY: `forget` empties both caches of what is stale, and the lock that it takes is held by every
-// access that is under way; later ones walk. That planted bugs break this is their purpose: there is
-// no memory behind the pages of a model.
+// access that is under way; later ones walk. A device that is lost makes no access and confirms
+// nothing. That planted bugs break this is their purpose: there is no memory behind the pages of a
+// model.
 unsafe impl Invalidate for Mmu {
     type Error = MmuError;
 
     fn invalidate(&mut self, stale: &Stale) -> Result<(), MmuError> {
-        let failures = self.0.failures.load(Relaxed);
+        drop(self.ready()?);
+        let failures = self.hardware.failures.load(Relaxed);
         if failures > 0 {
-            self.0.failures.store(failures - 1, Relaxed);
+            self.hardware.failures.store(failures - 1, Relaxed);
             return Err(MmuError::TimedOut { register: 0 });
         }
-        self.0.forget(stale);
+        self.hardware.forget(stale);
         Ok(())
     }
 }
 
-// SAFETY: nothing is cached when a model begins; roots change only while no access is made, and
-// there is no reset.
+// SAFETY: nothing is cached when a model begins, nor after a reset, which comes before the MMU is
+// enabled again; every ASID then has the parking table. Roots are read with the caches' lock held,
+// under which they are changed.
 unsafe impl MmuControl for Mmu {
     fn enable(&mut self) -> Result<(), MmuError> {
+        self.ready()?.roots = [self.parking.get(); ASIDS];
         Ok(())
     }
 
     fn disable(&mut self) -> Result<(), MmuError> {
+        self.ready()?.roots = [0; ASIDS];
         Ok(())
     }
 
     fn set_root(&mut self, asid: Asid, root: BusAddr) -> Result<(), MmuError> {
-        self.0.set_root(asid.get(), root);
+        self.ready()?.roots[usize::from(asid.get())] = root.get();
         Ok(())
     }
 
     fn park(&mut self, asid: Asid) -> Result<(), MmuError> {
-        Err(MmuError::AsidOutOfRange { asid })
+        self.set_root(asid, self.parking)
     }
 
     fn announce(&mut self) -> Result<(), MmuError> {
-        if self.0.weak != Some(Weak::AnnouncesNothing) {
-            let mut caches = self.0.caches.lock().expect("no thread panicked");
+        let mut caches = self.ready()?;
+        if self.hardware.weak != Some(Weak::AnnouncesNothing) {
             caches.tables.clear();
         }
         Ok(())
     }
 
     fn invalidate_all(&mut self) -> Result<(), MmuError> {
-        Err(MmuError::Stuck)
+        let roots = self.ready()?.roots;
+        for root in roots {
+            self.hardware.forget(&Stale {
+                root: BusAddr::new(root),
+                extent: Extent::Everything,
+                tables: true,
+            });
+        }
+        Ok(())
     }
 
     fn take_fault(&mut self) -> Result<Option<Fault>, MmuError> {

@@ -3,6 +3,7 @@
 //! A process is a number, and whatever it pins is a page that is its own until it is unpinned.
 //! Whoever gets that page next may be anybody. Blocks are of one page.
 
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use hl_mem::budget::Budget;
@@ -26,7 +27,12 @@ use super::device::{Hardware, Mmu};
 use super::hold::Hold;
 use super::lock::ModelLock;
 use super::pages::{OwnedPage, Owner, PAGE_BYTES, Pages};
-use super::{Pool, Rig, Size, Weak};
+use super::{BusPool, ModelTables, Pool, RigOf, Size, Weak};
+
+/// Tables in host memory.
+pub(crate) type HostTables = &'static Pool<ModelLock>;
+/// Tables in device memory.
+pub(crate) type BusTables = &'static BusPool<ModelLock>;
 
 /// Blocks are numbered from here on, processes below.
 const FIRST_BLOCK: Owner = 100;
@@ -136,30 +142,30 @@ unsafe impl Engines for ModelEngines {
     }
 }
 
-/// The port, as types.
+/// The port, as types, with tables in `M`.
 #[derive(Debug)]
-pub(crate) struct ModelPort;
+pub(crate) struct ModelPort<M = HostTables>(PhantomData<M>);
 
-impl Port for ModelPort {
+impl<M: ModelTables> Port for ModelPort<M> {
     type Lock = ModelLock;
     type InterruptLock = ModelLock;
     type Host = ModelHost;
     type Mmu = Mmu;
-    type Tables = &'static Pool<ModelLock>;
+    type Tables = M;
     type DramMmu = NoDramMmu;
-    type DramTables = &'static Pool<ModelLock>;
+    type DramTables = M;
     type Engines = ModelEngines;
     type Scrubber = NoScrub;
     type TimestampSlots = [TimestampSlot; 0];
     type Nodes = Vec<Node>;
 }
 
-pub(crate) type ModelContext = Context<'static, 'static, Gaudi, ModelPort>;
+pub(crate) type ModelContext<M = HostTables> = Context<'static, 'static, Gaudi, ModelPort<M>>;
 
 /// A Gaudi with one user at a time, brought up.
-pub(crate) struct Machine {
-    pub(crate) rig: Rig<ModelLock>,
-    pub(crate) device: Device<'static, Gaudi, ModelPort>,
+pub(crate) struct Machine<M: ModelTables = HostTables> {
+    pub(crate) rig: RigOf<M>,
+    pub(crate) device: Device<'static, Gaudi, ModelPort<M>>,
     pub(crate) privilege: Privilege,
 }
 
@@ -171,7 +177,7 @@ pub(crate) struct Counters {
     device: DeviceUsage,
 }
 
-fn nodes() -> SpaceNodes<ModelPort> {
+fn nodes<M: ModelTables>() -> SpaceNodes<ModelPort<M>> {
     SpaceNodes {
         small: vec![Node::EMPTY; 4],
         large: Vec::new(),
@@ -179,18 +185,39 @@ fn nodes() -> SpaceNodes<ModelPort> {
     }
 }
 
+/// Three roots, the path of one page in each of two spaces, and another such path: a removal that
+/// waits for its invalidation keeps its tables.
+const TABLES: usize = 3 + 3 * 4;
+
 impl Machine {
     /// A machine with `pages` pages of host memory.
     pub(crate) fn new(hold: &Hold, pages: usize, weak: Option<Weak>) -> &'static Self {
+        Self::with_tables(hold, TABLES, pages, weak)
+    }
+}
+
+impl Machine<BusTables> {
+    /// A machine with `pages` pages of host memory, and tables for `paths` mappings at a time in
+    /// device memory.
+    pub(crate) fn behind_bus(
+        hold: &Hold,
+        paths: usize,
+        pages: usize,
+        weak: Option<Weak>,
+    ) -> &'static Self {
+        Self::with_tables(hold, 3 + paths * 4, pages, weak)
+    }
+}
+
+impl<M: ModelTables> Machine<M> {
+    fn with_tables(hold: &Hold, tables: usize, pages: usize, weak: Option<Weak>) -> &'static Self {
         let size = Size {
-            // Three roots, the path of one page in each of two spaces, and another such path: a
-            // removal that waits for its invalidation keeps its tables.
-            tables: 3 + 3 * 4,
+            tables,
             watched: &[0, 1],
             pages,
             probed: true,
         };
-        let rig = Rig::new(hold, size, weak);
+        let rig = RigOf::new(hold, size, weak);
         let parts = DeviceParts {
             host: ModelHost {
                 pages: rig.pages,
@@ -205,7 +232,8 @@ impl Machine {
             dram: DramPool::none(),
             scrubber: NoScrub,
         };
-        let (device, privilege) = Device::new(parts, |_| rig.mmu()).expect("the device comes up");
+        let mmu = |parking| rig.mmu_with(parking);
+        let (device, privilege) = Device::new(parts, mmu).expect("the device comes up");
         hold.keep(Self {
             rig,
             device,
@@ -214,7 +242,7 @@ impl Machine {
     }
 
     /// Opens a file for a process, with room for two mappings and one handle.
-    pub(crate) fn open(&'static self, hold: &Hold, process: Owner) -> ModelContext {
+    pub(crate) fn open(&'static self, hold: &Hold, process: Owner) -> ModelContext<M> {
         let storage = ContextStorage {
             nodes: nodes(),
             mappings: hold.keep(vec![MappingSlot::new(), MappingSlot::new()]),
@@ -237,7 +265,7 @@ impl Machine {
 }
 
 /// Maps a page of the process.
-pub(crate) fn map(context: &ModelContext) -> DeviceAddr {
+pub(crate) fn map<M: ModelTables>(context: &ModelContext<M>) -> DeviceAddr {
     let input = MemoryInput {
         arguments: [0x10_0000, 0, PAGE_BYTES],
         op: OP_MAP,
@@ -249,7 +277,7 @@ pub(crate) fn map(context: &ModelContext) -> DeviceAddr {
 }
 
 /// Unmaps a page of the process.
-pub(crate) fn unmap(context: &ModelContext, at: DeviceAddr) {
+pub(crate) fn unmap<M: ModelTables>(context: &ModelContext<M>, at: DeviceAddr) {
     let input = MemoryInput {
         arguments: [at.get(), 0, 0],
         op: OP_UNMAP,

@@ -10,7 +10,7 @@ use mmu_core::{BusAddr, TableArena, TableId, TableWord};
 use super::{Probe, Weak};
 
 /// Where the device finds the first table.
-const START: u64 = 0x1000_0000;
+pub(super) const START: u64 = 0x1000_0000;
 const TABLE_BYTES: u64 = 4096;
 
 /// What memory holds before it is a table: a leaf of a page that nobody mapped.
@@ -38,6 +38,16 @@ impl TableWord for Entry {
             Self::Quiet(word) => word.store(entry, Ordering::Relaxed),
         }
     }
+}
+
+/// Consecutive entries on their way to a table.
+#[derive(Debug)]
+pub(super) struct Arriving {
+    pub(super) table: usize,
+    /// Each with its index.
+    pub(super) entries: Vec<(usize, u64)>,
+    /// They clear a part of the table that nobody can reach yet.
+    pub(super) fills: bool,
 }
 
 /// Memory for some tables.
@@ -70,6 +80,47 @@ impl Tables {
             probes: (0..probes).map(|_| Probe::new()).collect(),
             weak,
         }
+    }
+
+    /// How many tables there are.
+    pub(super) fn count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Writes entries as they come over a bus, in no order.
+    pub(super) fn arrive(&self, run: &Arriving) {
+        if run.fills
+            && let Some(probe) = self.probes.get(run.table)
+        {
+            // By contract no device can reach the table, so no walk of it may race with this.
+            probe.write();
+        }
+        for &(index, entry) in &run.entries {
+            self.entries[run.table][index].store(entry);
+        }
+    }
+
+    /// All content is lost: there is garbage in its place.
+    pub(super) fn scramble(&self) {
+        for entry in self.entries.iter().flatten() {
+            entry.store(GARBAGE);
+        }
+    }
+
+    /// The table and the entry at an address.
+    pub(super) fn place(&self, address: BusAddr) -> (usize, usize) {
+        let offset = address.get().wrapping_sub(START);
+        let table = (offset / TABLE_BYTES) as usize;
+        assert!(
+            table < self.count(),
+            "a write went to {address}, where no table is"
+        );
+        (table, (offset % TABLE_BYTES / 8) as usize)
+    }
+
+    /// Whether walks read entries of this index.
+    pub(super) fn is_watched(&self, index: usize) -> bool {
+        matches!(self.entries[0][index], Entry::Watched(_))
     }
 
     /// Reads an entry as the device does: after whatever pointed it to this table.
