@@ -351,9 +351,7 @@ impl<T, S: AsRef<[HandleSlot<T>]> + AsMut<[HandleSlot<T>]>> HandleTable<T, S> {
             return Err(HandleError::WrongKind { found });
         }
         let index = handle.slot();
-        let slot = at(self.slots.as_ref(), index)
-            .filter(|_| index < self.capacity)
-            .ok_or(HandleError::Unknown)?;
+        let slot = at(self.slots.as_ref(), index).ok_or(HandleError::Unknown)?;
         // How many objects the slot had before the one that the handle names.
         let past = handle.generation().wrapping_sub(self.first) % GENERATIONS;
         if past < slot.past {

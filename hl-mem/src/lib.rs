@@ -15,6 +15,8 @@ pub mod host;
 mod identity;
 pub mod inspect;
 pub mod lock;
+#[cfg(test)]
+mod messages;
 pub mod mmu;
 mod owner;
 pub mod port;

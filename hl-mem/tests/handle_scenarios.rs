@@ -194,3 +194,10 @@ fn a_table_can_live_in_a_static_behind_a_mutex() {
     let found = guard.as_ref().unwrap().get(handle, HandleKind::Block);
     assert_eq!(found, Ok(&3));
 }
+
+#[test]
+fn no_place_of_a_new_table_is_retired() {
+    let table = HandleTable::<(), _>::new([const { HandleSlot::new() }; 3], 0);
+    assert_eq!((table.retired(), table.live(), table.reserved()), (0, 0, 0));
+    assert_eq!(table.capacity(), 3);
+}

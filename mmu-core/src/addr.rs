@@ -282,6 +282,38 @@ mod tests {
     }
 
     #[test]
+    fn a_range_contains_its_first_and_its_last_address_and_nothing_beside_them() {
+        let range = AddrRange::new(DeviceAddr::new(0x1000), 0x1000).unwrap();
+        for (address, inside) in [
+            (0, false),
+            (0xFFF, false),
+            (0x1000, true),
+            (0x1FFF, true),
+            (0x2000, false),
+            (u64::MAX, false),
+        ] {
+            assert_eq!(range.contains(DeviceAddr::new(address)), inside);
+        }
+    }
+
+    #[test]
+    fn ranges_overlap_that_share_one_address() {
+        let range = |start, len| AddrRange::new(DeviceAddr::new(start), len).unwrap();
+        let middle = range(0x1000, 0x1000);
+        for (other, shares) in [
+            (range(0, 0x1000), false),
+            (range(0, 0x1001), true),
+            (range(0x1800, 1), true),
+            (range(0, 0x4000), true),
+            (range(0x1FFF, 0x1000), true),
+            (range(0x2000, 0x1000), false),
+        ] {
+            assert_eq!(middle.overlaps(other), shares, "{other}");
+            assert_eq!(other.overlaps(middle), shares, "{other}");
+        }
+    }
+
+    #[test]
     fn the_hull_of_the_whole_space_is_not_a_range() {
         let first = AddrRange::new(DeviceAddr::new(0), 1).unwrap();
         let last = AddrRange::new(DeviceAddr::new(u64::MAX), 1).unwrap();

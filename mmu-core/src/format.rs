@@ -485,4 +485,6 @@ pub fn leaf_bytes<F: Format>(hop: Hop) -> Option<u64> {
 }
 
 #[cfg(test)]
+mod soundness;
+#[cfg(test)]
 mod tests;

@@ -9,6 +9,8 @@ pub mod format;
 #[cfg(feature = "defmt")]
 mod log;
 mod memory;
+#[cfg(test)]
+mod messages;
 mod pool;
 mod regions;
 mod removed;

@@ -5,6 +5,7 @@
 mod faults;
 mod sequences;
 mod trouble;
+mod whole;
 
 use core::cell::{Cell, RefCell};
 use core::time::Duration;

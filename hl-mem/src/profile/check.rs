@@ -108,3 +108,6 @@ pub(super) const fn is_sound(profile: &Profile) -> bool {
         && (profile.dram.user_start.get() - memory.start().get()).is_multiple_of(page)
         && memory.len().is_multiple_of(page)
 }
+
+#[cfg(test)]
+mod tests;
