@@ -10,7 +10,9 @@ use hl_mem::profile::{Gaudi2, LargeHost};
 use hl_mem::uapi::{Errno, FLAG_FORCE_HINT, FLAG_USERPTR, OP_ALLOC, OP_MAP};
 
 use crate::creations::Creation;
-use crate::rig::{PAGE, Room, Scene, Storage, call, config, machine, on_each_asic, with_scene};
+use crate::rig::{
+    PAGE, Room, Scene, Storage, call, config, initiator, machine, on_each_asic, with_scene,
+};
 
 on_each_asic!(
     pools_of_tables_of_every_size,
@@ -182,6 +184,7 @@ fn try_scene<A: Model>(
                 large: (huge, 2 << 20),
                 mixed: (huge.offset((2 << 20) - 3 * PAGE), (2 << 20) + 3 * PAGE),
                 furniture: crate::rig::Furniture::bare::<A>(pack),
+                initiator: initiator(machine, &context),
             };
             run(&scene);
             context.close().unwrap();
