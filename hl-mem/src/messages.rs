@@ -268,7 +268,7 @@ fn errors_of_handles_locks_and_timestamps_name_what_they_are_about() {
         LockRank::Handles,
         LockRank::Timestamps,
         LockRank::HostMmu,
-        LockRank::Seats,
+        LockRank::Seat,
         LockRank::DramMmu,
         LockRank::Scrubber,
         LockRank::Dram,

@@ -81,6 +81,21 @@
 //! later and for other addresses. So the next invalidation after a time-out is made twice, and the
 //! second one counts.
 //!
+//! # Where this differs from the C driver
+//!
+//! | step | C driver | here |
+//! |---|---|---|
+//! | range invalidation of Gaudi2's PMMU | cache of table memory and range under way together, then both are waited for (facts INV-G2-4) | the cache of table memory is empty before the range is begun: an access in between would walk entries that were cleared, and leave a translation behind which outlives both |
+//! | range that begins at page 0 or ends at the last | everything, or bounds that wrap (facts INV-G2-4) | everything |
+//! | range of the HMMUs | everything, by a control word whose low bit happens to be right (facts INV-G2-5) | everything |
+//! | after mapping, on Gaudi2's HMMUs | nothing (facts INV-G2-5) | everything |
+//! | after mapping, on Goya | nothing (facts HW-GO-4) | everything |
+//! | invalidation while the MMU is not set up, or a reset is near | success (facts HW-GO-4, HW-GA-3, INV-G2-1) | an error |
+//! | time-out while Gaudi2's MMUs are set up | they are enabled all the same (facts HW-G2-2) | they stay disabled |
+//!
+//! All other invalidations are one request for both caches of an MMU, and those of the HMMUs concern
+//! caches that have nothing in common: nothing there has to come before anything else.
+//!
 //! What no driver can check is the hardware's promise that an invalidation which it reports as
 //! done has also waited for accesses that were translated before. The peers rely on it: they give
 //! pages back at that point.

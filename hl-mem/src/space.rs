@@ -7,7 +7,7 @@
 use core::fmt;
 use core::marker::PhantomData;
 
-use mmu_core::format::NoAttributes;
+use mmu_core::format::{LeafSizes, NoAttributes};
 use mmu_core::{
     AddrRange, ConfirmError, DeviceAddr, Format, MapError, MapOptions, NotConfirmed, PageTable,
     Removed, Run, TableMemory,
@@ -170,6 +170,20 @@ impl<N: AsRef<[Node]> + AsMut<[Node]>> Addresses<N> {
         apart.unwrap_or(&mut self.small)
     }
 
+    /// The zone that an address wanted for a mapping belongs to, where otherwise `zone` would be it.
+    fn zone_at(&self, at: DeviceAddr, zone: Zone) -> Zone {
+        match &self.large {
+            Some(large) if zone != Zone::Dram => {
+                if large.region().contains(at) {
+                    Zone::Large
+                } else {
+                    Zone::Small
+                }
+            }
+            _ => zone,
+        }
+    }
+
     fn all(&self) -> impl Iterator<Item = &VaAllocator<N>> {
         let all = [Some(&self.small), self.large.as_ref(), self.dram.as_ref()];
         all.into_iter().flatten()
@@ -244,26 +258,13 @@ pub enum Wanted {
     Exact(DeviceAddr),
 }
 
-/// Reserves addresses for a mapping. Returns with them how far into them it begins.
+/// Reserves addresses for a mapping that may lie anywhere. Returns with them how far into them it
+/// begins.
 fn reserve<N: AsRef<[Node]> + AsMut<[Node]>>(
     allocator: &mut VaAllocator<N>,
     shape: &Shape,
     large_leaf: u64,
-    wanted: Wanted,
 ) -> Result<(VaBlock, u64), AllocateError> {
-    match wanted {
-        Wanted::Anywhere => {}
-        Wanted::Hint(at) => {
-            if let Ok(block) = allocator.allocate(shape.len, Placement::Exact(at)) {
-                return Ok((block, 0));
-            }
-        }
-        Wanted::Exact(at) => {
-            return allocator
-                .allocate(shape.len, Placement::Exact(at))
-                .map(|block| (block, 0));
-        }
-    }
     let bytes = shape
         .len
         .checked_add(shape.phase)
@@ -271,6 +272,21 @@ fn reserve<N: AsRef<[Node]> + AsMut<[Node]>>(
     let align = if shape.large { large_leaf } else { 1 };
     let block = allocator.allocate(bytes, Placement::Anywhere { align })?;
     Ok((block, shape.phase))
+}
+
+/// The part of reserved addresses that a mapping of `len` bytes has, which begins at `phase`.
+fn extent<K>(block: VaBlock, phase: u64, len: u64, zone: Zone) -> Result<Extent<K>, SpaceError> {
+    // The block was allocated with room for both, so neither cut can fail.
+    let range = block
+        .range()
+        .skip(phase)
+        .and_then(|rest| AddrRange::new(rest.start(), len));
+    Ok(Extent {
+        block: Some(block),
+        range: range.ok_or(SpaceError::Addresses(AllocateError::NoSpace))?,
+        zone,
+        kind: PhantomData,
+    })
 }
 
 /// Adds a removal to those that wait for an invalidation.
@@ -366,7 +382,12 @@ where
         }
     }
 
-    /// Reserves addresses for runs of a shape. Whatever the runs are, this is the same code.
+    /// Reserves addresses for runs of a shape: at the address that is wanted, or else, where it is not
+    /// insisted on, in a zone. Whatever the runs are, this is the same code.
+    ///
+    /// Where the address that is wanted decides on the zone, it does so alone: whether a process gets
+    /// the address it wants must not depend on which pages it happens to have. Large leaves that find
+    /// no addresses of their own make do with small ones.
     fn reserve(
         &mut self,
         shape: Option<Shape>,
@@ -374,20 +395,48 @@ where
         wanted: Wanted,
     ) -> Result<Extent<K>, SpaceError> {
         let shape = shape.ok_or(SpaceError::Runs)?;
-        let large_leaf = self.addresses.large_leaf;
-        let (block, phase) = reserve(self.addresses.of(zone), &shape, large_leaf, wanted)
-            .map_err(SpaceError::Addresses)?;
-        // The block was allocated with room for both, so neither cut can fail.
-        let range = block
-            .range()
-            .skip(phase)
-            .and_then(|rest| AddrRange::new(rest.start(), shape.len));
-        Ok(Extent {
-            block: Some(block),
-            range: range.ok_or(SpaceError::Addresses(AllocateError::NoSpace))?,
-            zone,
-            kind: PhantomData,
-        })
+        let addresses = &mut self.addresses;
+        if let Wanted::Hint(at) | Wanted::Exact(at) = wanted {
+            let zone = addresses.zone_at(at, zone);
+            match addresses.of(zone).allocate(shape.len, Placement::Exact(at)) {
+                Err(error) if wanted == Wanted::Exact(at) => {
+                    return Err(SpaceError::Addresses(error));
+                }
+                Err(_) => {}
+                Ok(block) => return extent(block, 0, shape.len, zone),
+            }
+        }
+        let large_leaf = addresses.large_leaf;
+        let (block, phase, zone) = match reserve(addresses.of(zone), &shape, large_leaf) {
+            Err(AllocateError::NoSpace | AllocateError::NoNodes)
+                if zone == Zone::Large && addresses.large.is_some() =>
+            {
+                let of_pages = Shape {
+                    large: false,
+                    phase: 0,
+                    ..shape
+                };
+                let reserved = reserve(&mut addresses.small, &of_pages, large_leaf);
+                reserved.map(|(block, phase)| (block, phase, Zone::Small))
+            }
+            reserved => reserved.map(|(block, phase)| (block, phase, zone)),
+        }
+        .map_err(SpaceError::Addresses)?;
+        extent(block, phase, shape.len, zone)
+    }
+
+    /// How to map in a zone: with no large leaves among those for pages, where the large ones have
+    /// addresses of their own.
+    fn options(&self, zone: Zone) -> MapOptions<NoAttributes> {
+        let only_small = zone == Zone::Small && self.addresses.large.is_some();
+        MapOptions {
+            sizes: if only_small {
+                LeafSizes::smallest::<F>()
+            } else {
+                LeafSizes::ALL
+            },
+            ..MapOptions::default()
+        }
     }
 
     /// Maps a run at the addresses `range`, which are in a window. Otherwise as [`map`](Self::map).
@@ -402,14 +451,19 @@ where
             zone: Zone::Small,
             kind: PhantomData,
         };
-        let outcome = self.map_run(range.start(), run);
+        let outcome = self.map_run(range.start(), run, &MapOptions::default());
         self.finish(extent, outcome)
     }
 
     // Out of line, since it is long in line: the one for all lists.
     #[inline(never)]
-    fn map_run(&mut self, at: DeviceAddr, run: Run) -> Result<(), MapError> {
-        self.table.map(at, run, &MapOptions::default())
+    fn map_run(
+        &mut self,
+        at: DeviceAddr,
+        run: Run,
+        options: &MapOptions<NoAttributes>,
+    ) -> Result<(), MapError> {
+        self.table.map(at, run, options)
     }
 
     fn install(
@@ -417,11 +471,13 @@ where
         extent: Extent<K>,
         runs: impl Iterator<Item = Run> + Clone,
     ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
-        let range = extent.range;
+        let (range, options) = (extent.range, self.options(extent.zone));
         let mut ahead = runs.clone();
         let outcome = match (ahead.next(), ahead.next()) {
-            (Some(run), None) if run.len() == range.len() => self.map_run(range.start(), run),
-            _ => self.table.map_list(range, runs, &MapOptions::default()),
+            (Some(run), None) if run.len() == range.len() => {
+                self.map_run(range.start(), run, &options)
+            }
+            _ => self.table.map_list(range, runs, &options),
         };
         self.finish(extent, outcome)
     }

@@ -17,6 +17,8 @@
 //! | ALLOC beyond the handle table | `EFAULT` (facts 6.2) | `ENOMEM` |
 //! | MAP beyond the locked-memory limit | no limit (facts MH-9) | `ENOMEM` |
 //! | MAP with FORCE_HINT of memory that does not begin on a page boundary | `EINVAL` (facts MH-2) | its first page is at the hint, and the answer is as far into it |
+//! | MAP at a hint in the range for pages of large memory, or the other way round | refused (facts PK-2, MH-1): what the hint is in depends on how the pages happen to lie | honoured; among the pages, with small leaves |
+//! | MAP of large memory where the range for it is full | `ENOMEM` | it goes among the pages |
 //! | MAP at a hint, up to the end of what is free | refused (facts AL-6) | honoured |
 //! | UNMAP whose invalidation fails | memory is released all the same (facts UN-3) | the error, and quarantine |
 //! | ALLOC where the ASIC does not map device memory (Gaudi) | handle 0, and nothing is allocated (facts 6.2) | memory and a handle, as elsewhere |

@@ -1,5 +1,10 @@
 //! Making the hardware misbehave, on the n-th occasion.
 
+use core::fmt;
+use std::sync::Arc;
+
+use super::Asic;
+
 /// How a hardware operation ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Completion {
@@ -27,10 +32,22 @@ pub enum Operation {
     BarRead,
 }
 
+/// What else goes on in a device; see [`Asic::meanwhile`](super::Asic::meanwhile).
+pub type Meanwhile = Arc<dyn Fn(&Asic) + Send + Sync>;
+
 /// Misbehaviour waiting for its occasion.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Plan {
     waiting: Vec<Waiting>,
+    meanwhile: Option<Meanwhile>,
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plan")
+            .field("waiting", &self.waiting)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -58,8 +75,17 @@ impl Plan {
         });
     }
 
+    pub(crate) fn set_meanwhile(&mut self, act: Meanwhile) {
+        self.meanwhile = Some(act);
+    }
+
+    pub(crate) fn meanwhile(&self) -> Option<Meanwhile> {
+        self.meanwhile.clone()
+    }
+
     pub(crate) fn clear(&mut self) {
         self.waiting.clear();
+        self.meanwhile = None;
     }
 
     /// How the operation that starts now is to end.

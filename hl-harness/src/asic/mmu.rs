@@ -46,6 +46,19 @@ pub(crate) enum Unit {
     Root,
 }
 
+impl Unit {
+    /// The unit whose state a register shows.
+    fn shown_by(register: Register) -> Option<Self> {
+        match register {
+            Register::InvalidateAll | Register::InvalidateState => Some(Self::Full),
+            Register::MemoryCacheStatus | Register::MemoryCacheInvalidate => Some(Self::Lines),
+            Register::RangeInvalidate => Some(Self::Range),
+            Register::Busy | Register::AsidBusy => Some(Self::Root),
+            _ => None,
+        }
+    }
+}
+
 /// What a unit is doing.
 #[derive(Clone, Copy, Debug)]
 struct Job {
@@ -210,13 +223,7 @@ impl Mmu {
     }
 
     pub(crate) fn read(&self, register: Register, log: &EventLog) -> u32 {
-        let unit = match register {
-            Register::InvalidateAll | Register::InvalidateState => Some(Unit::Full),
-            Register::MemoryCacheStatus | Register::MemoryCacheInvalidate => Some(Unit::Lines),
-            Register::RangeInvalidate => Some(Unit::Range),
-            Register::Busy | Register::AsidBusy => Some(Unit::Root),
-            _ => None,
-        };
+        let unit = Unit::shown_by(register);
         if let Some(unit) = unit {
             self.poll(unit, log);
         }
@@ -270,6 +277,13 @@ impl Mmu {
         if completion == Completion::AtOnce {
             self.carry_out(unit, task, log);
         }
+    }
+
+    /// Whether a look at `register` will find a late job still undone.
+    pub(crate) fn is_late(&self, register: Register) -> bool {
+        let registers = self.registers();
+        let job = Unit::shown_by(register).and_then(|unit| registers.jobs.get(&unit));
+        job.is_some_and(|job| matches!(job.completion, Completion::AfterReads(1..)))
     }
 
     /// One look at a unit's status, which is what makes a late job progress.

@@ -84,7 +84,7 @@ mod scope;
 pub(crate) mod walker;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use mmu_core::{BusAddr, DeviceAddr};
 
@@ -98,7 +98,7 @@ pub use dma::{Descriptor, DmaEngine, DmaSteps, Endpoint, TranslatedTransfer};
 pub use dram::UNDEFINED_WORD;
 pub use fault::{AccessError, AccessKind, Fault, FaultReason, InitiatorId, MmuInstance, Stopped};
 pub use format::FormatKind;
-pub use inject::{Completion, Operation};
+pub use inject::{Completion, Meanwhile, Operation};
 pub use scope::InvalidationScope;
 pub use walker::{Explanation, HopStep};
 
@@ -266,7 +266,14 @@ impl Asic {
             return u32::MAX;
         }
         match self.decode_register(offset) {
-            Some((mmu, register)) => mmu.read(register, &self.log),
+            Some((mmu, register)) => {
+                if mmu.is_late(register)
+                    && let Some(act) = self.plan().meanwhile()
+                {
+                    act(self);
+                }
+                mmu.read(register, &self.log)
+            }
             None => {
                 self.counters.unknown_reads.add(1);
                 0
@@ -296,10 +303,7 @@ impl Asic {
 
     /// How an operation that starts now is to end.
     pub(crate) fn completion_of(&self, operation: Operation) -> Completion {
-        self.plan
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .next(operation)
+        self.plan().next(operation)
     }
 
     /// The interrupt causes of an MMU that were raised and not cleared (facts FR-1); 0 where the
@@ -331,6 +335,10 @@ impl Asic {
             .filter(exists)
             .map(Mmu::programmed)
             .collect()
+    }
+
+    fn plan(&self) -> MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn decode_register(&self, offset: u32) -> Option<(&Mmu, registers::Register)> {
@@ -413,18 +421,19 @@ impl Asic {
     /// Lets the `nth` next `operation` (1: the very next one), and the `times - 1` after it, end as
     /// `completion` says.
     pub fn inject(&self, operation: Operation, nth: u64, times: u64, completion: Completion) {
-        self.plan
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .add(operation, nth, times, completion);
+        self.plan().add(operation, nth, times, completion);
     }
 
-    /// Takes back all misbehaviour that has not happened yet.
+    /// Lets something go on in the device while an operation is late ([`Completion::AfterReads`]): `act`
+    /// is called at each look at a status register that will not find the operation done, by whoever
+    /// looks. It may access memory as the device does, but no registers.
+    pub fn meanwhile(&self, act: Meanwhile) {
+        self.plan().set_meanwhile(act);
+    }
+
+    /// Takes back all misbehaviour that has not happened yet, and what goes on meanwhile.
     pub fn clear_injections(&self) {
-        self.plan
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        self.plan().clear();
     }
 
     /// The device falls off the bus: registers and BAR read all ones, writes vanish, its

@@ -95,6 +95,8 @@ pub enum Outcome {
     Succeeds,
     /// It succeeds, or fails in one of these ways.
     Either(Vec<String>),
+    /// It succeeds, or an access is refused: which of them is a matter of time.
+    OrFaults,
     /// It succeeds with a number, which gets a name, or it fails in one of these ways.
     Binds(Name, Vec<String>),
     /// It fails, in one of these ways where any is named.

@@ -108,7 +108,7 @@
 //! moment   = ( "first" | "last" ) EVENT          EVENT = clear, or a kind of the event log
 //! result   = "->" ( "ok" ( "or" ERRNO )* | name ( "or" ERRNO )*
 //!                 | "fails" ( ERRNO ( "or" ERRNO )* )?
-//!                 | "faults" fault | "lost"
+//!                 | "ok" "or" "faults" | "faults" fault | "lost"
 //!                 | "left" ( ( "mappings" | "handles" | "dram" | "buffers" ) n )* )
 //! fault    = ( "read" | "write" )? ( "asid" n )? ( "at" n )? ( "because" REASON )? ( "after" n )?
 //!            REASON = not-present no-root disabled malformed table-fetch decode refused

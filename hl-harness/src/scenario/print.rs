@@ -106,6 +106,7 @@ impl Display for Outcome {
                 }
                 list(f, " or ", errnos)
             }
+            Self::OrFaults => f.write_str(" -> ok or faults"),
             Self::Faults(fault) => write!(f, " -> faults{fault}"),
             Self::Lost => f.write_str(" -> lost"),
             Self::Left(left) => {

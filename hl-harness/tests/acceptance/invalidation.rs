@@ -1,9 +1,12 @@
 //! Invalidations: that each comes in time, and that there are few of them.
 
-use hl_harness::asic::{Endpoint, MmuInstance};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hl_harness::asic::{Completion, Endpoint, MmuInstance, Operation};
 use hl_harness::host::Permission;
 use hl_harness::log::{Event, EventKind, EventLog};
-use hl_harness::machine::{MachineConfig, Model, with_machine};
+use hl_harness::machine::{Machine, MachineConfig, MachineContext, Model, with_machine};
 use hl_mem::budget::Budget;
 use hl_mem::uapi::FLAG_FORCE_HINT;
 use mmu_core::DeviceAddr;
@@ -17,9 +20,14 @@ on_each_asic!(
     i01_what_comes_between_two_pages_is_found_at_once,
     i01_the_same_of_large_leaves,
     i05_closing_a_thousand_mappings_takes_one_invalidation_of_each_mmu,
+    accesses_during_a_late_invalidation_leave_no_translation_behind,
+    accesses_to_large_leaves_during_a_late_invalidation_leave_nothing_behind,
 );
 
-on_each_asic_with_mapped_dram!(i01_the_same_of_device_memory);
+on_each_asic_with_mapped_dram!(
+    i01_the_same_of_device_memory,
+    accesses_to_device_memory_during_a_late_invalidation_leave_nothing_behind
+);
 
 /// Entries in a line of a table, and in a table.
 const LINE: u64 = 8;
@@ -185,6 +193,85 @@ fn i01_the_same_of_device_memory<A: Model>() {
             for handle in handles {
                 free(&context, handle).unwrap();
             }
+        });
+    });
+}
+
+/// Unmaps what `map` maps, again and again, while each invalidation in turn is late and the device
+/// goes on accessing all of `offsets`; then it must reach none of them. Only the first one was
+/// accessed before, so that the others are known from the table's line and not as translations.
+fn accesses_during_late_invalidations<A: Model>(
+    machine: &Machine<'_, '_, A>,
+    context: &MachineContext<'_, '_, '_, A>,
+    offsets: &[u64],
+    map: impl Fn() -> u64,
+) {
+    let dma = engine(machine, context).initiator();
+    let asic = &machine.asic;
+    for nth in 1.. {
+        let at = map();
+        let accesses = offsets.iter().map(|offset| DeviceAddr::new(at + offset));
+        let accesses: Vec<_> = accesses.collect();
+        asic.read(dma, accesses[0], &mut [0]).unwrap();
+        let looks = Arc::new(AtomicU64::new(0));
+        let (looked, meanwhile) = (Arc::clone(&looks), accesses.clone());
+        asic.meanwhile(Arc::new(move |asic| {
+            looked.fetch_add(1, Ordering::Relaxed);
+            for at in &meanwhile {
+                // Which of them are still reached is the device's business.
+                let _ = asic.read(dma, *at, &mut [0]);
+            }
+        }));
+        // Later than that, and a slow machine gives up.
+        let late = Completion::AfterReads(1);
+        asic.inject(Operation::Invalidation, nth, 1, late);
+        unmap(context, at).unwrap();
+        asic.clear_injections();
+        for at in accesses {
+            let reached = asic.read(dma, at, &mut [0]);
+            assert!(reached.is_err(), "{at} after late invalidation {nth}");
+        }
+        if looks.load(Ordering::Relaxed) == 0 {
+            assert!(nth > 1, "no invalidation was late");
+            return;
+        }
+    }
+}
+
+fn accesses_during_a_late_invalidation_leave_no_translation_behind<A: Model>() {
+    machine::<A>(|machine| {
+        with_file!(machine, |context, process| {
+            let buffer = process.map(LINE as usize, Permission::ReadWrite).unwrap();
+            let pages: Vec<_> = (0..LINE).map(|page| page * PAGE).collect();
+            accesses_during_late_invalidations(machine, &context, &pages, || {
+                map(&context, buffer, LINE * PAGE).unwrap()
+            });
+        });
+    });
+}
+
+fn accesses_to_large_leaves_during_a_late_invalidation_leave_nothing_behind<A: Model>() {
+    machine::<A>(|machine| {
+        with_file!(machine, |context, process| {
+            let buffer = process
+                .map_contiguous(2 * 512, 512, Permission::ReadWrite)
+                .unwrap();
+            accesses_during_late_invalidations(machine, &context, &[0, LARGE], || {
+                map(&context, buffer, 2 * LARGE).unwrap()
+            });
+        });
+    });
+}
+
+fn accesses_to_device_memory_during_a_late_invalidation_leave_nothing_behind<A: Model>() {
+    machine::<A>(|machine| {
+        with_file!(machine, |context, _process| {
+            let page = A::PROFILE.dram.page_bytes;
+            let handle = allocate(&context, 2 * page, 0).unwrap();
+            accesses_during_late_invalidations(machine, &context, &[0, page], || {
+                map_dram(&context, handle, 0, 0).unwrap()
+            });
+            free(&context, handle).unwrap();
         });
     });
 }

@@ -8,9 +8,12 @@ use hl_mem::budget::Budget;
 use hl_mem::context::OpenError;
 use hl_mem::profile::{Gaudi2, LargeHost};
 use hl_mem::uapi::{Errno, FLAG_FORCE_HINT, FLAG_USERPTR, OP_ALLOC, OP_MAP};
+use mmu_core::DeviceAddr;
 
 use crate::creations::Creation;
-use crate::rig::{PAGE, Room, Scene, Storage, call, config, machine, on_each_asic, with_scene};
+use crate::rig::{
+    PAGE, Room, Scene, Storage, call, config, initiator, machine, on_each_asic, with_scene,
+};
 
 on_each_asic!(
     pools_of_tables_of_every_size,
@@ -62,6 +65,23 @@ fn attempt<A: Model>(
     None
 }
 
+/// Tries a making with each size that a scene can be had with.
+fn attempts<A: Model>(
+    sizes: impl Iterator<Item = usize>,
+    creation: Creation,
+    with: impl Fn(usize, &mut dyn FnMut(&Scene<'_, '_, '_, '_, A>)),
+) -> Vec<Option<Option<u64>>> {
+    let mut outcomes = Vec::new();
+    for size in sizes {
+        with(size, &mut |scene| {
+            if creation.exists(scene) {
+                outcomes.push(attempt(scene, creation, size));
+            }
+        });
+    }
+    outcomes
+}
+
 /// Tries each making with each size, `with` being how a scene of a size is had. It has to fit with the
 /// largest, at the same address whenever it fits, and not to fit with the smallest where `refused`
 /// says so.
@@ -71,14 +91,7 @@ fn grow<A: Model>(
     with: impl Fn(usize, &mut dyn FnMut(&Scene<'_, '_, '_, '_, A>)),
 ) {
     for &creation in creations {
-        let mut outcomes = Vec::new();
-        for size in sizes.clone() {
-            with(size, &mut |scene| {
-                if creation.exists(scene) {
-                    outcomes.push(attempt(scene, creation, size));
-                }
-            });
-        }
+        let outcomes = attempts(sizes.clone(), creation, &with);
         if outcomes.is_empty() {
             continue;
         }
@@ -146,8 +159,18 @@ fn nodes_of_every_number<A: Model>() {
         with(0),
     );
     if let Some(large) = large {
-        let makings = [Creation::LargeMapping, Creation::MixedMapping];
-        grow::<A>(sizes(large), &makings, with(1));
+        // Large leaves that find no place make do with small ones.
+        for creation in [Creation::LargeMapping, Creation::MixedMapping] {
+            let outcomes = attempts::<A>(sizes(large), creation, with(1));
+            let is_large = |outcome: &Option<Option<u64>>| {
+                let at = outcome.flatten().expect("it fits among the small ones");
+                large.range.contains(DeviceAddr::new(at))
+            };
+            assert!(outcomes.is_sorted_by_key(is_large), "{outcomes:?}");
+            assert!(!is_large(&outcomes[0]), "{creation:?}: {outcomes:?}");
+            let last = outcomes.last().is_some_and(is_large);
+            assert!(last, "{creation:?}: {outcomes:?}");
+        }
     }
     if let Some(dram) = &A::PROFILE.dram.mapped_at {
         grow::<A>(sizes(dram), &[Creation::DramMapping], with(2));
@@ -182,6 +205,7 @@ fn try_scene<A: Model>(
                 large: (huge, 2 << 20),
                 mixed: (huge.offset((2 << 20) - 3 * PAGE), (2 << 20) + 3 * PAGE),
                 furniture: crate::rig::Furniture::bare::<A>(pack),
+                initiator: initiator(machine, &context),
             };
             run(&scene);
             context.close().unwrap();

@@ -1,5 +1,6 @@
 //! What can be made and unmade, each in the same shape, so that every failure is tried on all of it.
 
+use hl_harness::asic::{Asic, InitiatorId};
 use hl_harness::machine::{MachineView, Model};
 use hl_mem::Wanted;
 use hl_mem::context::DramExport;
@@ -69,6 +70,36 @@ impl<A: Model> Made<'_, A> {
     }
 }
 
+/// Some bytes, each on another page, that a creation makes the user's engines reach.
+#[derive(Clone, Debug)]
+pub(crate) struct Reached {
+    initiator: InitiatorId,
+    at: Vec<DeviceAddr>,
+}
+
+impl Reached {
+    /// Accesses them all, as far as they are reached.
+    pub(crate) fn access(&self, asic: &Asic) {
+        for at in &self.at {
+            let _ = asic.read(self.initiator, *at, &mut [0]);
+        }
+    }
+
+    /// Accesses the first, which must be reached; the others are then known from the line of its
+    /// table.
+    pub(crate) fn access_first(&self, asic: &Asic) {
+        asic.read(self.initiator, self.at[0], &mut [0]).unwrap();
+    }
+
+    /// Fails where one of them is still reached.
+    pub(crate) fn assert_gone(&self, asic: &Asic, what: &str) {
+        for at in &self.at {
+            let reached = asic.read(self.initiator, *at, &mut [0]);
+            assert!(reached.is_err(), "{what}: {at} is still reached");
+        }
+    }
+}
+
 /// What is made of something that is there already.
 pub(crate) type Prepared = Option<RawHandle>;
 
@@ -80,6 +111,28 @@ impl Creation {
             Self::RegistersView => scene.furniture.registers.is_some(),
             _ => true,
         }
+    }
+
+    /// What the user's engines reach of it, where it is at a device address of the user.
+    pub(crate) fn reached<A: Model>(
+        self,
+        scene: &Scene<'_, '_, '_, '_, A>,
+        address: Option<u64>,
+    ) -> Option<Reached> {
+        let pages = match self {
+            Self::SmallMapping => 9,
+            Self::LargeMapping | Self::DramMapping => 1,
+            // Of the mixed mapping, the small leaves before the large one.
+            Self::MixedMapping | Self::BlockMapping | Self::MappedCommandBuffer => 3,
+            _ => return None,
+        };
+        let address = address?;
+        Some(Reached {
+            initiator: scene.initiator,
+            at: (0..pages)
+                .map(|page| DeviceAddr::new(address + page * PAGE))
+                .collect(),
+        })
     }
 
     /// Makes what it is made of.

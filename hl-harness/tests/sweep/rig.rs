@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hl_harness::asic::{InitiatorId, InitiatorMode};
 use hl_harness::host::{Permission, Process, UserAddress};
 use hl_harness::log::EventLog;
 use hl_harness::machine::{
@@ -149,6 +150,8 @@ pub(crate) struct Scene<'a, 'c, 's, 'm, A: Model> {
     /// Small leaves, a large one, small leaves.
     pub(crate) mixed: (UserAddress, u64),
     pub(crate) furniture: Furniture,
+    /// The device working for the user.
+    pub(crate) initiator: InitiatorId,
 }
 
 /// What the file of a scene has.
@@ -248,6 +251,15 @@ pub(crate) fn with_scene<A: Model>(
     after.assert_is(&before, "after closing the scene");
 }
 
+/// The device working for the user.
+pub(crate) fn initiator<A: Model>(
+    machine: &Machine<'_, '_, A>,
+    context: &MachineContext<'_, '_, '_, A>,
+) -> InitiatorId {
+    let mode = InitiatorMode::User(context.asid().get());
+    machine.asic.add_initiator("sweep", mode)
+}
+
 /// Gives a file one of everything and calls `run` with the scene.
 pub(crate) fn furnish<'c, 's, 'm, A: Model>(
     machine: &Machine<'s, 'm, A>,
@@ -286,5 +298,6 @@ pub(crate) fn furnish<'c, 's, 'm, A: Model>(
         large: (huge, LARGE),
         mixed: (huge.offset(LARGE - 3 * PAGE), LARGE + 3 * PAGE),
         furniture,
+        initiator: initiator(machine, context),
     });
 }

@@ -1,10 +1,10 @@
-use mmu_core::format::V1;
+use mmu_core::format::{Gaudi2Pmmu, V1};
 use mmu_core::{BusAddr, Region, ReuseOrder, TablePool, TableRecord, Word};
 
 use super::*;
 use crate::host::DmaAddr;
 use crate::port::SpinLock;
-use crate::profile::{Asic, Goya};
+use crate::profile::{Asic, Gaudi2, Goya, LargeHost, VaRange};
 
 /// Maps runs in a fresh space of Goya's, and tells what came of it and how many tables are in use.
 fn map(len: u64, runs: &[(u64, u64)]) -> (Result<(), SpaceError>, u32) {
@@ -70,4 +70,125 @@ fn a_list_that_is_longer_or_shorter_than_the_mapping_is_refused() {
     ] {
         assert_eq!(map(0x2000, list), (Err(SpaceError::Runs), 1), "{list:x?}");
     }
+}
+
+const PAGE: u64 = 4 << 10;
+const LARGE: u64 = 2 << 20;
+
+/// Runs that no large leaf fits in, and runs that are one, for the same three and a half of them.
+fn lists() -> [Vec<DmaRun>; 2] {
+    let run = |start, len| DmaRun::new(DmaAddr::new(start), len).unwrap();
+    let pages = 7 * LARGE / 2 / PAGE;
+    let scattered = (0..pages).map(|page| run(0x1_0000_0000 + 2 * page * PAGE, PAGE));
+    [scattered.collect(), vec![run(0x2_0000_0000, 7 * LARGE / 2)]]
+}
+
+/// Calls `test` with a space of Gaudi2's, whose range for large leaves has `large_nodes` nodes.
+fn on_gaudi2(
+    large_nodes: usize,
+    test: impl FnOnce(&mut dyn FnMut(&[DmaRun], Wanted) -> Result<(u64, Vec<u64>), SpaceError>),
+) {
+    let words: Vec<[Word; 512]> = (0..64)
+        .map(|_| core::array::from_fn(|_| Word::default()))
+        .collect();
+    let mut records: Vec<TableRecord> = (0..64).map(|_| TableRecord::new()).collect();
+    let region = Region::new(&words, BusAddr::new(0x1000_0000)).unwrap();
+    let pool: TablePool<'_, _, SpinLock> =
+        TablePool::new(region, &mut records, ReuseOrder::LastReleased).unwrap();
+    let profile = &Gaudi2::<6>::PROFILE;
+    let large = profile.large_host_range();
+    let addresses = Addresses {
+        small: VaAllocator::new(vec![Node::EMPTY; 16], &profile.host.layout()).unwrap(),
+        large: Some(VaAllocator::new(vec![Node::EMPTY; large_nodes], &large.layout()).unwrap()),
+        dram: None,
+        large_leaf: LARGE,
+    };
+    let table = PageTable::<Gaudi2Pmmu, _>::new(&pool).unwrap().unwrap();
+    let mut space: Space<User, _, _, _> = Space::new(table, addresses);
+    test(&mut |runs, wanted| {
+        let len = runs.iter().map(|run| run.len()).sum();
+        let mapped = space.map(len, runs.iter().copied(), profile, wanted);
+        let mapped = mapped.map_err(|failure| {
+            assert!(failure.detached.is_none());
+            failure.error
+        })?;
+        let range = mapped.range();
+        assert_eq!(range.len(), len);
+        let mut sizes = Vec::new();
+        let mut at = range.start();
+        while range.contains(at) {
+            let leaf = space.table().query(at).unwrap();
+            sizes.push(leaf.leaf.len());
+            at = at.checked_add(leaf.leaf.len()).unwrap();
+        }
+        core::mem::forget(mapped);
+        Ok((range.start().get(), sizes))
+    });
+}
+
+#[test]
+fn an_address_that_is_wanted_is_got_whichever_pages_there_are() {
+    let profile = &Gaudi2::<6>::PROFILE;
+    let LargeHost::Own(large) = profile.large_host else {
+        panic!("Gaudi2 has a range for large leaves");
+    };
+    let spots = |range: &VaRange| {
+        let window = range.reserved[0].start().get();
+        [range.range.start().get() + (1 << 30), window]
+    };
+    for runs in lists() {
+        for wanted in [Wanted::Exact as fn(_) -> _, Wanted::Hint] {
+            on_gaudi2(16, |map| {
+                for spot in spots(&profile.host) {
+                    let (at, sizes) = map(&runs, wanted(DeviceAddr::new(spot))).unwrap();
+                    assert_eq!(at, spot);
+                    assert!(sizes.iter().all(|size| *size == PAGE), "in the small range");
+                }
+                for spot in spots(&large) {
+                    let (at, _) = map(&runs, wanted(DeviceAddr::new(spot))).unwrap();
+                    assert_eq!(at, spot);
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn an_address_that_is_taken_is_refused_or_replaced_by_one_outside_of_the_windows() {
+    let profile = &Gaudi2::<6>::PROFILE;
+    let window = profile.host.reserved[0];
+    for (runs, range) in lists()
+        .iter()
+        .zip([&profile.host, profile.large_host_range()])
+    {
+        on_gaudi2(16, |map| {
+            let exact = Wanted::Exact(window.start());
+            map(runs, exact).unwrap();
+            let taken = AllocateError::HintTaken { at: window.start() };
+            assert_eq!(map(runs, exact), Err(SpaceError::Addresses(taken)));
+            let (at, _) = map(runs, Wanted::Hint(window.start())).unwrap();
+            assert!(range.range.contains(DeviceAddr::new(at)));
+            assert!(!range.reserved[0].contains(DeviceAddr::new(at)));
+        });
+    }
+}
+
+#[test]
+fn large_leaves_without_addresses_of_their_own_make_do_with_small_ones() {
+    let profile = &Gaudi2::<6>::PROFILE;
+    let (small, large) = (profile.host.range, profile.large_host_range().range);
+    let [_, runs] = lists();
+    // Two pieces, and one node for a block.
+    on_gaudi2(3, |map| {
+        let (at, sizes) = map(&runs, Wanted::Anywhere).unwrap();
+        assert!(large.contains(DeviceAddr::new(at)));
+        assert_eq!(sizes[..3], [LARGE; 3]);
+        for wanted in [Wanted::Anywhere, Wanted::Hint(large.start())] {
+            let (at, sizes) = map(&runs, wanted).unwrap();
+            assert!(small.contains(DeviceAddr::new(at)));
+            assert!(sizes.iter().all(|size| *size == PAGE));
+        }
+        let exact = map(&runs, Wanted::Exact(large.start()));
+        assert!(exact.is_err(), "an address that is insisted on");
+    });
 }

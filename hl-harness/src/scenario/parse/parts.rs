@@ -76,10 +76,15 @@ impl Cursor {
             return Ok(Outcome::Succeeds);
         }
         if self.take("ok") {
-            return match self.alternatives()? {
-                or if or.is_empty() => Ok(Outcome::Succeeds),
-                or => Ok(Outcome::Either(or)),
-            };
+            if !self.take("or") {
+                return Ok(Outcome::Succeeds);
+            }
+            if self.take("faults") {
+                return Ok(Outcome::OrFaults);
+            }
+            let mut or = vec![self.errno()?];
+            or.extend(self.alternatives()?);
+            return Ok(Outcome::Either(or));
         }
         if self.take("fails") {
             let mut errnos = Vec::new();

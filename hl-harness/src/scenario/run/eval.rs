@@ -189,6 +189,10 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
         let (holds, expected) = match outcome {
             Outcome::Succeeds => (done.is_some(), "success".to_owned()),
             Outcome::Either(or) => (done.is_some() || one_of(or), text(outcome)),
+            Outcome::OrFaults => {
+                let refused = matches!(answer, Answer::Refused(_));
+                (done.is_some() || refused, text(outcome))
+            }
             Outcome::Binds(name, or) => {
                 if let Some(value) = done {
                     self.set_variable(name, value)?;

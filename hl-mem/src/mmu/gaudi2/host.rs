@@ -99,15 +99,12 @@ impl<R: Registers> Gaudi2HostRegisters<R> {
         Ok(!self.pending)
     }
 
-    /// Begins to empty the cache of upper hops.
-    fn start_memory_cache(&mut self) {
+    /// Empties the cache of table memory, from which walks read entries, and waits for the end.
+    fn empty_memory_cache(&mut self) -> Result<(), MmuError> {
         self.pending = true;
         // What the one before left behind must not pass for the end of this one.
         self.registers.write(MEMORY_CACHE_STATUS, 0);
         self.registers.write(MEMORY_CACHE_INVALIDATION, 1);
-    }
-
-    fn finish_memory_cache(&mut self) -> Result<(), MmuError> {
         let timeout = self.timeouts.invalidation;
         poll(&self.registers, MEMORY_CACHE_STATUS, DONE, DONE, timeout)?;
         self.registers.write(MEMORY_CACHE_STATUS, 0);
@@ -159,8 +156,12 @@ impl<R: Registers> Hardware for Gaudi2HostRegisters<R> {
         PMMU.finish_drop_all(&self.registers, self.timeouts)
     }
 
-    /// The sequence of facts INV-G2-4, always with the lower caches: leaving them out
+    /// The steps of facts INV-G2-4, always with the lower caches: leaving them out
     /// ("skip low") would be right only where nothing was mapped before.
+    ///
+    /// Unlike there, one after the other. With both under way, the range may be dropped while
+    /// entries that were cleared are still in the cache of table memory: an access that misses then
+    /// walks them, and the translation that it leaves behind outlives both.
     fn drop_range(&mut self, asid: Asid, range: AddrRange<DeviceAddr>) -> Result<(), MmuError> {
         let Some((before, after)) = bounds(range) else {
             return self.drop_all();
@@ -170,12 +171,11 @@ impl<R: Registers> Hardware for Gaudi2HostRegisters<R> {
         }
         self.write_pair(RANGE_START, before);
         self.write_pair(RANGE_END, after);
-        self.start_memory_cache();
+        self.empty_memory_cache()?;
         self.registers.write(
             RANGE_INVALIDATION,
             RANGE_ENABLE | RANGE_MATCH_ASID | u32::from(asid) << RANGE_ASID_SHIFT,
         );
-        self.finish_memory_cache()?;
         let timeout = self.timeouts.invalidation;
         poll(
             &self.registers,
@@ -193,8 +193,7 @@ impl<R: Registers> Hardware for Gaudi2HostRegisters<R> {
         if !self.parts_are_idle()? {
             return self.drop_all();
         }
-        self.start_memory_cache();
-        self.finish_memory_cache()?;
+        self.empty_memory_cache()?;
         self.pending = false;
         Ok(())
     }

@@ -287,10 +287,11 @@ const RANGE_OF_ASID_1: [Access; 11] = [
     Write(0x4D0_1098, 0x1_0002),
     Write(0x4D0_109C, 0xF_FF00),
     Write(0x4D0_1054, 0),
+    // What walks read is fresh before what they leave behind is dropped.
     Write(0x4D0_1050, 1),
-    Write(0x4D0_108C, 1 | 2 | 1 << 2),
     Read(0x4D0_1054),
     Write(0x4D0_1054, 0),
+    Write(0x4D0_108C, 1 | 2 | 1 << 2),
     Read(0x4D0_108C),
     Read(0),
 ];
