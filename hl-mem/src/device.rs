@@ -29,6 +29,7 @@ mod events;
 mod inspect;
 mod privilege;
 mod seats;
+mod shut_down;
 mod views;
 mod windows;
 
@@ -39,6 +40,7 @@ pub use error::{
 pub use privilege::{BlockRangeError, DramRunError, ForeignPrivilege, Privilege, UnmapWindowError};
 pub use seats::{EVENTS, Seat};
 pub(crate) use seats::{SeatTicket, Tables};
+pub use shut_down::{ShutDown, ShutDownError, StillUsed};
 pub use views::BufferView;
 pub(crate) use views::ViewBufferError;
 use windows::Windows;
@@ -235,8 +237,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         &self.engines
     }
 
-    /// Gives `look` the MMU's driver, with its lock held: for what has no call of its own here, such as
-    /// disabling it when the device is given up.
+    /// Gives `look` the MMU's driver, with its lock held: for what has no call of its own here.
     pub fn with_mmu<T>(&self, look: impl FnOnce(&mut P::Mmu) -> T) -> T {
         look(&mut self.mmu.lock().driver)
     }
