@@ -146,7 +146,8 @@ fn a_device_does_not_end_while_somebody_uses_it() {
 
 #[test]
 fn a_context_that_was_dropped_keeps_its_seat_and_the_device() {
-    let mut machine = Machine::new().unwrap();
+    let machine = Machine::new().unwrap();
     drop(machine.open().unwrap());
-    machine.device = refuses(machine.device, StillUsed::Context);
+    let device = refuses(machine.device, StillUsed::Context);
+    assert_eq!(device.usage().free_asids, 1);
 }

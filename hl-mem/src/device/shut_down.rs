@@ -231,6 +231,8 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
 }
 
 /// Gives the tables of a page table back, which no MMU walks any more.
+// Not inlined: it is called for each table by itself, and once in the life of a device.
+#[inline(never)]
 fn give_back<F: Format, M: TableMemory>(table: PageTable<F, M>) {
     // What the device's memory does not take any more is lost to the pool.
     let _ = table.close().confirm(&mut Disabled);
