@@ -258,6 +258,11 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         }
     }
 
+    /// The MMU for device memory, if there is one.
+    pub(crate) fn dram_mmu(&self) -> Option<&Locked<P, DramMmu<A, P>>> {
+        self.dram_mmu.as_ref().filter(|_| P::DramMmu::EXISTS)
+    }
+
     /// The page that contexts get by default, if they get one.
     pub(crate) fn default_page(&self) -> Option<&'static DefaultPage> {
         let default_page = &A::PROFILE.dram.default_page;

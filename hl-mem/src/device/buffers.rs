@@ -205,12 +205,13 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             self.release_buffer(id);
             outcome = outcome.and(settled);
             if outcome.is_err() {
-                return outcome;
+                break;
             }
         }
+        outcome?;
         let rest = self.privileged.lock().waiting();
         let settled = rest.map_or(Ok(()), |batch| self.settle_privileged(batch));
-        outcome.and(settled.map_err(RetireError::Unconfirmed))
+        settled.map_err(RetireError::Unconfirmed)
     }
 
     fn next_block<T>(

@@ -226,7 +226,7 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
     /// the MMUs have taken them over; the space is of no use before.
     fn give_roots(&self, mmu: &mut P::Mmu, asid: Asid, tables: &mut Tables<A, P>) -> bool {
         let host = give_root(mmu, asid, &mut tables.host);
-        let dram = match (&self.dram_mmu, &mut tables.dram) {
+        let dram = match (self.dram_mmu(), &mut tables.dram) {
             (Some(dram_mmu), Some(table)) => give_root(&mut dram_mmu.lock().driver, asid, table),
             _ => true,
         };
