@@ -38,6 +38,7 @@ use crate::dram::DramHold;
 use crate::handle::{HandleSlot, HandleTable};
 use crate::host::{DeviceAccess, HostMemory};
 use crate::lock::{InterruptLocked, LockRank, Locked};
+use crate::mmu::MmuControl;
 use crate::owner::Owner;
 use crate::port::{Engines, Port};
 use crate::profile::Asic;
@@ -182,7 +183,8 @@ impl<A: Asic, P: Port> ContextSpace<'_, A, P> {
     }
 
     fn unmap(&mut self, mapped: Mapped<User, Backing<P>>) -> Detached<User, Backing<P>> {
-        match (mapped.backing(), &mut self.dram) {
+        let apart = self.dram.as_mut().filter(|_| P::DramMmu::EXISTS);
+        match (mapped.backing(), apart) {
             (Backing::Dram { .. }, Some(dram)) => dram.unmap(mapped),
             _ => self.space.unmap(mapped),
         }
@@ -194,7 +196,8 @@ impl<A: Asic, P: Port> ContextSpace<'_, A, P> {
         &mut self,
         detached: Detached<User, Backing<P>>,
     ) -> Result<Backing<P>, Detached<User, Backing<P>>> {
-        match (detached.backing(), &mut self.dram) {
+        let apart = self.dram.as_mut().filter(|_| P::DramMmu::EXISTS);
+        match (detached.backing(), apart) {
             (Backing::Dram { .. }, Some(dram)) => dram.release(detached),
             _ => self.space.release(detached),
         }

@@ -29,6 +29,7 @@ mod events;
 mod inspect;
 mod privilege;
 mod seats;
+mod shut_down;
 mod views;
 mod windows;
 
@@ -39,6 +40,7 @@ pub use error::{
 pub use privilege::{BlockRangeError, DramRunError, ForeignPrivilege, Privilege, UnmapWindowError};
 pub use seats::{EVENTS, Seat};
 pub(crate) use seats::{SeatTicket, Tables};
+pub use shut_down::{ShutDown, ShutDownError, StillUsed};
 pub use views::BufferView;
 pub(crate) use views::ViewBufferError;
 use windows::Windows;
@@ -235,8 +237,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         &self.engines
     }
 
-    /// Gives `look` the MMU's driver, with its lock held: for what has no call of its own here, such as
-    /// disabling it when the device is given up.
+    /// Gives `look` the MMU's driver, with its lock held: for what has no call of its own here.
     pub fn with_mmu<T>(&self, look: impl FnOnce(&mut P::Mmu) -> T) -> T {
         look(&mut self.mmu.lock().driver)
     }
@@ -255,6 +256,11 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             register_views: shown.register_views,
             free_asids,
         }
+    }
+
+    /// The MMU for device memory, if there is one.
+    pub(crate) fn dram_mmu(&self) -> Option<&Locked<P, DramMmu<A, P>>> {
+        self.dram_mmu.as_ref().filter(|_| P::DramMmu::EXISTS)
     }
 
     /// The page that contexts get by default, if they get one.

@@ -158,12 +158,18 @@ pub struct Timeouts {
 /// 2. after `enable` has returned `Err`, the MMU is disabled, unless the device does not answer;
 /// 3. after `set_root` or `park` has returned `Ok`, no walk of that ASID that begins later starts
 ///    at the root it had before;
-/// 4. `invalidate_all` returns `Ok` only when `invalidate` may for whatever was removed before.
+/// 4. `invalidate_all` returns `Ok` only when `invalidate` may for whatever was removed before;
+/// 5. after `disable` has returned `Ok`, no table is read and nothing is translated until `enable`;
+/// 6. `EXISTS` is `false` only where the type has no value.
 #[expect(
     unsafe_code,
     reason = "a wrong implementation hands memory in use by the device to others"
 )]
 pub unsafe trait MmuControl: Invalidate<Error = MmuError> {
+    /// Whether there is a value of the type: `false` for [`NoDramMmu`] alone, so that a port without an
+    /// MMU for device memory has none of the code for one.
+    const EXISTS: bool = true;
+
     /// Sets the MMU up and, as the last step, enables it. Every ASID is parked. Also brings it back
     /// after a reset.
     ///

@@ -131,7 +131,9 @@ impl SpaceParts {
                 backing: match backing {
                     Behind::Pinned => Backing::UserPages,
                     Behind::Block => Backing::Block,
+                    Behind::Buffer => Backing::Buffer,
                     Behind::DeviceMemory => Backing::DeviceMemory,
+                    Behind::Window => Backing::Window,
                     _ => Backing::Other,
                 },
                 quarantined: stage == Stage::Quarantined,

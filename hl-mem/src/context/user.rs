@@ -144,7 +144,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
                 return Err(MappingError::Space(failure.error));
             }
         };
-        let announced = match (mapped.backing(), &self.device.dram_mmu) {
+        let announced = match (mapped.backing(), self.device.dram_mmu()) {
             (Backing::Dram { .. }, Some(dram_mmu)) => dram_mmu.lock().driver.announce(),
             _ => self.device.mmu.lock().driver.announce(),
         };
@@ -217,7 +217,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         detached: Detached<User, Backing<P>>,
     ) -> Result<(), Unconfirmed> {
         let batch = detached.batch();
-        let settled = match (detached.backing(), &self.device.dram_mmu) {
+        let settled = match (detached.backing(), self.device.dram_mmu()) {
             (Backing::Dram { .. }, Some(dram_mmu)) => {
                 drop(self.lock_mmu());
                 self.settle_dram(dram_mmu, batch)
@@ -250,7 +250,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         if let Some(batch) = host {
             self.settle_host(batch)?;
         }
-        match (dram, &self.device.dram_mmu) {
+        match (dram, self.device.dram_mmu()) {
             (Some(batch), Some(dram_mmu)) => self.settle_dram(dram_mmu, batch),
             _ => Ok(()),
         }

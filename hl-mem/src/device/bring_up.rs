@@ -156,7 +156,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         let roots = self.seats.iter().filter_map(Seat::root);
         let roots = core::iter::once((Asid::PRIVILEGED, root)).chain(roots);
         restart(driver, parking, roots)?;
-        if let Some(dram_mmu) = &self.dram_mmu {
+        if let Some(dram_mmu) = self.dram_mmu() {
             let mut dram_mmu = dram_mmu.lock();
             let DramMmu {
                 driver,

@@ -182,7 +182,8 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     }
 
     /// Tries again to give up the buffers in quarantine: to stop their producers, and to confirm
-    /// their removal by one invalidation.
+    /// their removal by one invalidation, with whatever else was removed from the privileged space,
+    /// such as all of it by a [recovery](Self::recover).
     ///
     /// # Errors
     ///
@@ -207,7 +208,10 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
                 break;
             }
         }
-        outcome
+        outcome?;
+        let rest = self.privileged.lock().waiting();
+        let settled = rest.map_or(Ok(()), |batch| self.settle_privileged(batch));
+        settled.map_err(RetireError::Unconfirmed)
     }
 
     fn next_block<T>(

@@ -32,7 +32,7 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
         let mut wake = false;
         loop {
             let fault = self.mmu.lock().driver.take_fault()?;
-            let fault = match (fault, &self.dram_mmu) {
+            let fault = match (fault, self.dram_mmu()) {
                 (None, Some(dram_mmu)) => dram_mmu.lock().driver.take_fault()?,
                 (fault, _) => fault,
             };

@@ -7,11 +7,11 @@ use crate::port::Port;
 use crate::profile::Asic;
 
 impl<A: Asic, P: Port> Device<'_, A, P> {
-    /// Gives `look` each part of the privileged address space: the free addresses, then the blocks
-    /// that have a place there.
+    /// Gives `look` each part of the privileged address space: the free addresses, then what is in the
+    /// windows, then the blocks that have a place there.
     ///
-    /// The locks of the space and of the kernel buffers are held meanwhile: `look` must not call into the device or a context
-    /// of it.
+    /// The locks of the MMU, of the kernel buffers and of the space are held meanwhile: `look` must not
+    /// call into the device or a context of it.
     ///
     /// # Errors
     ///
@@ -22,10 +22,20 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
         look: &mut dyn FnMut(Part<'_>),
     ) -> Result<(), ForeignPrivilege> {
         self.check(privilege)?;
+        let mmu = self.mmu.lock();
         let shown = self.shown.lock();
         let privileged = self.privileged.lock();
         for extent in privileged.free_extents() {
             look(Part::Free(extent));
+        }
+        for in_window in mmu.windows.iter().flatten() {
+            let (range, stage, run) = in_window.part();
+            look(Part::Mapping {
+                range,
+                backing: Backing::Window,
+                stage,
+                runs: &mut core::iter::once(run),
+            });
         }
         for (range, stage, pages) in shown.buffers.mapped() {
             let runs = self.host.kernel_runs(pages);

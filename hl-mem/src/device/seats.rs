@@ -92,6 +92,16 @@ impl<A: Asic, P: Port> Seat<A, P> {
         self.state.lock().tables.is_some()
     }
 
+    /// Whether a context has the seat.
+    pub(super) fn is_taken(&self) -> bool {
+        self.asid.is_some() && !self.is_free()
+    }
+
+    /// Takes the tables out for good; the seat is as a new one.
+    pub(super) fn end(&mut self) -> Option<Tables<A, P>> {
+        core::mem::take(self).state.into_inner().tables
+    }
+
     /// Empties the tables of a seat that is free, after a reset of the device.
     pub(super) fn wipe(&self) {
         let taken = self.state.lock().tables.take();
@@ -216,7 +226,7 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
     /// the MMUs have taken them over; the space is of no use before.
     fn give_roots(&self, mmu: &mut P::Mmu, asid: Asid, tables: &mut Tables<A, P>) -> bool {
         let host = give_root(mmu, asid, &mut tables.host);
-        let dram = match (&self.dram_mmu, &mut tables.dram) {
+        let dram = match (self.dram_mmu(), &mut tables.dram) {
             (Some(dram_mmu), Some(table)) => give_root(&mut dram_mmu.lock().driver, asid, table),
             _ => true,
         };

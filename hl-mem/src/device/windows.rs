@@ -3,6 +3,7 @@
 use mmu_core::{AddrRange, DeviceAddr, Run};
 
 use crate::host::{DmaRun, seen_by_device};
+use crate::inspect::Stage;
 use crate::mmu::MmuControl;
 use crate::port::Port;
 use crate::profile::{Asic, Profile};
@@ -65,6 +66,16 @@ pub(super) enum InWindow {
     Mapped(Mapped<Privileged, Run>),
     /// Removed, or never mapped as a whole, and not proved to be gone from the device.
     Quarantined(Detached<Privileged, Run>),
+}
+
+impl InWindow {
+    /// Where it is, how far its life is, and the memory.
+    pub(super) fn part(&self) -> (AddrRange<DeviceAddr>, Stage, Run) {
+        match self {
+            Self::Mapped(mapped) => (mapped.range(), Stage::Live, *mapped.backing()),
+            Self::Quarantined(gone) => (gone.range(), Stage::Quarantined, *gone.backing()),
+        }
+    }
 }
 
 impl<A: Asic, P: Port> Device<'_, A, P> {

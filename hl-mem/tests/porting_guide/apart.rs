@@ -289,4 +289,6 @@ pub(crate) fn everything() {
     device.recover().unwrap();
     context.close().unwrap();
     open().close().unwrap();
+    device.settle_quarantine().unwrap();
+    assert!(device.shut_down().unwrap().dram_mmu.is_some());
 }

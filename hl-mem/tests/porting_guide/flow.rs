@@ -138,6 +138,7 @@ pub(crate) fn everything() {
     device_memory(&context);
     lost_and_recovered(&device, registers, context);
     windows(&device, &privilege);
+    device.shut_down().unwrap();
     failing_bring_up();
     the_port_in_the_guide();
 }

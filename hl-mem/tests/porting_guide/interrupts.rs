@@ -28,7 +28,6 @@ pub(crate) struct SleepingLock(SpinLock);
 
 // SAFETY: passes each call on to an implementation of the same contract.
 unsafe impl RawMutex for SleepingLock {
-    #[expect(clippy::declare_interior_mutable_const, reason = "the trait has it")]
     const INIT: Self = Self(SpinLock::INIT);
     type GuardMarker = GuardNoSend;
 
@@ -53,7 +52,6 @@ pub(crate) struct InterruptsOff(SpinLock);
 
 // SAFETY: passes each call on to an implementation of the same contract.
 unsafe impl RawMutex for InterruptsOff {
-    #[expect(clippy::declare_interior_mutable_const, reason = "the trait has it")]
     const INIT: Self = Self(SpinLock::INIT);
     type GuardMarker = GuardNoSend;
 

@@ -78,6 +78,7 @@ fn owned<T: 'static>() -> T {
 fn use_device(device: &'static Device<'static, Chip, Nothing>, privilege: &Privilege) {
     used((device.host(), device.engines(), device.usage()));
     used((device.recover(), device.settle_quarantine()));
+    used(owned::<Device<'static, Chip, Nothing>>().shut_down());
     used(device.block_range(privilege, *opaque()));
     used(device.dram_run(privilege, *opaque(), PackHandle::new(any())));
     let query = |table: &PageTable<_, _>| used(table.query(DeviceAddr::new(any())));
