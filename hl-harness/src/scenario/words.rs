@@ -334,6 +334,7 @@ pub(crate) const ERRNOS: &[&str] = &[
     "ENOENT",
     "EINTR",
     "EIO",
+    "ETIMEDOUT",
     "ENXIO",
     "EBADF",
     "EAGAIN",

@@ -51,8 +51,11 @@ fn nodes() -> SpaceNodes<RecordingPort> {
     }
 }
 
+/// Pages of device memory.
+pub(crate) const DRAM_PAGES: u32 = 4;
+
 /// Brings a device up whose MMU has three ASIDs.
-fn bring_up(
+pub(crate) fn bring_up(
     seats: usize,
 ) -> Result<(RecordingDevice, Privilege, &'static MmuRegisters), BringUpError> {
     const COUNT: usize = 64;
@@ -74,8 +77,8 @@ fn bring_up(
     let dram = Goya::PROFILE.dram;
     // What is in device memory is not known, so that it is scrubbed.
     let pool = DramPool::new(
-        DramRegion::new(dram.user_start, dram.page_bytes, 4).unwrap(),
-        storage(4, || PageRecord::EMPTY),
+        DramRegion::new(dram.user_start, dram.page_bytes, DRAM_PAGES).unwrap(),
+        storage(DRAM_PAGES as usize, || PageRecord::EMPTY),
         storage(4, || PackRecord::EMPTY),
         DramContent::Unknown,
     );
@@ -99,7 +102,7 @@ fn bring_up(
     Ok((device, privilege, registers))
 }
 
-fn open(device: &RecordingDevice) -> RecordingContext<'_> {
+pub(crate) fn open(device: &RecordingDevice) -> RecordingContext<'_> {
     let slots = || (0..16).map(|_| TimestampSlot::new()).collect();
     let storage = ContextStorage {
         nodes: nodes(),

@@ -27,6 +27,10 @@ use super::smallest_port::{
 thread_local! {
     static HELD: RefCell<Vec<LockRank>> = const { RefCell::new(Vec::new()) };
     static SEEN: RefCell<Cases> = const { RefCell::new(Cases::new()) };
+    /// What happens while device memory is scrubbed.
+    pub(crate) static AT_SCRUB: RefCell<Option<Box<dyn FnMut(Run)>>> = const { RefCell::new(None) };
+    /// Whether the port has no coherent memory.
+    pub(crate) static NOT_COHERENT: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What was noted so far.
@@ -83,6 +87,9 @@ unsafe impl HostMemory for Noting<&'static Ram> {
 
     fn allocate_contiguous(&self, pages: u64) -> Result<KernelPages, HostError> {
         note("HostMemory", "allocate_contiguous");
+        if NOT_COHERENT.get() {
+            return Err(HostError::Unsupported);
+        }
         self.0.allocate_contiguous(pages)
     }
 
@@ -276,6 +283,10 @@ impl Scrub for Noting<NoBytes> {
 
     fn scrub(&mut self, run: Run) -> Result<(), Infallible> {
         note("Engines and Scrub", "scrub");
+        if let Some(mut act) = AT_SCRUB.take() {
+            act(run);
+            AT_SCRUB.set(Some(act));
+        }
         self.0.scrub(run)
     }
 }

@@ -178,11 +178,14 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 let settled = match context {
                     Some(name) => {
                         let file = self.file(name)?;
-                        file.context.settle_quarantine().map_err(drop)
+                        file.context.settle_quarantine().map_err(Errno::from)
                     }
-                    None => self.machine().device.settle_quarantine().map_err(drop),
+                    None => {
+                        let settled = self.machine().device.settle_quarantine();
+                        settled.map_err(Errno::from)
+                    }
                 };
-                let answer = Answer::of_request(settled.map_err(|()| Errno::EIO), |()| 0);
+                let answer = Answer::of_request(settled, |()| 0);
                 self.judge(span, outcome, answer)
             }
             _ => unreachable!("the step is one of the driver"),
@@ -281,14 +284,14 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
         } = file;
         let answer = match context.close() {
             Ok(left) => Answer::Closed(left),
-            Err((context, _)) => {
+            Err((context, error)) => {
                 let file = File {
                     context,
                     process,
                     budget,
                 };
                 self.env.files.insert(key, Arc::new(file));
-                Answer::Errno(Errno::EIO)
+                Answer::Errno(error.into())
             }
         };
         self.judge(span, outcome, answer)

@@ -1,0 +1,88 @@
+//! What a process is told where others are at work, or the port lacks something.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use hl_mem::profile::{Asic, Goya};
+use hl_mem::uapi::{
+    CommandBufferInput, Errno, FLAG_CONTIGUOUS, MemoryInput, OP_ALLOC, OP_CREATE, OP_EXPORT,
+    OP_MAP, dispatch, dispatch_command_buffer,
+};
+
+use super::flow::{DRAM_PAGES, bring_up, open};
+use super::recording::{AT_SCRUB, NOT_COHERENT};
+
+fn request(op: u32, flags: u32, arguments: [u64; 3]) -> [u8; MemoryInput::BYTES] {
+    MemoryInput {
+        arguments,
+        op,
+        flags,
+        ..MemoryInput::default()
+    }
+    .to_bytes()
+}
+
+#[test]
+fn memory_that_is_scrubbed_for_another_is_busy() {
+    let (device, ..) = bring_up(2).unwrap();
+    let device = Box::leak(Box::new(device));
+    let (first, second) = (open(device), open(device));
+    let bytes = u64::from(DRAM_PAGES) * Goya::PROFILE.dram.page_bytes;
+    let all = request(OP_ALLOC, FLAG_CONTIGUOUS, [bytes, 0, 0]);
+    let told = Rc::new(RefCell::new(None));
+    let answer = Rc::clone(&told);
+    let mut scrubbed = 0;
+    AT_SCRUB.set(Some(Box::new(move |run| {
+        scrubbed += run.len();
+        // Nothing else is left to be scrubbed.
+        if scrubbed == bytes {
+            *answer.borrow_mut() = Some(dispatch(&second, &all));
+        }
+    })));
+    let handle = dispatch(&first, &all).unwrap().value;
+    AT_SCRUB.set(None);
+    assert_eq!(*told.borrow(), Some(Err(Errno::EBUSY)));
+    assert_ne!(handle, 0);
+}
+
+#[test]
+fn what_the_port_lacks_is_not_supported() {
+    let (device, ..) = bring_up(2).unwrap();
+    let context = open(&device);
+    // A file for an export: `dispatch` has no exporter.
+    let page = Goya::PROFILE.dram.page_bytes;
+    let memory = dispatch(&context, &request(OP_ALLOC, 0, [page, 0, 0])).unwrap();
+    let at = dispatch(&context, &request(OP_MAP, 0, [0, memory.value, 0])).unwrap();
+    let export = request(OP_EXPORT, 0, [at.value, page, 0]);
+    let before = context.usage();
+    assert_eq!(dispatch(&context, &export), Err(Errno::EOPNOTSUPP));
+    // Coherent memory.
+    NOT_COHERENT.set(true);
+    for flags in [0, hl_mem::uapi::FLAG_MAP] {
+        let create = CommandBufferInput {
+            op: OP_CREATE,
+            size: 4096,
+            flags,
+            ..CommandBufferInput::default()
+        };
+        let answer = dispatch_command_buffer(&context, &create.to_bytes());
+        assert_eq!(answer, Err(Errno::EOPNOTSUPP));
+    }
+    assert_eq!(context.usage(), before);
+}
+
+#[test]
+fn a_command_buffer_of_no_bytes_is_no_command_buffer() {
+    let (device, ..) = bring_up(2).unwrap();
+    let context = open(&device);
+    let create = |size| {
+        let input = CommandBufferInput {
+            op: OP_CREATE,
+            size,
+            ..CommandBufferInput::default()
+        };
+        dispatch_command_buffer(&context, &input.to_bytes())
+    };
+    assert_eq!(create(0), Err(Errno::EINVAL));
+    assert!(create(1).is_ok());
+}
