@@ -12,6 +12,7 @@
 //! |---|---|---|
 //! | unknown flag bits | ignored (facts IO-3) | `EINVAL` |
 //! | flags that mean nothing for the operation | ignored | `EINVAL` |
+//! | fields that the operation does not have | ignored | `EINVAL`, unless they are zero; the context's number is ignored (facts IO-5) |
 //! | FREE of another's memory | succeeds (facts F-1) | `EPERM` |
 //! | FREE with upper handle bits set | ignored (facts 6.3) | `EINVAL` |
 //! | ALLOC beyond the handle table | `EFAULT` (facts 6.2) | `ENOMEM` |
@@ -39,6 +40,7 @@
 
 mod command_buffer;
 mod errno;
+mod layout;
 mod memory;
 #[cfg(test)]
 mod tests;

@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use hl_mem::profile::{Asic, Goya};
 use hl_mem::uapi::{
-    CommandBufferInput, Errno, FLAG_CONTIGUOUS, MemoryInput, OP_ALLOC, OP_CREATE, OP_EXPORT,
-    OP_MAP, dispatch, dispatch_command_buffer,
+    CommandBufferInput, Errno, FLAG_CONTIGUOUS, FLAG_MAP, MemoryInput, OP_ALLOC, OP_CREATE,
+    OP_DESTROY, OP_EXPORT, OP_FREE, OP_INFO, OP_MAP, OP_UNMAP, dispatch, dispatch_command_buffer,
 };
 
 use super::flow::{DRAM_PAGES, bring_up, open};
@@ -58,7 +58,7 @@ fn what_the_port_lacks_is_not_supported() {
     assert_eq!(dispatch(&context, &export), Err(Errno::EOPNOTSUPP));
     // Coherent memory.
     NOT_COHERENT.set(true);
-    for flags in [0, hl_mem::uapi::FLAG_MAP] {
+    for flags in [0, FLAG_MAP] {
         let create = CommandBufferInput {
             op: OP_CREATE,
             size: 4096,
@@ -85,4 +85,40 @@ fn a_command_buffer_of_no_bytes_is_no_command_buffer() {
     };
     assert_eq!(create(0), Err(Errno::EINVAL));
     assert!(create(1).is_ok());
+}
+
+#[test]
+fn fields_that_a_request_does_not_have_are_refused_and_change_nothing() {
+    let (device, ..) = bring_up(2).unwrap();
+    let context = open(&device);
+    let page = Goya::PROFILE.dram.page_bytes;
+    let memory = dispatch(&context, &request(OP_ALLOC, 0, [page, 0, 0])).unwrap();
+    let at = dispatch(&context, &request(OP_MAP, 0, [0, memory.value, 0])).unwrap();
+    let before = context.usage();
+    for junk in [[1, 0], [0, 1]] {
+        for (op, first) in [(OP_UNMAP, at.value), (OP_FREE, memory.value)] {
+            let [second, third] = junk;
+            let refused = dispatch(&context, &request(op, 0, [first, second, third]));
+            assert_eq!(refused, Err(Errno::EINVAL));
+        }
+    }
+    let command_buffer = |handle, op, size| {
+        let input = CommandBufferInput {
+            handle,
+            op,
+            size,
+            context_id: 7,
+            flags: 0,
+        };
+        dispatch_command_buffer(&context, &input.to_bytes()).map(|reply| reply.value)
+    };
+    assert_eq!(command_buffer(1, OP_CREATE, 4096), Err(Errno::EINVAL));
+    assert_eq!(context.usage(), before);
+    let handle = command_buffer(0, OP_CREATE, 4096).unwrap();
+    assert_eq!(command_buffer(handle, OP_INFO, 1), Err(Errno::EINVAL));
+    assert_eq!(command_buffer(handle, OP_DESTROY, 1), Err(Errno::EINVAL));
+    assert_eq!(command_buffer(handle, OP_INFO, 0), Ok(0));
+    assert_eq!(command_buffer(handle, OP_DESTROY, 0), Ok(0));
+    dispatch(&context, &request(OP_UNMAP, 0, [at.value, 0, 0])).unwrap();
+    dispatch(&context, &request(OP_FREE, 0, [memory.value, 0, 0])).unwrap();
 }
