@@ -121,6 +121,9 @@ impl From<MapUserError> for Errno {
         match error {
             MapUserError::TooManyMappings | MapUserError::Budget(_) => Self::ENOMEM,
             MapUserError::Host(error) => error.into(),
+            // Facts PN-4.
+            MapUserError::Pinned { asked, got } if got < asked => Self::ENOMEM,
+            MapUserError::Pinned { .. } => Self::EFAULT,
             MapUserError::Space(error) => error.into(),
             MapUserError::Mmu(error) => error.into(),
             MapUserError::Reset => Self::EIO,

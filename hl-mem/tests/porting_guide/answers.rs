@@ -3,14 +3,24 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use hl_mem::Wanted;
+use hl_mem::budget::Budget;
+use hl_mem::context::MapUserError;
+use hl_mem::host::DeviceAccess;
 use hl_mem::profile::{Asic, Goya};
 use hl_mem::uapi::{
-    CommandBufferInput, Errno, FLAG_CONTIGUOUS, FLAG_MAP, MemoryInput, OP_ALLOC, OP_CREATE,
-    OP_DESTROY, OP_EXPORT, OP_FREE, OP_INFO, OP_MAP, OP_UNMAP, dispatch, dispatch_command_buffer,
+    CommandBufferInput, Errno, FLAG_CONTIGUOUS, FLAG_MAP, FLAG_USERPTR, MemoryInput, OP_ALLOC,
+    OP_CREATE, OP_DESTROY, OP_EXPORT, OP_FREE, OP_INFO, OP_MAP, OP_UNMAP, Request, dispatch,
+    dispatch_command_buffer,
 };
 
-use super::flow::{DRAM_PAGES, bring_up, open};
-use super::recording::{AT_SCRUB, NOT_COHERENT};
+use super::flow::{DRAM_PAGES, RecordingContext, RecordingDevice, bring_up, open_with};
+use super::recording::{AT_SCRUB, NOT_COHERENT, SPOILT_PIN, Spoilt};
+use super::smallest_port::{PAGE_BYTES, USER_BASE};
+
+fn open(device: &RecordingDevice) -> RecordingContext<'_> {
+    open_with(device, Box::leak(Box::new(Budget::new(64))))
+}
 
 fn request(op: u32, flags: u32, arguments: [u64; 3]) -> [u8; MemoryInput::BYTES] {
     MemoryInput {
@@ -121,4 +131,60 @@ fn fields_that_a_request_does_not_have_are_refused_and_change_nothing() {
     assert_eq!(command_buffer(handle, OP_DESTROY, 0), Ok(0));
     dispatch(&context, &request(OP_UNMAP, 0, [at.value, 0, 0])).unwrap();
     dispatch(&context, &request(OP_FREE, 0, [memory.value, 0, 0])).unwrap();
+}
+
+#[test]
+fn pins_with_a_hole_or_a_page_too_many_are_undone_and_named() {
+    const PAGES: u64 = 5;
+    let (device, ..) = bring_up(2).unwrap();
+    let budget = Budget::new(64);
+    let context = open_with(&device, &budget);
+    let map = |wanted| {
+        let input = MemoryInput {
+            arguments: [USER_BASE, 0, PAGES * PAGE_BYTES],
+            op: OP_MAP,
+            flags: FLAG_USERPTR,
+            ..MemoryInput::default()
+        };
+        let request = Request::parse(&input, PAGE_BYTES).unwrap();
+        let Request::MapUser { range, .. } = request else {
+            panic!("a request to map user memory");
+        };
+        context.map(range, DeviceAccess::ReadWrite, wanted)
+    };
+    // A neighbour that is harmed by nothing.
+    let neighbour = map(Wanted::Anywhere).unwrap();
+    let state = || {
+        let host = (device.host().0.pinned(), budget.charged());
+        (context.usage(), device.usage(), host)
+    };
+    let before = state();
+    let spot = Wanted::Exact(neighbour.checked_add(1 << 30).unwrap());
+    for (spoilt, got) in [
+        (Spoilt::Without(0), PAGES - 1),
+        (Spoilt::Without(PAGES / 2), PAGES - 1),
+        (Spoilt::Without(PAGES - 1), PAGES - 1),
+        (Spoilt::OneMore, PAGES + 1),
+    ] {
+        for wanted in [Wanted::Anywhere, spot] {
+            SPOILT_PIN.set(spoilt);
+            let refused = map(wanted);
+            SPOILT_PIN.set(Spoilt::Nothing);
+            let (asked, got) = (PAGES * PAGE_BYTES, got * PAGE_BYTES);
+            let error = MapUserError::Pinned { asked, got };
+            assert_eq!(refused, Err(error), "{spoilt:?}");
+            let told = if got < asked {
+                Errno::ENOMEM
+            } else {
+                Errno::EFAULT
+            };
+            assert_eq!(Errno::from(error), told);
+            assert_eq!(state(), before, "{spoilt:?}");
+            // Nothing of it is in the way.
+            let again = map(wanted).unwrap();
+            context.unmap(again).unwrap();
+            assert_eq!(state(), before, "{spoilt:?}");
+        }
+    }
+    context.unmap(neighbour).unwrap();
 }

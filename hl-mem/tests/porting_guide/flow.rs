@@ -26,8 +26,8 @@ use mmu_core::{
 use super::recording::{Files, Noting, NotingMmu, RecordingPort, SlowRegisters, Tables};
 use super::smallest_port::{Machine, MmuRegisters, NoBytes, NoEngines, PAGE_BYTES, Ram, USER_BASE};
 
-type RecordingDevice = Device<'static, Goya, RecordingPort>;
-type RecordingContext<'c> = Context<'c, 'static, Goya, RecordingPort>;
+pub(crate) type RecordingDevice = Device<'static, Goya, RecordingPort>;
+pub(crate) type RecordingContext<'c> = Context<'c, 'static, Goya, RecordingPort>;
 
 static BUDGET: Budget = Budget::new(64);
 static REGISTER_BLOCKS: [RegisterBlock; 1] = [RegisterBlock {
@@ -102,7 +102,14 @@ pub(crate) fn bring_up(
     Ok((device, privilege, registers))
 }
 
-pub(crate) fn open(device: &RecordingDevice) -> RecordingContext<'_> {
+fn open(device: &RecordingDevice) -> RecordingContext<'_> {
+    open_with(device, &BUDGET)
+}
+
+pub(crate) fn open_with<'c>(
+    device: &'c RecordingDevice,
+    budget: &'c Budget,
+) -> RecordingContext<'c> {
     let slots = || (0..16).map(|_| TimestampSlot::new()).collect();
     let storage = ContextStorage {
         nodes: nodes(),
@@ -114,7 +121,7 @@ pub(crate) fn open(device: &RecordingDevice) -> RecordingContext<'_> {
             counters: storage(4, CounterSlot::new),
         },
     };
-    device.open((), &BUDGET, storage).unwrap()
+    device.open((), budget, storage).unwrap()
 }
 
 fn time(now: u64) -> NonZeroU64 {
