@@ -188,3 +188,33 @@ fn pins_with_a_hole_or_a_page_too_many_are_undone_and_named() {
     }
     context.unmap(neighbour).unwrap();
 }
+
+/// Facts DRAM-2.
+#[test]
+fn a_context_knows_how_much_device_memory_it_has() {
+    let (device, ..) = bring_up(2).unwrap();
+    let (one, two) = (open(&device), open(&device));
+    let page = Goya::PROFILE.dram.page_bytes;
+    let usage = |context: &RecordingContext<'_>| {
+        let usage = context.dram_usage();
+        (usage.packs, usage.pages, usage.bytes)
+    };
+    assert_eq!(usage(&one), (0, 0, 0));
+    let allocate = |context, bytes| {
+        let memory = dispatch(context, &request(OP_ALLOC, 0, [bytes, 0, 0]));
+        memory.unwrap().value
+    };
+    let first = allocate(&one, 1);
+    let second = allocate(&one, page + 1);
+    allocate(&two, page);
+    assert_eq!(usage(&one), (2, 3, 3 * page));
+    assert_eq!(usage(&two), (1, 1, page));
+    // Mapping it makes it no more, and freeing it less.
+    let at = dispatch(&one, &request(OP_MAP, 0, [0, second, 0])).unwrap();
+    assert_eq!(usage(&one), (2, 3, 3 * page));
+    dispatch(&one, &request(OP_UNMAP, 0, [at.value, 0, 0])).unwrap();
+    dispatch(&one, &request(OP_FREE, 0, [second, 0, 0])).unwrap();
+    assert_eq!(usage(&one), (1, 1, page));
+    dispatch(&one, &request(OP_FREE, 0, [first, 0, 0])).unwrap();
+    assert_eq!((usage(&one), usage(&two)), ((0, 0, 0), (1, 1, page)));
+}
