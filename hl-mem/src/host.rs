@@ -296,7 +296,14 @@ pub unsafe trait HostMemory {
         pages: &'a Self::KernelPages,
     ) -> impl Iterator<Item = DmaRun> + Clone + 'a;
 
-    /// Pins pages of a process for the device.
+    /// Pins pages of a process for the device: all of them, or none.
+    ///
+    /// How many it takes at a time is the port's affair. A kernel goes through the range in batches, as
+    /// many pages as an array of them holds, lets others run between two and looks for a fatal signal
+    /// there, and releases what it has by then where it gives up. No lock of this crate is held, so that
+    /// a long pin delays nobody. A batch that comes back short is a failure of the whole: a part is
+    /// never mapped. A port that hands out less or more than it was asked for all the same is found
+    /// out by the length of [`pinned_runs`](Self::pinned_runs), and gets all of it back.
     ///
     /// # Errors
     ///

@@ -12,15 +12,22 @@
 //! |---|---|---|
 //! | unknown flag bits | ignored (facts IO-3) | `EINVAL` |
 //! | flags that mean nothing for the operation | ignored | `EINVAL` |
+//! | fields that the operation does not have | ignored | `EINVAL`, unless they are zero; the context's number is ignored (facts IO-5) |
 //! | FREE of another's memory | succeeds (facts F-1) | `EPERM` |
 //! | FREE with upper handle bits set | ignored (facts 6.3) | `EINVAL` |
 //! | ALLOC beyond the handle table | `EFAULT` (facts 6.2) | `ENOMEM` |
+//! | ALLOC of memory that is being scrubbed for another | no scrub (facts DRAM-3); `ENOMEM` for too few pages | `EBUSY`: there is room when that has ended |
+//! | EXPORT through [`dispatch`], which has no [`Exporter`] | always there | `EOPNOTSUPP` |
+//! | command buffer of 0 bytes | raised to a page (facts CB-1) | `EINVAL` |
+//! | command buffer, on a port without coherent memory; timestamps, on one that cannot write them | always there | `EOPNOTSUPP` |
+//! | command buffer that is not made for any other reason | `ENOMEM` (facts CB-1) | what the reason becomes elsewhere: `ETIMEDOUT` for an invalidation, say |
+//! | DESTROY of a command buffer whose invalidation fails | succeeds, and its memory is freed (facts CB-5) | the error, and quarantine |
 //! | MAP beyond the locked-memory limit | no limit (facts MH-9) | `ENOMEM` |
 //! | MAP with FORCE_HINT of memory that does not begin on a page boundary | `EINVAL` (facts MH-2) | its first page is at the hint, and the answer is as far into it |
 //! | MAP at a hint in the range for pages of large memory, or the other way round | refused (facts PK-2, MH-1): what the hint is in depends on how the pages happen to lie | honoured; among the pages, with small leaves |
 //! | MAP of large memory where the range for it is full | `ENOMEM` | it goes among the pages |
 //! | MAP at a hint, up to the end of what is free | refused (facts AL-6) | honoured |
-//! | UNMAP whose invalidation fails | memory is released all the same (facts UN-3) | the error, and quarantine |
+//! | UNMAP whose invalidation fails | `ETIMEDOUT`, and memory is released all the same (facts UN-3) | the same error, and quarantine |
 //! | ALLOC where the ASIC does not map device memory (Gaudi) | handle 0, and nothing is allocated (facts 6.2) | memory and a handle, as elsewhere |
 //! | MAP of it there | `EINVAL`: handle 0 names nothing (facts 6.4) | `EOPNOTSUPP` |
 //! | EXPORT of it there | any of it, by its address (facts EX-2) | `EINVAL`: nobody owns memory by its address |
@@ -33,6 +40,7 @@
 
 mod command_buffer;
 mod errno;
+mod layout;
 mod memory;
 #[cfg(test)]
 mod tests;

@@ -68,9 +68,15 @@ impl Model {
         let bytes = bytes.max(self.page);
         let named = bytes == self.page || bytes == self.large;
         let sure = pages + bytes / self.page - 1;
-        self.extents()
+        let mut extents = self.extents();
+        extents.retain(|&(_, len, zone)| zone == 0 && len as u128 >= pages);
+        extents.sort_by_key(|&(first, len, _)| (len, first));
+        if !named && !extents.iter().any(|&(_, len, _)| len as u128 >= sure) {
+            // So many are looked at where none is sure to have room.
+            extents.truncate(16);
+        }
+        extents
             .into_iter()
-            .filter(|&(_, _, zone)| zone == 0)
             .filter_map(|(first, len, _)| {
                 let end = first + len;
                 let place = (first..end).find(|&at| self.is_aligned(self.address(at), bytes))?;

@@ -324,8 +324,7 @@ impl Process {
         }
     }
 
-    /// Pins page by page, telling `each` of every pin taken. An error leaves the pins taken: the
-    /// shape in which `hl-mem` pins in batches.
+    /// Pins page by page, telling `each` of every pin taken. An error leaves the pins taken.
     ///
     /// # Errors
     ///

@@ -318,7 +318,7 @@ impl Model {
         } = mapping;
         let pins = self.pins(buffer, first) + 1;
         self.say("fail invalidate 1 timeout times 1000");
-        self.say(format!("unmap c1 m{name} -> fails EIO"));
+        self.say(format!("unmap c1 m{name} -> fails ETIMEDOUT"));
         self.say("expect quarantined c1 = 1");
         self.say(format!("expect pins b{buffer} page {first} = {pins}"));
         self.say("fail nothing");

@@ -352,6 +352,7 @@ pub(crate) const ERRNOS: &[&str] = &[
     "ENOENT",
     "EINTR",
     "EIO",
+    "ETIMEDOUT",
     "ENXIO",
     "EBADF",
     "EAGAIN",

@@ -518,7 +518,7 @@ impl<'c, 's, 'm, A: machine::Model> Epoch<'c, 's, 'm, A> {
     fn announced(expected: Expected, failure: Option<Failure>) -> Expected {
         match (expected, failure) {
             (Expected::Done, Some(Failure::Invalidation(_) | Failure::Invalidations(_))) => {
-                Expected::Either(Errno::EIO)
+                Expected::Either(Errno::ETIMEDOUT)
             }
             (expected, _) => expected,
         }

@@ -6,7 +6,7 @@ use hl_harness::stress::reset;
 use hl_mem::budget::Budget;
 use hl_mem::context::{DestroyError, UnmapUserError};
 use hl_mem::device::{BufferError, MapBufferError, RetireError};
-use hl_mem::uapi::{self, Errno};
+use hl_mem::uapi::{self, Errno, MemoryInput};
 use mmu_core::DeviceAddr;
 
 use crate::rig::{machine, machine_of, map_input, on_each_asic, unmap_input, user_mode};
@@ -21,6 +21,7 @@ on_each_asic!(
     a_lost_device_is_an_error_and_its_memory_comes_back_after_reset,
     pages_go_only_after_the_invalidation_is_confirmed,
     a_file_that_outlived_a_reset_maps_nothing_and_a_new_one_does,
+    a_device_that_does_not_answer_in_time_is_told_apart_from_one_that_is_gone,
 );
 
 /// Acceptance I-01: the line with the absent entry is cached when the second page is mapped.
@@ -384,5 +385,59 @@ fn a_file_that_outlived_a_reset_maps_nothing_and_a_new_one_does<A: Model>() {
         new.close().unwrap();
         drop(process);
         assert_eq!(machine.counters(), before);
+    });
+}
+
+/// Facts 6.4, 6.6, 9: the answer is the one that says what happened, and not that of a device which is
+/// gone.
+fn a_device_that_does_not_answer_in_time_is_told_apart_from_one_that_is_gone<A: Model>() {
+    machine::<A>(|machine| {
+        let (budget, process) = (Budget::unlimited(), machine.spawn());
+        let mut storage = machine.storage();
+        let context = machine.open(&process, &budget, &mut storage).unwrap();
+        let buffer = process.map(1, Permission::ReadWrite).unwrap();
+        let asic = &machine.asic;
+        let request = |input: MemoryInput| uapi::dispatch(&context, &input.to_bytes());
+        let hang = || asic.inject(Operation::Invalidation, 1, u64::MAX, Completion::Never);
+        let settle = || {
+            asic.clear_injections();
+            context.settle_quarantine().unwrap();
+        };
+        let mut requests = vec![map_input(buffer, 4096)];
+        if A::PROFILE.dram.mapped_at.is_some() {
+            let allocate = MemoryInput {
+                arguments: [1, 0, 0],
+                op: uapi::OP_ALLOC,
+                ..MemoryInput::default()
+            };
+            requests.push(MemoryInput {
+                arguments: [0, request(allocate).unwrap().value, 0],
+                op: uapi::OP_MAP,
+                ..MemoryInput::default()
+            });
+        }
+        let late = Err(Errno::ETIMEDOUT);
+        for map in &requests {
+            hang();
+            assert_eq!(request(*map), late);
+            settle();
+            let unmap = MemoryInput {
+                arguments: [request(*map).unwrap().value, 0, 0],
+                op: uapi::OP_UNMAP,
+                ..MemoryInput::default()
+            };
+            hang();
+            assert_eq!(request(unmap), late);
+            settle();
+        }
+        if let Some(map) = requests.get(1) {
+            let free = MemoryInput {
+                arguments: [map.arguments[1], 0, 0],
+                op: uapi::OP_FREE,
+                ..MemoryInput::default()
+            };
+            request(free).unwrap();
+        }
+        context.close().unwrap();
     });
 }

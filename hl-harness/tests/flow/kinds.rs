@@ -284,7 +284,7 @@ fn a_failed_invalidation_keeps_a_command_buffer_until_one_succeeds<A: Model>() {
             machine.asic.inject(operation, 1, 100, Completion::Never);
             let destroy = command_buffer(OP_DESTROY, handle.get(), 0, 0);
             let lost = uapi::dispatch_command_buffer(&context, &destroy);
-            assert_eq!(lost, Err(Errno::EIO));
+            assert_eq!(lost, Err(Errno::ETIMEDOUT));
             // The handle is gone and the memory is not.
             let again = uapi::dispatch_command_buffer(&context, &destroy);
             assert_eq!(again, Err(Errno::EINVAL));

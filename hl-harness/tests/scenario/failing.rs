@@ -108,7 +108,7 @@ const WRONG: &[(&str, &str)] = &[
     ("fail alloc 1\nblock c1 x page", "fails ENOMEM"),
     (
         "fail invalidate 1 timeout times 9\nunmap c1 va",
-        "fails EIO",
+        "fails ETIMEDOUT",
     ),
     ("settle\nrecover -> fails", "0x0"),
 ];

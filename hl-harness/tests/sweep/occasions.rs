@@ -68,7 +68,7 @@ impl Kind {
     fn errno(self) -> Errno {
         match self {
             Self::Page | Self::Pin => Errno::ENOMEM,
-            _ => Errno::EIO,
+            _ => Errno::ETIMEDOUT,
         }
     }
 }
@@ -326,7 +326,7 @@ fn every_unmaking_survives_every_failure<A: Model>() {
                         let outcome = creation.unmake(scene, made);
                         let begun = scene.machine.log.count(EventKind::InvalidateBegin) - begun;
                         if let Err(errno) = outcome {
-                            assert_eq!(errno, Errno::EIO, "{what}");
+                            assert_eq!(errno, Errno::ETIMEDOUT, "{what}");
                             assert!(matches!(kind, Kind::Once | Kind::Always), "{what}");
                             // A block that is mapped for a user has a mapping of each kind.
                             let quarantined = scene.quarantined();

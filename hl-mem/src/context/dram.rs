@@ -5,7 +5,7 @@ use core::fmt;
 use mmu_core::{AddrRange, DeviceAddr, Run};
 
 use crate::device::{Device, DramError};
-use crate::dram::{Contiguity, DramHold, PackError, PackHandle, Sharing};
+use crate::dram::{Contiguity, DramHold, OwnerUsage, PackError, PackHandle, Sharing};
 use crate::owner::Owner;
 use crate::port::Port;
 use crate::profile::Asic;
@@ -72,6 +72,12 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
     ) -> Result<PackHandle, DramError> {
         self.device
             .allocate_dram(self.owner, bytes, contiguity, sharing)
+    }
+
+    /// The device memory that this context owns, mapped or not (facts DRAM-2). What it has mapped of
+    /// another's is not among it, nor what is left to peers after it was freed.
+    pub fn dram_usage(&self) -> OwnerUsage {
+        self.device.dram.lock().usage_of(self.owner)
     }
 
     /// Frees device memory of this context.

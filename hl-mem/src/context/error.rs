@@ -53,6 +53,13 @@ pub enum MapUserError {
     Budget(OverBudget),
     /// The pages could not be pinned.
     Host(HostError),
+    /// The port pinned less than it was asked for, or more. None of it is pinned any more.
+    Pinned {
+        /// Bytes that it was asked for.
+        asked: u64,
+        /// Bytes that it pinned.
+        got: u64,
+    },
     /// The pages could not be mapped.
     Space(SpaceError),
     /// The MMU did not take note of the mapping.
@@ -66,6 +73,9 @@ impl fmt::Display for MapUserError {
             Self::Reset => f.write_str("the device was reset since the file was opened"),
             Self::Budget(error) => write!(f, "{error}"),
             Self::Host(error) => write!(f, "{error}"),
+            Self::Pinned { asked, got } => {
+                write!(f, "the host pinned {got:#x} bytes and not {asked:#x}")
+            }
             Self::Space(error) => write!(f, "{error}"),
             Self::Mmu(error) => write!(f, "the MMU did not take note of the mapping: {error}"),
         }

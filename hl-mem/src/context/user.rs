@@ -80,17 +80,30 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
                 return Err(MapUserError::Host(error));
             }
         };
+        let asked = pages.range().len();
         let mapped = {
             let runs = self.device.host.pinned_runs(&pinned);
             let space = &mut self.space.lock().space;
-            space.map(pages.range().len(), runs, &A::PROFILE, wanted)
+            space.map(asked, runs, &A::PROFILE, wanted)
+        };
+        // Where the list is refused, this tells why, while the pages are still there to be asked.
+        let got = match &mapped {
+            Err(failure) if failure.error == SpaceError::Runs => {
+                let runs = self.device.host.pinned_runs(&pinned);
+                runs.fold(0_u64, |got, run| got.saturating_add(run.len()))
+            }
+            _ => asked,
         };
         let memory = UserMemory {
             pinned,
             charge,
             access,
         };
-        let (place, mapped) = self.establish(place, mapped, Backing::User(memory))?;
+        let established = self.establish(place, mapped, Backing::User(memory));
+        if got != asked {
+            return Err(MapUserError::Pinned { asked, got });
+        }
+        let (place, mapped) = established?;
         // The offset stays within the mapping's first page.
         let start = mapped.range().start();
         let at = start.checked_add(offset).unwrap_or(start);

@@ -2,14 +2,13 @@
 
 use core::mem::{offset_of, size_of};
 
-use static_assertions::const_assert_eq;
-
 use crate::context::Context;
 use crate::handle::RawHandle;
 use crate::port::Port;
 use crate::profile::Asic;
 
 use super::Errno;
+use super::layout::assert_layout;
 
 /// Makes a command buffer.
 pub const OP_CREATE: u32 = 0;
@@ -28,11 +27,11 @@ pub const FLAG_DEVICE_ADDRESS: u32 = 0x2;
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(C)]
 pub struct CommandBufferInput {
-    /// The buffer that DESTROY and INFO are about.
+    /// The buffer that DESTROY and INFO are about; zero for CREATE.
     pub handle: u64,
     /// Which operation.
     pub op: u32,
-    /// Bytes of the buffer that CREATE makes.
+    /// Bytes of the buffer that CREATE makes; zero for the others.
     pub size: u32,
     /// Ignored, as the C driver does.
     pub context_id: u32,
@@ -40,12 +39,13 @@ pub struct CommandBufferInput {
     pub flags: u32,
 }
 
-const_assert_eq!(size_of::<CommandBufferInput>(), 24);
-const_assert_eq!(offset_of!(CommandBufferInput, handle), 0);
-const_assert_eq!(offset_of!(CommandBufferInput, op), 8);
-const_assert_eq!(offset_of!(CommandBufferInput, size), 12);
-const_assert_eq!(offset_of!(CommandBufferInput, context_id), 16);
-const_assert_eq!(offset_of!(CommandBufferInput, flags), 20);
+assert_layout!(CommandBufferInput of 24 bytes {
+    handle: 8 at 0,
+    op: 4 at 8,
+    size: 4 at 12,
+    context_id: 4 at 16,
+    flags: 4 at 20,
+});
 
 impl CommandBufferInput {
     /// Bytes of the structure.
@@ -92,7 +92,9 @@ pub struct CommandBufferOutput {
     pub value: u64,
 }
 
-const_assert_eq!(size_of::<CommandBufferOutput>(), 8);
+assert_layout!(CommandBufferOutput of 8 bytes {
+    value: 8 at 0,
+});
 
 impl CommandBufferOutput {
     /// Bytes of the structure.
@@ -116,8 +118,8 @@ impl CommandBufferOutput {
 ///
 /// # Errors
 ///
-/// `EINVAL` for bytes that are no [`CommandBufferInput`], an unknown operation, flags or fields that
-/// the operation does not have, and the address of a buffer that is not mapped; and what the
+/// `EINVAL` for bytes that are no [`CommandBufferInput`], an unknown operation, flags that the
+/// operation does not have, fields that it does not have and that are not zero, and the address of a buffer that is not mapped; and what the
 /// operation's own error becomes: see the `From` implementations of [`Errno`].
 pub fn dispatch_command_buffer<A: Asic, P: Port>(
     context: &Context<'_, '_, A, P>,
@@ -130,9 +132,14 @@ pub fn dispatch_command_buffer<A: Asic, P: Port>(
         0 => Ok(()),
         _ => Err(Errno::EINVAL),
     };
+    let without = |unused: u64| match unused {
+        0 => Ok(()),
+        _ => Err(Errno::EINVAL),
+    };
     match input.op {
         OP_CREATE => {
             only(FLAG_MAP)?;
+            without(input.handle)?;
             let handle = context.create_command_buffer(input.size.into(), has(FLAG_MAP))?;
             Ok(CommandBufferOutput {
                 value: handle.get(),
@@ -140,11 +147,13 @@ pub fn dispatch_command_buffer<A: Asic, P: Port>(
         }
         OP_DESTROY => {
             only(0)?;
+            without(input.size.into())?;
             context.destroy_command_buffer(handle)?;
             Ok(CommandBufferOutput::default())
         }
         OP_INFO => {
             only(FLAG_DEVICE_ADDRESS)?;
+            without(input.size.into())?;
             let info = context.command_buffer(handle)?;
             if !has(FLAG_DEVICE_ADDRESS) {
                 return Ok(CommandBufferOutput::uses(info.uses));

@@ -6,10 +6,11 @@ use crate::context::{
     DestroyError, ExportDramError, MapDramError, MapUserError, OpenError, RegisterBlockError,
     UnmapUserError, ViewError,
 };
-use crate::device::{BufferError, DramError, MapBufferError};
+use crate::device::{BufferError, DramError, MapBufferError, RetireError, Unconfirmed};
 use crate::dram::{AllocateError as DramAllocateError, PackError};
 use crate::handle::HandleError;
 use crate::host::HostError;
+use crate::mmu::MmuError;
 use crate::space::SpaceError;
 use crate::va::AllocateError;
 
@@ -34,6 +35,9 @@ impl Errno {
     /// Operation not supported.
     pub const EOPNOTSUPP: Self = Self(95);
 
+    /// The device did not answer in time.
+    pub const ETIMEDOUT: Self = Self(110);
+
     /// The number, as user space compares it with `errno`.
     #[must_use]
     pub const fn get(self) -> i32 {
@@ -50,6 +54,7 @@ impl Errno {
             Self::EFAULT => "EFAULT",
             Self::EBUSY => "EBUSY",
             Self::EINVAL => "EINVAL",
+            Self::ETIMEDOUT => "ETIMEDOUT",
             _ => "EOPNOTSUPP",
         }
     }
@@ -79,6 +84,25 @@ impl From<HostError> for Errno {
     }
 }
 
+impl From<MmuError> for Errno {
+    fn from(error: MmuError) -> Self {
+        match error {
+            // As the habanalabs driver answers (facts 6.4, 6.6, 9).
+            MmuError::TimedOut { .. } => Self::ETIMEDOUT,
+            _ => Self::EIO,
+        }
+    }
+}
+
+impl From<Unconfirmed> for Errno {
+    fn from(error: Unconfirmed) -> Self {
+        match error {
+            Unconfirmed::Invalidate(error) => error.into(),
+            Unconfirmed::Flush(_) => Self::EIO,
+        }
+    }
+}
+
 impl From<SpaceError> for Errno {
     fn from(error: SpaceError) -> Self {
         match error {
@@ -97,8 +121,12 @@ impl From<MapUserError> for Errno {
         match error {
             MapUserError::TooManyMappings | MapUserError::Budget(_) => Self::ENOMEM,
             MapUserError::Host(error) => error.into(),
+            // Facts PN-4.
+            MapUserError::Pinned { asked, got } if got < asked => Self::ENOMEM,
+            MapUserError::Pinned { .. } => Self::EFAULT,
             MapUserError::Space(error) => error.into(),
-            MapUserError::Mmu(_) | MapUserError::Reset => Self::EIO,
+            MapUserError::Mmu(error) => error.into(),
+            MapUserError::Reset => Self::EIO,
         }
     }
 }
@@ -132,7 +160,8 @@ impl From<MapDramError> for Errno {
             MapDramError::TooManyMappings => Self::ENOMEM,
             MapDramError::Pack(error) => error.into(),
             MapDramError::Space(error) => error.into(),
-            MapDramError::Mmu(_) | MapDramError::Reset => Self::EIO,
+            MapDramError::Mmu(error) => error.into(),
+            MapDramError::Reset => Self::EIO,
         }
     }
 }
@@ -142,7 +171,7 @@ impl From<UnmapUserError> for Errno {
         match error {
             // Facts 6.6.
             UnmapUserError::NotMapped { .. } | UnmapUserError::Exported { .. } => Self::EINVAL,
-            UnmapUserError::Unconfirmed(_) => Self::EIO,
+            UnmapUserError::Unconfirmed(error) => error.into(),
         }
     }
 }
@@ -179,7 +208,8 @@ impl From<MapBufferError> for Errno {
             MapBufferError::Handle(_) | MapBufferError::Mapped { .. } => Self::EINVAL,
             MapBufferError::TooManyMappings => Self::ENOMEM,
             MapBufferError::Space(error) => error.into(),
-            MapBufferError::Mmu(_) | MapBufferError::Reset => Self::EIO,
+            MapBufferError::Mmu(error) => error.into(),
+            MapBufferError::Reset => Self::EIO,
         }
     }
 }
@@ -227,7 +257,17 @@ impl<E> From<DestroyError<E>> for Errno {
     fn from(error: DestroyError<E>) -> Self {
         match error {
             DestroyError::Handle(_) => Self::EINVAL,
-            DestroyError::Retire(_) | DestroyError::Unconfirmed(_) => Self::EIO,
+            DestroyError::Retire(error) => error.into(),
+            DestroyError::Unconfirmed(error) => error.into(),
+        }
+    }
+}
+
+impl<E> From<RetireError<E>> for Errno {
+    fn from(error: RetireError<E>) -> Self {
+        match error {
+            RetireError::Engines(_) => Self::EIO,
+            RetireError::Unconfirmed(error) => error.into(),
         }
     }
 }

@@ -3,12 +3,12 @@
 use core::mem::{offset_of, size_of};
 
 use mmu_core::DeviceAddr;
-use static_assertions::const_assert_eq;
 
 use crate::host::UserRange;
 use crate::space::Wanted;
 
 use super::Errno;
+use super::layout::assert_layout;
 
 /// Allocates device memory.
 pub const OP_ALLOC: u32 = 0;
@@ -47,7 +47,8 @@ pub const EXPORT_READ_WRITE: u32 = 0o2;
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(C)]
 pub struct MemoryInput {
-    /// What the operation is about: three numbers whose meaning it defines.
+    /// What the operation is about: three numbers whose meaning it defines. Those that it has no
+    /// meaning for are zero.
     pub arguments: [u64; 3],
     /// Which operation.
     pub op: u32,
@@ -55,16 +56,17 @@ pub struct MemoryInput {
     pub flags: u32,
     /// Ignored, as the C driver does (facts IO-5).
     pub context_id: u32,
-    /// How many timestamps.
+    /// How many timestamps; zero for all operations but TS_ALLOC.
     pub element_count: u32,
 }
 
-const_assert_eq!(size_of::<MemoryInput>(), 40);
-const_assert_eq!(offset_of!(MemoryInput, arguments), 0);
-const_assert_eq!(offset_of!(MemoryInput, op), 24);
-const_assert_eq!(offset_of!(MemoryInput, flags), 28);
-const_assert_eq!(offset_of!(MemoryInput, context_id), 32);
-const_assert_eq!(offset_of!(MemoryInput, element_count), 36);
+assert_layout!(MemoryInput of 40 bytes {
+    arguments: 24 at 0,
+    op: 4 at 24,
+    flags: 4 at 28,
+    context_id: 4 at 32,
+    element_count: 4 at 36,
+});
 
 impl MemoryInput {
     /// Bytes of the structure.
@@ -122,8 +124,11 @@ pub struct MemoryOutput {
     reserved: u32,
 }
 
-const_assert_eq!(size_of::<MemoryOutput>(), 16);
-const_assert_eq!(offset_of!(MemoryOutput, block_size), 8);
+assert_layout!(MemoryOutput of 16 bytes {
+    value: 8 at 0,
+    block_size: 4 at 8,
+    reserved: 4 at 12,
+});
 
 impl MemoryOutput {
     /// Bytes of the structure.
@@ -227,8 +232,11 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// [`Errno::EINVAL`] for an unknown operation, flags that the operation does not have, an empty
-    /// range, or one that wraps.
+    /// [`Errno::EINVAL`] for an unknown operation, flags that the operation does not have, fields that
+    /// it does not have and that are not zero, an empty range, or one that wraps.
+    ///
+    /// The fields that it has are those of facts IO-2. Among them is the page size of ALLOC, which
+    /// means nothing on any ASIC here (facts 6.2), so that it may be anything.
     pub fn parse(input: &MemoryInput, page_bytes: u64) -> Result<Self, Errno> {
         let [first, second, third] = input.arguments;
         let flags = |allowed: u32| {
@@ -243,8 +251,18 @@ impl Request {
             (0, false) => Wanted::Anywhere,
             (_, false) => Wanted::Hint(DeviceAddr::new(hint)),
         };
+        // Everything that the operation has no use for.
+        let without = |unused: &[u64]| {
+            if unused.iter().all(|field| *field == 0) {
+                Ok(())
+            } else {
+                Err(Errno::EINVAL)
+            }
+        };
+        let count = u64::from(input.element_count);
         match input.op {
             OP_ALLOC => {
+                without(&[third, count])?;
                 let flags = flags(FLAG_CONTIGUOUS | FLAG_SHARED)?;
                 Ok(Self::Allocate {
                     bytes: first,
@@ -252,10 +270,15 @@ impl Request {
                     shared: flags & FLAG_SHARED != 0,
                 })
             }
-            OP_FREE => flags(0).map(|_| Self::Free { handle: first }),
+            OP_FREE => {
+                without(&[second, third, count])?;
+                flags(0).map(|_| Self::Free { handle: first })
+            }
             OP_MAP => {
                 let flags = flags(FLAG_USERPTR | FLAG_FORCE_HINT | FLAG_PREFETCH)?;
+                without(&[count])?;
                 if flags & FLAG_USERPTR == 0 {
+                    without(&[third])?;
                     let wanted = wanted(first, flags);
                     return Ok(Self::MapDram {
                         handle: second,
@@ -266,19 +289,31 @@ impl Request {
                 let wanted = wanted(second, flags);
                 Ok(Self::MapUser { range, wanted })
             }
-            OP_UNMAP => flags(0).map(|_| Self::Unmap {
-                at: DeviceAddr::new(first),
-            }),
-            OP_MAP_BLOCK => flags(0).map(|_| Self::MapBlock { address: first }),
-            OP_EXPORT => Ok(Self::Export {
-                at: DeviceAddr::new(first),
-                bytes: second,
-                offset: third,
-                flags: flags(EXPORT_CLOSE_ON_EXEC | EXPORT_READ_WRITE)?,
-            }),
-            OP_TS_ALLOC => flags(0).map(|_| Self::CreateTimestamps {
-                count: input.element_count,
-            }),
+            OP_UNMAP => {
+                without(&[second, third, count])?;
+                flags(0).map(|_| Self::Unmap {
+                    at: DeviceAddr::new(first),
+                })
+            }
+            OP_MAP_BLOCK => {
+                without(&[second, third, count])?;
+                flags(0).map(|_| Self::MapBlock { address: first })
+            }
+            OP_EXPORT => {
+                without(&[count])?;
+                Ok(Self::Export {
+                    at: DeviceAddr::new(first),
+                    bytes: second,
+                    offset: third,
+                    flags: flags(EXPORT_CLOSE_ON_EXEC | EXPORT_READ_WRITE)?,
+                })
+            }
+            OP_TS_ALLOC => {
+                without(&[first, second, third])?;
+                flags(0).map(|_| Self::CreateTimestamps {
+                    count: input.element_count,
+                })
+            }
             _ => Err(Errno::EINVAL),
         }
     }

@@ -48,8 +48,10 @@ fn each_flag_is_accepted_by_its_operations_only() {
     for (op, allowed) in accepted {
         for bit in 0..32 {
             let flags = 1 << bit | if op == OP_MAP { FLAG_USERPTR } else { 0 };
+            let len = if op == OP_MAP { 0x1000 } else { 0 };
+            let first = if op == OP_TS_ALLOC { 0 } else { 0x1000 };
             let input = MemoryInput {
-                arguments: [0x1000, 0, 0x1000],
+                arguments: [first, 0, len],
                 op,
                 flags,
                 ..MemoryInput::default()
@@ -130,4 +132,45 @@ fn handles_and_views_that_are_refused_are_invalid_arguments() {
     let twice = DestroyError::<()>::Handle(HandleError::Stale);
     assert_eq!(Errno::from(twice), Errno::EINVAL);
     assert_eq!((Errno::EINVAL.get(), Errno::EINVAL.name()), (22, "EINVAL"));
+}
+
+/// Facts IO-2: which of the three arguments and the number of elements an operation has.
+#[test]
+fn fields_that_an_operation_does_not_have_are_zero_or_refused() {
+    let operations = [
+        (OP_ALLOC, 0, [true, true, false, false]),
+        (OP_FREE, 0, [true, false, false, false]),
+        (OP_MAP, 0, [true, true, false, false]),
+        (OP_MAP, FLAG_USERPTR, [true, true, true, false]),
+        (OP_UNMAP, 0, [true, false, false, false]),
+        (OP_MAP_BLOCK, 0, [true, false, false, false]),
+        (OP_EXPORT, 0, [true, true, true, false]),
+        (OP_TS_ALLOC, 0, [false, false, false, true]),
+    ];
+    for (op, flags, has) in operations {
+        // As a caller fills it in that zeroes the structure first, whatever the context's number.
+        let mut plain = MemoryInput {
+            op,
+            flags,
+            context_id: u32::MAX,
+            ..MemoryInput::default()
+        };
+        for (argument, has) in plain.arguments.iter_mut().zip(has) {
+            *argument = if has { 0x1000 } else { 0 };
+        }
+        plain.element_count = u32::from(has[3]);
+        assert!(Request::parse(&plain, 4096).is_ok(), "operation {op}");
+        for field in 0..4 {
+            for value in [1, 1 << 31, u32::MAX] {
+                let mut input = plain;
+                match input.arguments.get_mut(field) {
+                    // The upper half as well.
+                    Some(argument) => *argument = u64::from(value) << 32,
+                    None => input.element_count = value,
+                }
+                let refused = Request::parse(&input, 4096) == Err(Errno::EINVAL);
+                assert_eq!(refused, !has[field], "operation {op}, field {field}");
+            }
+        }
+    }
 }

@@ -38,7 +38,8 @@ impl<'w> VaLayout<'w> {
 
     /// Names the other alignment, in bytes, that is asked for often: that of large leaves in a
     /// region of small pages, such as 2 MiB among pages of 4 KiB. It is then served in a bounded
-    /// number of steps, as page alignment always is. Other alignments work without being named.
+    /// number of steps, as page alignment always is. Other alignments work without being named, but may
+    /// find [no space where there is some](super#work).
     #[must_use]
     pub const fn large_page(mut self, bytes: u64) -> Self {
         self.large_page = bytes;

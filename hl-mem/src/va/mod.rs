@@ -67,13 +67,12 @@
 //! | [`free`](VaAllocator::free), an exact address | O(depth) |
 //! | page alignment, [large-page alignment](VaLayout::large_page) | O(depth) |
 //! | other alignment, some extent of size + alignment − page is free | O(depth) |
-//! | other alignment, none is | O(depth) for each extent not shorter than the request |
+//! | other alignment, none is | O(depth) for each of the 16 shortest extents not shorter than the request |
 //!
-//! Hence only an alignment that the layout did not name can take longer, and only in a region
-//! without an extent that is sure to hold the request. Then every extent that might is looked at,
-//! because the alternative is to report no space where there is some. In the third row the choice
-//! is the shortest extent that is *sure* to have room. An embedder that must rule out the last row
-//! asks for no other alignments.
+//! Hence every call is O(depth). What it costs is paid only by an alignment that the layout did not
+//! name: in the third row the choice is the shortest extent that is *sure* to have room, and in the
+//! last one there may be room in an extent that is not looked at, and the answer is that there is no
+//! space. A context asks for no such alignment: its address ranges name those of all leaves.
 //!
 //! # Nodes
 //!
@@ -217,7 +216,9 @@ impl<S: AsRef<[Node]> + AsMut<[Node]>> VaAllocator<S> {
     ///   region.
     /// * [`AllocateError::HintTaken`]: not all of the range at the exact address is free, or it
     ///   lies in and out of a reserved window.
-    /// * [`AllocateError::NoSpace`]: there is no place for the range outside the reserved windows.
+    /// * [`AllocateError::NoSpace`]: there is no place for the range outside the reserved windows, or,
+    ///   with an alignment that the layout does not name, none was found in a
+    ///   [bounded number of steps](self#work).
     /// * [`AllocateError::NoNodes`]: [`capacity`](Self::capacity) blocks are out already.
     pub fn allocate(&mut self, bytes: u64, placement: Placement) -> Result<VaBlock, AllocateError> {
         let (range, zone) = self

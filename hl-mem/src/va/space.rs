@@ -13,6 +13,10 @@ use super::tree::{self, ByAddress, BySize, Extent, Node, Slot, Vacant};
 /// The zone of all that lies outside the reserved windows, which are numbered from one.
 const ORDINARY: u32 = 0;
 
+/// How many extents are looked at for an alignment that the layout did not name, where none is
+/// sure to have room.
+const LOOKS: u32 = 16;
+
 /// The state of an allocator apart from its nodes, which are handed to every call.
 ///
 /// Each free extent has one node in the tree by address. Extents of the ordinary zone are in the
@@ -230,10 +234,10 @@ impl Space {
             .ok_or(AllocateError::NoSpace)
     }
 
-    /// Looks at every extent of the ordinary zone that is not shorter than `pages`.
+    /// Looks at the shortest extents of the ordinary zone that are not shorter than `pages`.
     fn scan(&self, nodes: &[Node], pages: u64, align: NonZeroU64) -> Result<Place, AllocateError> {
         let mut key = (pages, 0);
-        loop {
+        for _ in 0..LOOKS {
             let slot = tree::at_or_above::<BySize>(nodes, self.by_size, key);
             let extent = tree::extent(nodes, slot).ok_or(AllocateError::NoSpace)?;
             if let Some(place) = self.fit(nodes, slot, pages, align) {
@@ -241,6 +245,7 @@ impl Space {
             }
             key = (extent.pages, extent.first.saturating_add(1));
         }
+        Err(AllocateError::NoSpace)
     }
 
     /// The lowest aligned place in the extent at `slot`.

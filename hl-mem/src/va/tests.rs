@@ -206,26 +206,33 @@ fn work_per_call_is_bounded_by_the_height_of_the_trees() {
 }
 
 #[test]
-fn an_unnamed_alignment_finds_the_only_place_there_is_among_extents_that_are_too_short_to_be_sure()
-{
-    let (mut va, mut blocks) = fragmented(1000);
-    // The long extent goes, so that no extent is sure to have room at this alignment.
-    blocks.push(va.allocate(TAIL * PAGE, exact(4000 * PAGE)).unwrap());
-    // All multiples of 32 pages, except one, become unusable for two pages.
-    for index in (0..1000).step_by(8).filter(|&index| index != 504) {
-        let at = (4 * index + 1) * PAGE;
-        blocks.push(va.allocate(PAGE, exact(at)).unwrap());
+fn an_unnamed_alignment_takes_no_more_steps_where_no_extent_is_sure_to_have_room() {
+    for extents in [1000, 8000] {
+        let (mut va, mut blocks) = fragmented(extents);
+        // The long extent goes, so that no extent is sure to have room at this alignment.
+        let long = exact(4 * extents * PAGE);
+        blocks.push(va.allocate(TAIL * PAGE, long).unwrap());
+        // Of the multiples of 32 pages, one of the first and the last one are usable for two pages.
+        let last = (extents - 1) / 8 * 8;
+        for index in (0..last).step_by(8).filter(|&index| index != 8) {
+            let at = (4 * index + 1) * PAGE;
+            blocks.push(va.allocate(PAGE, exact(at)).unwrap());
+        }
+        let bound = |extents| 16 * (depth(extents) + 1) + 13 * depth(extents);
+        steps::take();
+        let found = va.allocate(2 * PAGE, anywhere(32 * PAGE)).unwrap();
+        assert!(steps::take() <= bound(va.audit()));
+        assert_eq!(found.range().start(), DeviceAddr::new(8 * 4 * PAGE));
+        // The other one is too far away.
+        let before = va.state();
+        steps::take();
+        let none = va.allocate(2 * PAGE, anywhere(32 * PAGE));
+        assert!(steps::take() <= bound(va.audit()));
+        assert_eq!(none.unwrap_err(), AllocateError::NoSpace);
+        assert_eq!(va.state(), before);
+        let place = exact(last * 4 * PAGE);
+        blocks.push(va.allocate(2 * PAGE, place).unwrap());
     }
-    steps::take();
-    let found = va.allocate(2 * PAGE, anywhere(32 * PAGE)).unwrap();
-    let steps = steps::take();
-    assert_eq!(found.range().start(), DeviceAddr::new(504 * 4 * PAGE));
-    let extents = va.audit();
-    assert!(steps <= u64::from(extents) * (depth(extents) + 1) + 13 * depth(extents));
-    let before = va.state();
-    let none = va.allocate(2 * PAGE, anywhere(32 * PAGE));
-    assert_eq!(none.unwrap_err(), AllocateError::NoSpace);
-    assert_eq!(va.state(), before);
 }
 
 #[test]

@@ -52,6 +52,9 @@ fn nodes() -> SpaceNodes<RecordingPort> {
     }
 }
 
+/// Pages of device memory.
+pub(crate) const DRAM_PAGES: u32 = 4;
+
 /// Brings a device up whose MMU has three ASIDs.
 pub(crate) fn bring_up(
     seats: usize,
@@ -75,8 +78,8 @@ pub(crate) fn bring_up(
     let dram = Goya::PROFILE.dram;
     // What is in device memory is not known, so that it is scrubbed.
     let pool = DramPool::new(
-        DramRegion::new(dram.user_start, dram.page_bytes, 4).unwrap(),
-        storage(4, || PageRecord::EMPTY),
+        DramRegion::new(dram.user_start, dram.page_bytes, DRAM_PAGES).unwrap(),
+        storage(DRAM_PAGES as usize, || PageRecord::EMPTY),
         storage(4, || PackRecord::EMPTY),
         DramContent::Unknown,
     );
@@ -101,6 +104,13 @@ pub(crate) fn bring_up(
 }
 
 pub(crate) fn open(device: &RecordingDevice) -> RecordingContext<'_> {
+    open_with(device, &BUDGET)
+}
+
+pub(crate) fn open_with<'c>(
+    device: &'c RecordingDevice,
+    budget: &'c Budget,
+) -> RecordingContext<'c> {
     let slots = || (0..16).map(|_| TimestampSlot::new()).collect();
     let storage = ContextStorage {
         nodes: nodes(),
@@ -112,7 +122,7 @@ pub(crate) fn open(device: &RecordingDevice) -> RecordingContext<'_> {
             counters: storage(4, CounterSlot::new),
         },
     };
-    device.open((), &BUDGET, storage).unwrap()
+    device.open((), budget, storage).unwrap()
 }
 
 pub(crate) fn time(now: u64) -> NonZeroU64 {

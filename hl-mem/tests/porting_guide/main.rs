@@ -1,5 +1,6 @@
 //! What the porting guide says about locks, compared with the locks that are held.
 
+mod answers;
 mod apart;
 mod flow;
 mod interrupts;

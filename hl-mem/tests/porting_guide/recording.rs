@@ -28,6 +28,22 @@ use super::smallest_port::{
 thread_local! {
     static HELD: RefCell<Vec<LockRank>> = const { RefCell::new(Vec::new()) };
     static SEEN: RefCell<Cases> = const { RefCell::new(Cases::new()) };
+    /// What happens while device memory is scrubbed.
+    pub(crate) static AT_SCRUB: RefCell<Option<Box<dyn FnMut(Run)>>> = const { RefCell::new(None) };
+    /// What is wrong with pinned pages.
+    pub(crate) static SPOILT_PIN: Cell<Spoilt> = const { Cell::new(Spoilt::Nothing) };
+    /// Whether the port has no coherent memory.
+    pub(crate) static NOT_COHERENT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What a port may get wrong with pinned pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Spoilt {
+    Nothing,
+    /// This page is missing.
+    Without(u64),
+    /// There is one page more than was asked for.
+    OneMore,
 }
 
 /// What was noted so far.
@@ -84,6 +100,9 @@ unsafe impl HostMemory for Noting<&'static Ram> {
 
     fn allocate_contiguous(&self, pages: u64) -> Result<KernelPages, HostError> {
         note("HostMemory", "allocate_contiguous");
+        if NOT_COHERENT.get() {
+            return Err(HostError::Unsupported);
+        }
         self.0.allocate_contiguous(pages)
     }
 
@@ -120,7 +139,19 @@ unsafe impl HostMemory for Noting<&'static Ram> {
         pages: &'a PinnedPages,
     ) -> impl Iterator<Item = DmaRun> + Clone + 'a {
         note("HostMemory", "pinned_runs");
-        NotingRuns("the runs of pinned_runs", self.0.pinned_runs(pages))
+        let spoilt = SPOILT_PIN.get();
+        let runs = self.0.pinned_runs(pages).flat_map(move |run| {
+            // In one piece, as long as nothing is wrong with it.
+            let step = match spoilt {
+                Spoilt::Nothing => run.len(),
+                _ => Self::PAGE_BYTES,
+            };
+            let pages = (0..run.len() / step).filter(move |page| spoilt != Spoilt::Without(*page));
+            let more = (spoilt == Spoilt::OneMore).then_some(run.len() / step);
+            let piece = move |page| DmaRun::new(run.start().checked_add(page * step)?, step);
+            pages.chain(more).filter_map(piece)
+        });
+        NotingRuns("the runs of pinned_runs", runs)
     }
 
     fn unpin(&self, pages: PinnedPages, access: DeviceAccess) {
@@ -277,6 +308,10 @@ impl Scrub for Noting<NoBytes> {
 
     fn scrub(&mut self, run: Run) -> Result<(), Infallible> {
         note("Engines and Scrub", "scrub");
+        if let Some(mut act) = AT_SCRUB.take() {
+            act(run);
+            AT_SCRUB.set(Some(act));
+        }
         self.0.scrub(run)
     }
 }

@@ -146,7 +146,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                         self.env.views.insert(key, Arc::new(viewed));
                         Answer::Value(address)
                     }
-                    Err(error) => Answer::Errno(error.into()),
+                    Err(error) => Answer::Errno(reason.into()),
                 };
                 self.judge(span, outcome, answer)
             }
@@ -178,11 +178,14 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 let settled = match context {
                     Some(name) => {
                         let file = self.file(name)?;
-                        file.context.settle_quarantine().map_err(drop)
+                        file.context.settle_quarantine().map_err(Errno::from)
                     }
-                    None => self.machine().device.settle_quarantine().map_err(drop),
+                    None => {
+                        let settled = self.machine().device.settle_quarantine();
+                        settled.map_err(Errno::from)
+                    }
                 };
-                let answer = Answer::of_request(settled.map_err(|()| Errno::EIO), |()| 0);
+                let answer = Answer::of_request(settled, |()| 0);
                 self.judge(span, outcome, answer)
             }
             _ => unreachable!("the step is one of the driver"),
@@ -267,7 +270,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 self.env.files.insert(key, Arc::new(file));
                 Answer::Value(u64::from(asid))
             }
-            Err(error) => Answer::Errno(error.into()),
+            Err(error) => Answer::Errno(reason.into()),
         };
         self.judge(span, outcome, answer)
     }
@@ -288,13 +291,14 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
         let answer = match context.close() {
             Ok(left) => Answer::Closed(left),
             Err(refused) => {
+                let reason = refused.reason();
                 let file = File {
                     context: refused.into_context(),
                     process,
                     budget,
                 };
                 self.env.files.insert(key, Arc::new(file));
-                Answer::Errno(Errno::EIO)
+                Answer::Errno(reason.into())
             }
         };
         self.judge(span, outcome, answer)
@@ -321,7 +325,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 self.set_block(name, range.map_or(0, |range| range.start().get()))?;
                 Answer::Value(handle.get())
             }
-            Err(error) => Answer::Errno(error.into()),
+            Err(error) => Answer::Errno(reason.into()),
         };
         self.judge(span, outcome, answer)
     }

@@ -78,7 +78,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
                 self.blocks.insert(name, id);
                 self.add_handle(user, handle, Named::Block(name, None))
             }
-            Err(Errno::EIO) if self.quarantined(user)?.1 > quarantined.1 => {
+            Err(Errno::ETIMEDOUT) if self.quarantined(user)?.1 > quarantined.1 => {
                 let quarantined = true;
                 self.add_buffer(Buffer {
                     quarantined,
@@ -132,7 +132,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
                 self.model.files[user].handles.insert(handle.get(), named);
                 Ok(())
             }
-            Err(Errno::EIO) => {
+            Err(Errno::ETIMEDOUT) => {
                 self.model.change_buffer(name, |buffer| buffer.holds += 1);
                 let memory = Memory::Buffer(name);
                 self.note_quarantine(user, quarantined, (0, 0), memory, 0)
@@ -212,7 +212,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
                 }
                 self.add_handle(user, handle, Named::CommandBuffer(name, at))
             }
-            Err(Errno::EIO) => {
+            Err(Errno::ETIMEDOUT) => {
                 let holds = 1;
                 let name = self.add_buffer(Buffer { holds, ..buffer });
                 let memory = Memory::Buffer(name);

@@ -174,7 +174,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
                 let end = (first + count * page).next_multiple_of(step);
                 self.note(user, range, at, first, (kept, end), memory)
             }
-            Err(Errno::EIO) => {
+            Err(Errno::ETIMEDOUT) => {
                 let memory = Memory::User(names(touched));
                 self.note_quarantine(user, quarantined, (0, 0), memory, 0)
             }
@@ -285,7 +285,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         ));
         let got = self.call(user, [hint, handle, 0], OP_MAP, flags)?;
         self.check(expected, failure, &got)?;
-        let held = matches!(got, Ok(_) | Err(Errno::EIO));
+        let held = matches!(got, Ok(_) | Err(Errno::ETIMEDOUT));
         if held && let Some(pack) = self.model.packs.get_mut(&handle) {
             pack.holds += 1;
         }
@@ -301,7 +301,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
                 self.note(user, range, at, at, (at, at + bytes), memory)?;
                 self.look_into(user, at)
             }
-            Err(Errno::EIO) => self.note_quarantine(user, quarantined, (0, 0), memory, 0),
+            Err(Errno::ETIMEDOUT) => self.note_quarantine(user, quarantined, (0, 0), memory, 0),
             Err(_) => Ok(()),
         }
     }
