@@ -227,6 +227,8 @@ pub enum Quantity {
     Register(Expr),
     /// Timestamps of a context that are registered and not reached.
     Pending(Name),
+    /// Records that a ring's consumer has not taken.
+    Records(Name),
     /// Faults that nobody has looked at.
     Faults,
 }
@@ -275,6 +277,47 @@ pub enum TimestampWords {
         /// What time it is.
         now: Option<Expr>,
     },
+}
+
+/// What is done with a ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RingWords {
+    /// The driver makes one in a block, and a producer of the device's.
+    Make {
+        /// The block.
+        block: Name,
+        /// Bytes of a record.
+        record: Expr,
+        /// How many records it holds.
+        size: Expr,
+        /// The first index, where not 0.
+        start: Option<Expr>,
+    },
+    /// A process becomes its consumer.
+    Consume {
+        /// By this view of the block.
+        view: Name,
+    },
+    /// The device produces.
+    Push {
+        /// What is in the records, one after the other.
+        data: Data,
+        /// How many, where not one.
+        count: Option<Expr>,
+        /// It waits where there is no room.
+        wait: bool,
+    },
+    /// The process consumes.
+    Pop {
+        /// How many, where not one.
+        count: Option<Expr>,
+        /// It waits where there is none.
+        wait: bool,
+        /// What it finds in them.
+        data: Option<Data>,
+    },
+    /// Nobody uses it any more.
+    End,
 }
 
 /// An event in an order.

@@ -138,6 +138,11 @@ pub const MANUAL: &[StepManual] = &[
         "TS_ALLOC; and what the driver does with timestamps: register gives 1 where the target is reached already, reach how many were",
     ),
     step(
+        "ring",
+        "ring make RING in BLOCK record BYTES size N [from INDEX] | ring consume RING by VIEW | ring push RING DATA [count N] [wait] | ring pop RING [count N] [wait] [expect DATA] | ring end RING   [-> RESULT]",
+        "records in a block: the driver makes the ring, the device pushes, the process pops by its view; EBUSY where it is full or empty, unless it waits, EIO where the other end's index cannot be right, EINVAL where the header cannot",
+    ),
+    step(
         "registers",
         "registers CONTEXT ADDRESS [-> RESULT]",
         "MAP_BLOCK: a handle for registers; the address is `registers.user`",

@@ -3,7 +3,7 @@
 use super::super::words::{AsicWord, Comparison, Failure, Told, Wrong};
 use super::{
     CommandBufferWords, Data, Expr, FaultWords, Line, Memory, Moment, Name, Outcome, Place,
-    Quantity, Series, ThreadWords, TimestampWords, Transfer, Who,
+    Quantity, RingWords, Series, ThreadWords, TimestampWords, Transfer, Who,
 };
 
 /// One step.
@@ -213,6 +213,15 @@ pub enum Step {
         context: Name,
         /// What.
         request: TimestampWords,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// Something with a ring.
+    Ring {
+        /// Which.
+        ring: Name,
+        /// What.
+        request: RingWords,
         /// What comes of it.
         outcome: Outcome,
     },

@@ -3,7 +3,7 @@
 use core::fmt;
 use core::fmt::Display;
 
-use super::super::ast::{CommandBufferWords, Step, TimestampWords, Transfer};
+use super::super::ast::{CommandBufferWords, RingWords, Step, TimestampWords, Transfer};
 use super::{flag, list, option};
 
 impl Display for Step {
@@ -153,6 +153,37 @@ impl Display for Step {
                     CommandBufferWords::Address(handle) => {
                         write!(f, "cb address {context} {handle}")?;
                     }
+                }
+                outcome.fmt(f)
+            }
+            Self::Ring {
+                ring,
+                request,
+                outcome,
+            } => {
+                match request {
+                    RingWords::Make {
+                        block,
+                        record,
+                        size,
+                        start,
+                    } => {
+                        write!(f, "ring make {ring} in {block} record {record} size {size}")?;
+                        option(f, "from", start.as_ref())?;
+                    }
+                    RingWords::Consume { view } => write!(f, "ring consume {ring} by {view}")?,
+                    RingWords::Push { data, count, wait } => {
+                        write!(f, "ring push {ring} {data}")?;
+                        option(f, "count", count.as_ref())?;
+                        flag(f, "wait", *wait)?;
+                    }
+                    RingWords::Pop { count, wait, data } => {
+                        write!(f, "ring pop {ring}")?;
+                        option(f, "count", count.as_ref())?;
+                        flag(f, "wait", *wait)?;
+                        option(f, "expect", data.as_ref())?;
+                    }
+                    RingWords::End => write!(f, "ring end {ring}")?,
                 }
                 outcome.fmt(f)
             }

@@ -10,6 +10,7 @@ mod flow;
 mod host;
 mod look;
 mod objects;
+mod ring;
 mod snapshot;
 mod stop;
 
@@ -330,6 +331,11 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
             | Step::Export { .. }
             | Step::Unexport { .. }
             | Step::Report { .. } => self.object_step(span, step),
+            Step::Ring {
+                ring,
+                request,
+                outcome,
+            } => self.ring_step(span, (ring, request), outcome),
             Step::Exit { .. }
             | Step::Buffer { .. }
             | Step::Munmap { .. }
