@@ -7,7 +7,7 @@ pub use step::Step;
 use super::text::Span;
 use super::words::{
     Access, AsicWord, Cache, Constant, LeftWord, Operator, Reason, Reuse, Setting, Unit, Views,
-    Which,
+    Which, WindowWord,
 };
 
 /// A whole scenario file.
@@ -277,6 +277,24 @@ pub enum TimestampWords {
         /// What time it is.
         now: Option<Expr>,
     },
+}
+
+/// Where the driver maps something of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WindowPlace {
+    /// In a window of the privileged address space.
+    Privileged(WindowWord),
+    /// In that of a context that this address is in.
+    User(Name, Expr),
+}
+
+/// What the driver maps in a window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WindowMemoryWords {
+    /// Memory of the device, from a physical address on, so many bytes.
+    Device(Expr, Expr),
+    /// Pages of the host, so many bytes in one piece.
+    Host(Expr),
 }
 
 /// What is done with a ring.

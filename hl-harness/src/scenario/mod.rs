@@ -80,6 +80,9 @@
 //!          | "ts" ( "alloc" name n | "destroy" name n
 //!                 | "register" name n "slot" n "count" n "target" n ( "value" n )? ( "now" n )?
 //!                 | "reach" name "count" n "value" n ( "now" n )? ) result?
+//!          | "window" ( "firmware" | "processor" | name n )
+//!                     ( "host" n | "device" n n ) "as" name result?
+//!          | "unwindow" name result?
 //!          | "ring" ( "make" name "in" name "record" n "size" n ( "from" n )?
 //!                   | "consume" name "by" name
 //!                   | "push" name data ( "count" n )? "wait"?

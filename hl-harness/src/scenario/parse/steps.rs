@@ -2,11 +2,12 @@
 
 use super::super::ast::{
     CommandBufferWords, End, ExprKind, Memory, RingWords, Step, TimestampWords, Transfer,
+    WindowMemoryWords, WindowPlace,
 };
 use super::super::manual::MANUAL;
 use super::super::names::{Kind, Names};
 use super::super::text::{Invalid, Span};
-use super::super::words::{Failure, Wrong};
+use super::super::words::{Choice, Failure, WindowWord, Wrong};
 use super::cursor::Cursor;
 
 impl Cursor {
@@ -108,6 +109,11 @@ impl Cursor {
             "cb" => self.command_buffer(names),
             "ts" => self.timestamps(names),
             "ring" => self.ring(names),
+            "window" => self.window(names),
+            "unwindow" => Ok(Step::Unwindow {
+                name: self.used(names, &[Kind::Window])?,
+                outcome: self.outcome(names)?,
+            }),
             "registers" => Ok(Step::Registers {
                 context: self.context(names)?,
                 address: self.expr(names)?,
@@ -287,6 +293,32 @@ impl Cursor {
         Ok(Step::Timestamps {
             context,
             request,
+            outcome: self.outcome(names)?,
+        })
+    }
+
+    fn window(&mut self, names: &mut Names) -> Result<Step, Invalid> {
+        let place = match self.peek_word().and_then(WindowWord::of) {
+            Some(window) => {
+                self.skip();
+                WindowPlace::Privileged(window)
+            }
+            None => {
+                let context = self.context(names)?;
+                WindowPlace::User(context, self.expr(names)?)
+            }
+        };
+        let memory = if self.take("host") {
+            WindowMemoryWords::Host(self.expr(names)?)
+        } else {
+            self.keyword("device")?;
+            WindowMemoryWords::Device(self.expr(names)?, self.expr(names)?)
+        };
+        self.keyword("as")?;
+        Ok(Step::Window {
+            place,
+            memory,
+            name: self.define(names, Kind::Window)?,
             outcome: self.outcome(names)?,
         })
     }

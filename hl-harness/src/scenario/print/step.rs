@@ -3,7 +3,9 @@
 use core::fmt;
 use core::fmt::Display;
 
-use super::super::ast::{CommandBufferWords, RingWords, Step, TimestampWords, Transfer};
+use super::super::ast::{
+    CommandBufferWords, RingWords, Step, TimestampWords, Transfer, WindowMemoryWords, WindowPlace,
+};
 use super::{flag, list, option};
 
 impl Display for Step {
@@ -156,6 +158,23 @@ impl Display for Step {
                 }
                 outcome.fmt(f)
             }
+            Self::Window {
+                place,
+                memory,
+                name,
+                outcome,
+            } => {
+                match place {
+                    WindowPlace::Privileged(window) => write!(f, "window {window}")?,
+                    WindowPlace::User(context, at) => write!(f, "window {context} {at}")?,
+                }
+                match memory {
+                    WindowMemoryWords::Device(at, size) => write!(f, " device {at} {size}")?,
+                    WindowMemoryWords::Host(size) => write!(f, " host {size}")?,
+                }
+                write!(f, " as {name}{outcome}")
+            }
+            Self::Unwindow { name, outcome } => write!(f, "unwindow {name}{outcome}"),
             Self::Ring {
                 ring,
                 request,

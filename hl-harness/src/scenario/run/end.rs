@@ -46,6 +46,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 return Err(Failure::new(last, "the end: every file can be closed", found).into());
             }
         }
+        self.end_windows(last)?;
         if let Err(error) = machine.device.settle_quarantine() {
             let expected = "the end: nothing stays in quarantine";
             return Err(Failure::new(last, expected, error).into());
