@@ -5,11 +5,13 @@
 //! * [`Model`]: what the documentation says becomes of it, in flat maps and lists.
 //! * [`run`](fn@run): both together, with every answer, every counter and every byte of data compared.
 //! * [`shrink`](fn@shrink): the shortest list of steps that a disagreement is left with.
+//! * [`as_scenario`] and [`reproducer`](fn@reproducer): a run and a disagreement as scenario files.
 //! * [`Snapshot`]: everything comparable of a machine, for tests that fail one thing at a time.
 
 mod command;
 mod model;
 mod operations;
+mod reproducer;
 mod reset;
 mod run;
 mod scribe;
@@ -19,6 +21,7 @@ mod snapshot;
 pub use command::{StressOptions, main};
 pub use model::{Memory, Model, PageName, Rules};
 pub use operations::{Failure, Operation, Place, Step, steps};
+pub use reproducer::reproducer;
 pub use reset::{reset, scrubber};
 pub use run::{Disagreement, Summary, USERS, run};
 pub use scribe::as_scenario;

@@ -7,7 +7,7 @@ pub use step::Step;
 use super::text::Span;
 use super::words::{
     Access, AsicWord, Cache, Constant, LeftWord, Operator, Reason, Reuse, Setting, Unit, Views,
-    Which,
+    Which, WindowWord,
 };
 
 /// A whole scenario file.
@@ -229,6 +229,8 @@ pub enum Quantity {
     Register(Expr),
     /// Timestamps of a context that are registered and not reached.
     Pending(Name),
+    /// Records that a ring's consumer has not taken.
+    Records(Name),
     /// Faults that nobody has looked at.
     Faults,
 }
@@ -277,6 +279,65 @@ pub enum TimestampWords {
         /// What time it is.
         now: Option<Expr>,
     },
+}
+
+/// Where the driver maps something of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WindowPlace {
+    /// In a window of the privileged address space.
+    Privileged(WindowWord),
+    /// In that of a context that this address is in.
+    User(Name, Expr),
+}
+
+/// What the driver maps in a window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WindowMemoryWords {
+    /// Memory of the device, from a physical address on, so many bytes.
+    Device(Expr, Expr),
+    /// Pages of the host, so many bytes in one piece.
+    Host(Expr),
+}
+
+/// What is done with a ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RingWords {
+    /// The driver makes one in a block, and a producer of the device's.
+    Make {
+        /// The block.
+        block: Name,
+        /// Bytes of a record.
+        record: Expr,
+        /// How many records it holds.
+        size: Expr,
+        /// The first index, where not 0.
+        start: Option<Expr>,
+    },
+    /// A process becomes its consumer.
+    Consume {
+        /// By this view of the block.
+        view: Name,
+    },
+    /// The device produces.
+    Push {
+        /// What is in the records, one after the other.
+        data: Data,
+        /// How many, where not one.
+        count: Option<Expr>,
+        /// It waits where there is no room.
+        wait: bool,
+    },
+    /// The process consumes.
+    Pop {
+        /// How many, where not one.
+        count: Option<Expr>,
+        /// It waits where there is none.
+        wait: bool,
+        /// What it finds in them.
+        data: Option<Data>,
+    },
+    /// Nobody uses it any more.
+    End,
 }
 
 /// An event in an order.

@@ -138,6 +138,21 @@ pub const MANUAL: &[StepManual] = &[
         "TS_ALLOC; and what the driver does with timestamps: register gives 1 where the target is reached already, reach how many were",
     ),
     step(
+        "window",
+        "window firmware|processor | CONTEXT ADDRESS   host BYTES | device ADDRESS BYTES   as WINDOW [-> RESULT]",
+        "the driver maps its own memory, or that of the device, in a fixed window: of the privileged space, or of a user's, where it stays until the file is closed",
+    ),
+    step(
+        "unwindow",
+        "unwindow WINDOW [-> RESULT]",
+        "it unmaps a window of the privileged space",
+    ),
+    step(
+        "ring",
+        "ring make RING in BLOCK record BYTES size N [from INDEX] | ring consume RING by VIEW | ring push RING DATA [count N] [wait] | ring pop RING [count N] [wait] [expect DATA] | ring end RING   [-> RESULT]",
+        "records in a block: the driver makes the ring, the device pushes, the process pops by its view; EBUSY where it is full or empty, unless it waits, EIO where the other end's index cannot be right, EINVAL where the header cannot",
+    ),
+    step(
         "registers",
         "registers CONTEXT ADDRESS [-> RESULT]",
         "MAP_BLOCK: a handle for registers; the address is `registers.user`",

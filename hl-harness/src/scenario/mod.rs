@@ -80,6 +80,13 @@
 //!          | "ts" ( "alloc" name n | "destroy" name n
 //!                 | "register" name n "slot" n "count" n "target" n ( "value" n )? ( "now" n )?
 //!                 | "reach" name "count" n "value" n ( "now" n )? ) result?
+//!          | "window" ( "firmware" | "processor" | name n )
+//!                     ( "host" n | "device" n n ) "as" name result?
+//!          | "unwindow" name result?
+//!          | "ring" ( "make" name "in" name "record" n "size" n ( "from" n )?
+//!                   | "consume" name "by" name
+//!                   | "push" name data ( "count" n )? "wait"?
+//!                   | "pop" name ( "count" n )? "wait"? ( "expect" data )? | "end" name ) result?
 //!          | "registers" name n result?
 //!          | "export" name n n ( "from" n )? "as" name result? | "unexport" name
 //!          | "report" "faults" result?
@@ -115,7 +122,7 @@
 //!                     hole read-only outside
 //! quantity = ( "pins" | "dirty" ) name ( "page" n )?
 //!          | ( "charged" | "mappings" | "quarantined" | "handles" | "used" | "extents" | "asid" | "pending" ) name
-//!          | "dram-offset" name n
+//!          | "records" name | "dram-offset" name n
 //!          | "leaf" who n | "leaves" who n "size" n
 //!          | "entry" who n "hop" n | "bus" who n
 //!          | "counter" COUNTER | "events" EVENT ( "since" name )? | "register" n | "faults"

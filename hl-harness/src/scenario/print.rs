@@ -209,6 +209,7 @@ impl Display for Quantity {
             }
             Self::Register(offset) => write!(f, "register {offset}"),
             Self::Pending(name) => write!(f, "pending {name}"),
+            Self::Records(name) => write!(f, "records {name}"),
             Self::Faults => f.write_str("faults"),
         }
     }

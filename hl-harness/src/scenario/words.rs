@@ -247,6 +247,16 @@ choice! {
 }
 
 choice! {
+    /// A window of the privileged address space.
+    WindowWord {
+        /// Where the device's own processor finds its firmware.
+        Firmware "firmware",
+        /// Where it finds the memory that it shares with the driver.
+        Processor "processor",
+    }
+}
+
+choice! {
     /// What a closed file left behind.
     LeftWord {
         /// Mappings.

@@ -10,20 +10,14 @@ use clap::Args;
 use hl_mem::profile::{Gaudi, Gaudi2, Goya};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::operations::{Step, steps};
+use super::operations::steps;
+use super::reproducer::reproducer;
 use super::run::{Summary, USERS, run};
-use super::scribe::as_scenario;
-use super::shrink::shrink;
 use crate::demo::AsicName;
 use crate::machine::Model;
-use crate::scenario::words::AsicWord;
-use crate::scenario::{self, Options, Script, Stop};
 
 /// Steps of one machine, after which another one is built with another seed.
 const STEPS: usize = 20_000;
-
-/// Attempts to leave steps out of a list that ends in a disagreement.
-const ATTEMPTS: usize = 2000;
 
 /// Options of `hl-harness stress`.
 #[derive(Clone, Debug, Args)]
@@ -123,40 +117,7 @@ fn one<A: Model>(seed: u64, watch: &dyn Fn()) -> Result<Summary, String> {
             watch();
         }
     });
-    let outcome = outcome.map_err(|disagreement| {
-        let (fewest, _) = shrink(&all, disagreement.clone(), ATTEMPTS, |fewer| {
-            run::<A>(fewer, &|_| {}).err()
-        });
-        reproducer::<A>(&fewest)
-    });
+    let outcome = outcome.map_err(|disagreement| reproducer::<A>(&all, disagreement));
     panic::set_hook(hook);
     outcome
-}
-
-/// Steps that end in a disagreement, as a scenario, without what that can do without.
-fn reproducer<A: Model>(steps: &[Step]) -> String {
-    let text = as_scenario::<A>(steps);
-    let asic = AsicWord::of_model::<A>();
-    let options = Options {
-        seed: 1,
-        events: false,
-    };
-    let script: Script = match text.parse() {
-        Ok(script) => script,
-        Err(invalid) => return format!("# Not a scenario: {invalid}\n{text}"),
-    };
-    let comments = text.lines().take_while(|line| line.starts_with('#'));
-    let mut said: String = comments.map(|line| format!("{line}\n")).collect();
-    // A driver that panics does so here as well, and the whole text is what there is to say.
-    let outcome = panic::catch_unwind(|| scenario::run(&script, asic, options, &mut ()));
-    match outcome {
-        Ok(Err(Stop::Failed(_))) => said + &scenario::shrink(&script, asic, options).to_string(),
-        Err(_) => text,
-        Ok(Ok(_) | Err(Stop::Invalid(_))) => {
-            said += "# This text alone does not show it. The steps of the stress test:\n";
-            let steps = steps.iter().map(|step| format!("# {step:?}\n"));
-            said.extend(steps);
-            said + &text
-        }
-    }
 }

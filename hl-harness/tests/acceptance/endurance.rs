@@ -128,7 +128,12 @@ fn s02_files_that_are_closed_without_cleaning_up_leave_nothing<A: Model>() {
 /// `cargo xtask stress` is the long form.
 fn s03_random_work_with_random_failures_agrees_with_the_model<A: Model>() {
     let steps = stress::steps(3, stress::USERS, scaled(2500, 250_000));
-    let summary = stress::run::<A>(&steps, &|_| {}).unwrap();
+    let summary = match stress::run::<A>(&steps, &|_| {}) {
+        Ok(summary) => summary,
+        Err(disagreement) => {
+            panic!("\n{}", stress::reproducer::<A>(&steps, disagreement));
+        }
+    };
     assert_eq!(summary.steps, steps.len() as u64);
     // It was about something.
     assert!(summary.done > 500 && summary.refused > 200, "{summary}");

@@ -44,6 +44,26 @@ const WRONG: &[(&str, &str)] = &[
     ("expect events entry = 0", ""),
     ("expect register 0x4D0000C = 0", "1"),
     ("expect faults 1", "0"),
+    (
+        "ring make r in ring record 64 size 64\nexpect records r = 0",
+        "a ring without a consumer",
+    ),
+    (
+        "ring make r in ring record 64 size 64\nring pop r",
+        "EINVAL",
+    ),
+    (
+        "ring make r in ring record 64 size 64\nring consume r by v\nring pop r",
+        "EBUSY",
+    ),
+    (
+        "ring make r in ring record 64 size 64\nring consume r by v\nring push r byte 1\nring pop r expect byte 2",
+        "0x01 at byte 0x0",
+    ),
+    (
+        "ring make r in ring record 64 size 64\nring push r byte 1 count 65",
+        "EBUSY",
+    ),
     ("expect va = va + 1", ""),
     ("expect va > va", ""),
     ("expect va < va", ""),

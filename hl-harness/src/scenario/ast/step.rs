@@ -3,7 +3,8 @@
 use super::super::words::{AsicWord, Comparison, Failure, Told, Wrong};
 use super::{
     CommandBufferWords, Data, Expr, FaultWords, Line, Memory, Moment, Name, Outcome, Place,
-    Quantity, Series, ThreadWords, TimestampWords, Transfer, Who,
+    Quantity, RingWords, Series, ThreadWords, TimestampWords, Transfer, Who, WindowMemoryWords,
+    WindowPlace,
 };
 
 /// One step.
@@ -213,6 +214,33 @@ pub enum Step {
         context: Name,
         /// What.
         request: TimestampWords,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// The driver maps something of its own in a window.
+    Window {
+        /// Where.
+        place: WindowPlace,
+        /// What.
+        memory: WindowMemoryWords,
+        /// Its name.
+        name: Name,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// It unmaps a window of the privileged address space.
+    Unwindow {
+        /// Which.
+        name: Name,
+        /// What comes of it.
+        outcome: Outcome,
+    },
+    /// Something with a ring.
+    Ring {
+        /// Which.
+        ring: Name,
+        /// What.
+        request: RingWords,
         /// What comes of it.
         outcome: Outcome,
     },

@@ -126,6 +126,11 @@ impl Cursor {
                 Ok(Some(Quantity::Offset(name, self.expr(names)?)))
             }
             "pending" => of_context(Quantity::Pending, self),
+            "records" => {
+                self.skip();
+                let ring = self.used(names, &[Kind::Ring])?;
+                Ok(Some(Quantity::Records(ring)))
+            }
             "leaf" => {
                 self.skip();
                 let who = self.who(names)?;

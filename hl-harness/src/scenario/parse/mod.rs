@@ -230,6 +230,8 @@ fn alone(body: &[Line]) -> Result<(), Invalid> {
                 | Step::Snapshot { .. }
                 | Step::ExpectSame { .. }
                 | Step::Mark { .. }
+                | Step::Window { .. }
+                | Step::Unwindow { .. }
                 | Step::ExpectFault { .. }
                 | Step::ExpectEvent { .. }
                 | Step::ForgetFaults

@@ -1,12 +1,13 @@
 //! The steps that are one line.
 
 use super::super::ast::{
-    CommandBufferWords, End, ExprKind, Memory, Step, TimestampWords, Transfer,
+    CommandBufferWords, End, ExprKind, Memory, RingWords, Step, TimestampWords, Transfer,
+    WindowMemoryWords, WindowPlace,
 };
 use super::super::manual::MANUAL;
 use super::super::names::{Kind, Names};
 use super::super::text::{Invalid, Span};
-use super::super::words::{Failure, Wrong};
+use super::super::words::{Choice, Failure, WindowWord, Wrong};
 use super::cursor::Cursor;
 
 impl Cursor {
@@ -107,6 +108,12 @@ impl Cursor {
             }
             "cb" => self.command_buffer(names),
             "ts" => self.timestamps(names),
+            "ring" => self.ring(names),
+            "window" => self.window(names),
+            "unwindow" => Ok(Step::Unwindow {
+                name: self.used(names, &[Kind::Window])?,
+                outcome: self.outcome(names)?,
+            }),
             "registers" => Ok(Step::Registers {
                 context: self.context(names)?,
                 address: self.expr(names)?,
@@ -285,6 +292,79 @@ impl Cursor {
         };
         Ok(Step::Timestamps {
             context,
+            request,
+            outcome: self.outcome(names)?,
+        })
+    }
+
+    fn window(&mut self, names: &mut Names) -> Result<Step, Invalid> {
+        let place = match self.peek_word().and_then(WindowWord::of) {
+            Some(window) => {
+                self.skip();
+                WindowPlace::Privileged(window)
+            }
+            None => {
+                let context = self.context(names)?;
+                WindowPlace::User(context, self.expr(names)?)
+            }
+        };
+        let memory = if self.take("host") {
+            WindowMemoryWords::Host(self.expr(names)?)
+        } else {
+            self.keyword("device")?;
+            WindowMemoryWords::Device(self.expr(names)?, self.expr(names)?)
+        };
+        self.keyword("as")?;
+        Ok(Step::Window {
+            place,
+            memory,
+            name: self.define(names, Kind::Window)?,
+            outcome: self.outcome(names)?,
+        })
+    }
+
+    fn ring(&mut self, names: &mut Names) -> Result<Step, Invalid> {
+        let word = self.request("ring", &["make", "consume", "push", "pop", "end"])?;
+        let ring = match word.as_str() {
+            "make" => self.define(names, Kind::Ring)?,
+            _ => self.used(names, &[Kind::Ring])?,
+        };
+        let request = match word.as_str() {
+            "make" => {
+                self.keyword("in")?;
+                let block = self.used(names, &[Kind::Block])?;
+                self.keyword("record")?;
+                let record = self.expr(names)?;
+                self.keyword("size")?;
+                RingWords::Make {
+                    block,
+                    record,
+                    size: self.expr(names)?,
+                    start: self.option("from", names)?,
+                }
+            }
+            "consume" => {
+                self.keyword("by")?;
+                let view = self.used(names, &[Kind::View])?;
+                RingWords::Consume { view }
+            }
+            "push" => RingWords::Push {
+                data: self.data(names)?,
+                count: self.option("count", names)?,
+                wait: self.take("wait"),
+            },
+            "pop" => RingWords::Pop {
+                count: self.option("count", names)?,
+                wait: self.take("wait"),
+                data: match self.take("expect") {
+                    true => Some(self.data(names)?),
+                    false => None,
+                },
+            },
+            _ => RingWords::End,
+        };
+        Ok(Step::Ring {
+            ring,
             request,
             outcome: self.outcome(names)?,
         })

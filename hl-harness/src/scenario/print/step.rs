@@ -3,7 +3,9 @@
 use core::fmt;
 use core::fmt::Display;
 
-use super::super::ast::{CommandBufferWords, Step, TimestampWords, Transfer};
+use super::super::ast::{
+    CommandBufferWords, RingWords, Step, TimestampWords, Transfer, WindowMemoryWords, WindowPlace,
+};
 use super::{flag, list, option};
 
 impl Display for Step {
@@ -153,6 +155,54 @@ impl Display for Step {
                     CommandBufferWords::Address(handle) => {
                         write!(f, "cb address {context} {handle}")?;
                     }
+                }
+                outcome.fmt(f)
+            }
+            Self::Window {
+                place,
+                memory,
+                name,
+                outcome,
+            } => {
+                match place {
+                    WindowPlace::Privileged(window) => write!(f, "window {window}")?,
+                    WindowPlace::User(context, at) => write!(f, "window {context} {at}")?,
+                }
+                match memory {
+                    WindowMemoryWords::Device(at, size) => write!(f, " device {at} {size}")?,
+                    WindowMemoryWords::Host(size) => write!(f, " host {size}")?,
+                }
+                write!(f, " as {name}{outcome}")
+            }
+            Self::Unwindow { name, outcome } => write!(f, "unwindow {name}{outcome}"),
+            Self::Ring {
+                ring,
+                request,
+                outcome,
+            } => {
+                match request {
+                    RingWords::Make {
+                        block,
+                        record,
+                        size,
+                        start,
+                    } => {
+                        write!(f, "ring make {ring} in {block} record {record} size {size}")?;
+                        option(f, "from", start.as_ref())?;
+                    }
+                    RingWords::Consume { view } => write!(f, "ring consume {ring} by {view}")?,
+                    RingWords::Push { data, count, wait } => {
+                        write!(f, "ring push {ring} {data}")?;
+                        option(f, "count", count.as_ref())?;
+                        flag(f, "wait", *wait)?;
+                    }
+                    RingWords::Pop { count, wait, data } => {
+                        write!(f, "ring pop {ring}")?;
+                        option(f, "count", count.as_ref())?;
+                        flag(f, "wait", *wait)?;
+                        option(f, "expect", data.as_ref())?;
+                    }
+                    RingWords::End => write!(f, "ring end {ring}")?,
                 }
                 outcome.fmt(f)
             }

@@ -113,7 +113,11 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
     }
 
     /// The initiator that works for `who`; a new one where there is none yet.
-    fn initiator(&mut self, who: &Who, hmmu: Option<&Expr>) -> Result<InitiatorId, Stop> {
+    pub(super) fn initiator(
+        &mut self,
+        who: &Who,
+        hmmu: Option<&Expr>,
+    ) -> Result<InitiatorId, Stop> {
         let (_, mode) = self.who(who)?;
         let asic = &self.machine().asic;
         let hmmu = match hmmu {

@@ -146,7 +146,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                         self.env.views.insert(key, Arc::new(viewed));
                         Answer::Value(address)
                     }
-                    Err(error) => Answer::Errno(reason.into()),
+                    Err(error) => Answer::Errno(error.into()),
                 };
                 self.judge(span, outcome, answer)
             }
@@ -270,7 +270,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 self.env.files.insert(key, Arc::new(file));
                 Answer::Value(u64::from(asid))
             }
-            Err(error) => Answer::Errno(reason.into()),
+            Err(error) => Answer::Errno(error.into()),
         };
         self.judge(span, outcome, answer)
     }
@@ -325,7 +325,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 self.set_block(name, range.map_or(0, |range| range.start().get()))?;
                 Answer::Value(handle.get())
             }
-            Err(error) => Answer::Errno(reason.into()),
+            Err(error) => Answer::Errno(error.into()),
         };
         self.judge(span, outcome, answer)
     }

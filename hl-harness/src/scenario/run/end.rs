@@ -16,6 +16,8 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
         let machine = self.machine();
         self.fail_nothing();
         self.env.copies.clear();
+        // They keep the views that they consume by.
+        self.env.rings.clear();
         for view in core::mem::take(&mut self.env.views).into_values() {
             if let Some(Viewed { view, .. }) = Arc::into_inner(view) {
                 machine.device.end_view(view);
@@ -45,6 +47,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 return Err(Failure::new(last, "the end: every file can be closed", found).into());
             }
         }
+        self.end_windows(last)?;
         if let Err(error) = machine.device.settle_quarantine() {
             let expected = "the end: nothing stays in quarantine";
             return Err(Failure::new(last, expected, error).into());

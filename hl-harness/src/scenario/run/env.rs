@@ -8,6 +8,7 @@ use hl_mem::budget::Budget;
 use hl_mem::context::DramExport;
 use typed_arena::Arena;
 
+use super::ring::Ring;
 use crate::asic::TranslatedTransfer;
 use crate::host::{Process, UserAddress};
 use crate::machine::{FileStorage, MachineContext, MachineView, Model};
@@ -85,6 +86,7 @@ pub(crate) struct Env<'c, 's, 'm, A: Model> {
     pub(crate) blocks: BTreeMap<Key, Block>,
     pub(crate) views: BTreeMap<Key, Arc<Viewed<'m, A>>>,
     pub(crate) exports: BTreeMap<Key, Arc<DramExport>>,
+    pub(crate) rings: BTreeMap<Key, Arc<Ring<'m, A>>>,
     pub(crate) copies: BTreeMap<Key, Copy>,
     pub(crate) marks: BTreeMap<Key, u64>,
 }
@@ -98,6 +100,7 @@ impl<A: Model> Env<'_, '_, '_, A> {
             blocks: BTreeMap::new(),
             views: BTreeMap::new(),
             exports: BTreeMap::new(),
+            rings: BTreeMap::new(),
             copies: BTreeMap::new(),
             marks: BTreeMap::new(),
         }
@@ -114,6 +117,7 @@ impl<A: Model> Clone for Env<'_, '_, '_, A> {
             blocks: self.blocks.clone(),
             views: self.views.clone(),
             exports: self.exports.clone(),
+            rings: self.rings.clone(),
             copies: self.copies.clone(),
             marks: self.marks.clone(),
         }

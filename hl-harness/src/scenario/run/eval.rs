@@ -96,7 +96,7 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
         Ok((name.text.clone(), index))
     }
 
-    fn number_of(&mut self, name: &Name) -> Result<u64, Stop> {
+    pub(super) fn number_of(&mut self, name: &Name) -> Result<u64, Stop> {
         let key = self.key(name)?;
         let env = &self.env;
         let variable = env.variables.get(&key).copied();

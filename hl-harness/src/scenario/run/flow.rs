@@ -81,6 +81,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                             env,
                             processes: Vec::new(),
                             snapshots: BTreeMap::new(),
+                            windows: BTreeMap::new(),
                             random: scatter(random ^ index),
                             loops: vec![("thread".to_owned(), *number)],
                             steps: 0,

@@ -79,6 +79,12 @@ fn view_fault(error: ViewError) -> (u64, Option<Reason>) {
     }
 }
 
+/// An access to a view that was refused.
+pub(super) fn view_refused(access: Access, error: ViewError) -> Refused {
+    let (at, reason) = view_fault(error);
+    refused(access, at, reason)
+}
+
 fn refused(access: Access, at: u64, reason: Option<Reason>) -> Refused {
     Refused {
         access,

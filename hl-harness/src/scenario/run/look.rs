@@ -135,6 +135,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
             Quantity::Used(name) => self.file(name)?.context.usage().bytes,
             Quantity::Extents(name) => u64::from(self.file(name)?.context.usage().extents),
             Quantity::Pending(name) => u64::from(self.file(name)?.context.usage().timestamps),
+            Quantity::Records(name) => return self.records_in(name),
             Quantity::Asid(name) => u64::from(self.file(name)?.context.asid().get()),
             Quantity::Offset(name, handle) => {
                 let owner = self.file(name)?.context.owner();

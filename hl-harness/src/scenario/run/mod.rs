@@ -10,8 +10,10 @@ mod flow;
 mod host;
 mod look;
 mod objects;
+mod ring;
 mod snapshot;
 mod stop;
+mod windows;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -33,6 +35,7 @@ use crate::machine::{Machine, MachineConfig, Model, with_machine};
 use env::{Arenas, Env, Key};
 use snapshot::Snapshot;
 use std::sync::Arc;
+use windows::Window;
 
 /// How a scenario is run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,6 +126,7 @@ fn run_on<A: Model>(
             env: Env::new(),
             processes: Vec::new(),
             snapshots: BTreeMap::new(),
+            windows: BTreeMap::new(),
             random: options.seed,
             loops: Vec::new(),
             steps: 0,
@@ -211,6 +215,8 @@ struct Runner<'r, 'c, 's, 'm, A: Model> {
     /// Every process there was.
     processes: Vec<Arc<Process>>,
     snapshots: BTreeMap<Key, Snapshot>,
+    /// Windows that the driver has mapped something in.
+    windows: BTreeMap<Key, Vec<Window>>,
     random: u64,
     /// The loops around the step that is carried out.
     loops: Vec<(String, u64)>,
@@ -330,6 +336,18 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
             | Step::Export { .. }
             | Step::Unexport { .. }
             | Step::Report { .. } => self.object_step(span, step),
+            Step::Window {
+                place,
+                memory,
+                name,
+                outcome,
+            } => self.map_window(span, (place, memory, name), outcome),
+            Step::Unwindow { name, outcome } => self.unmap_window(span, name, outcome),
+            Step::Ring {
+                ring,
+                request,
+                outcome,
+            } => self.ring_step(span, (ring, request), outcome),
             Step::Exit { .. }
             | Step::Buffer { .. }
             | Step::Munmap { .. }

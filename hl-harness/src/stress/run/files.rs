@@ -90,9 +90,11 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             // What comes of it is the failure's to say that is armed.
             let one = |step: &str, settled: bool| {
                 epoch.scribe.step(step);
-                epoch
-                    .scribe
-                    .outcome(if settled { "-> ok" } else { "-> fails EIO" });
+                epoch.scribe.outcome(if settled {
+                    "-> ok"
+                } else {
+                    "-> fails ETIMEDOUT"
+                });
                 settled
             };
             let mut settled = one("settle", epoch.machine.device.settle_quarantine().is_ok());
