@@ -22,10 +22,12 @@
 #![cfg(loom)]
 
 mod budget;
+mod bus;
 mod context_map;
 mod handles;
 mod map_walk;
 mod neighbours;
+mod reset;
 mod rig;
 mod ring;
 mod ring_frames;

@@ -72,6 +72,8 @@ pub(crate) enum Weak {
     AnnouncesNothing,
     /// An invalidation does not wait for accesses that are translated already.
     DoesNotWait,
+    /// A device that does not answer is believed to have done what it was asked to.
+    BelievesTheDead,
     /// Engines are said to have stopped while an access is under way.
     StopsTooEarly,
 }

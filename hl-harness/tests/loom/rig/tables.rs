@@ -89,7 +89,9 @@ impl Tables {
 
     /// Writes entries as they come over a bus, in no order.
     pub(super) fn arrive(&self, run: &Arriving) {
-        if run.fills && let Some(probe) = self.probes.get(run.table) {
+        if run.fills
+            && let Some(probe) = self.probes.get(run.table)
+        {
             // By contract no device can reach the table, so no walk of it may race with this.
             probe.write();
         }
@@ -109,7 +111,10 @@ impl Tables {
     pub(super) fn place(&self, address: BusAddr) -> (usize, usize) {
         let offset = address.get().wrapping_sub(START);
         let table = (offset / TABLE_BYTES) as usize;
-        assert!(table < self.count(), "a write went to {address}, where no table is");
+        assert!(
+            table < self.count(),
+            "a write went to {address}, where no table is"
+        );
         (table, (offset % TABLE_BYTES / 8) as usize)
     }
 
