@@ -4,8 +4,10 @@
 //! language's memory model lets a load return, up to a number of preemptions per execution
 //! (`LOOM_MAX_PREEMPTIONS`, here 3 unless set). The code under test is the real one, compiled with
 //! loom's atomics: page tables, the pool that two spaces share, `Device` and `Context` above them,
-//! rings and budgets. Below them stands the device of [`rig`], with a walker that reads the tables'
-//! entries, an MMU that caches what it found, and accesses that take their time.
+//! rings and budgets, and the drivers of the MMUs. Below them stands the device of [`rig`], with a
+//! walker that reads the tables' entries, an MMU that caches what it found and accesses that take
+//! their time; where a model is about that, with a bus that posts writes, with units behind registers
+//! that work by themselves, and with a reset.
 //!
 //! ```sh
 //! cargo xtask loom                # all models, with a table of what each proves
@@ -15,10 +17,11 @@
 //! A model that passes proves little unless the bug it looks for makes it fail. Therefore each step
 //! that a model depends on is weakened once, in a test that expects loom to find out.
 //!
-//! What is not modelled: the register protocols of the MMUs, which are sequences on one thread under
-//! one lock (`hl-mem/src/mmu/tests` has them); entries in two halves, since loom has no read of both
-//! at once (`mmu-core/src/split_word.rs` goes through every state); tables behind a bus, whose
-//! writes arrive in order by contract.
+//! What is not modelled: registers and whole contexts together, since the product of both is too
+//! large (`hl-mem/src/mmu/tests` has the sequences, the models here have the drivers over one page
+//! table); the sixteen MMUs of device memory of Gaudi2, of which each works as the one that is
+//! modelled; entries in two halves, since loom has no read of both at once
+//! (`mmu-core/src/split_word.rs` goes through every state).
 #![cfg(loom)]
 
 mod budget;
@@ -27,6 +30,7 @@ mod context_map;
 mod handles;
 mod map_walk;
 mod neighbours;
+mod registers;
 mod reset;
 mod rig;
 mod ring;

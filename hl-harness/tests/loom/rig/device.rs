@@ -256,6 +256,21 @@ impl Hardware {
         self.forget_where(|_, _, _| true, true);
     }
 
+    /// The same of all pointers to tables, and of nothing else.
+    pub(super) fn forget_tables(&self) {
+        let under_way = self.under_way.lock();
+        self.caches().tables.clear();
+        drop(under_way);
+    }
+
+    /// The same of the pages of an ASID between two, by their numbers.
+    pub(super) fn forget_between(&self, asid: u16, before: u64, after: u64) {
+        let root = self.caches().roots[usize::from(asid)];
+        let covers =
+            |known: u64, at: u64, _| known == root && before < at / PAGE && at / PAGE < after;
+        self.forget_where(covers, false);
+    }
+
     /// The same of the addresses for which `covers` says so of a root, an address and a length; of
     /// pointers to tables only if `tables`.
     fn forget_where(&self, covers: impl Fn(u64, u64, u64) -> bool, tables: bool) {
