@@ -11,7 +11,7 @@ use crate::rig::lock::UnorderedLock;
 use crate::rig::port::BusTables;
 use crate::two_spaces::two_threads;
 use crate::unmap::{ANOTHERS, Order, unmap_while_accessed_in};
-use crate::{expect_failure, explore};
+use crate::{expect_failure_in_large, explore_large};
 
 fn map(before: Before, way: Way, weak: Option<Weak>) {
     map_while_accessed_in::<BusTables>(before, way, false, weak);
@@ -21,7 +21,7 @@ fn map(before: Before, way: Way, weak: Option<Weak>) {
 /// nothing or the page, whatever part of it has arrived; and the page from when the map returned.
 #[test]
 fn a_walk_finds_nothing_or_the_whole_path() {
-    explore(
+    explore_large(
         "a walk finds nothing or the page, whatever has arrived of a map; after its flush the page",
         || map(Before::Nothing, Way::Run, None),
     );
@@ -30,7 +30,7 @@ fn a_walk_finds_nothing_or_the_whole_path() {
 /// Proves the same where the last table is the only one missing.
 #[test]
 fn a_walk_finds_nothing_or_the_whole_path_where_one_table_is_missing() {
-    explore("the same where one table is missing", || {
+    explore_large("the same where one table is missing", || {
         map(Before::InNextTable, Way::Run, None);
     });
 }
@@ -38,7 +38,7 @@ fn a_walk_finds_nothing_or_the_whole_path_where_one_table_is_missing() {
 /// Proves the same for one more leaf in a table that the device uses already.
 #[test]
 fn a_walk_finds_nothing_or_the_whole_path_in_a_table_in_use() {
-    explore(
+    explore_large(
         "the same for one more leaf in a table that the device uses already",
         || map(Before::InSameTable, Way::Run, None),
     );
@@ -47,7 +47,7 @@ fn a_walk_finds_nothing_or_the_whole_path_in_a_table_in_use() {
 /// Proves the same for a list of pages.
 #[test]
 fn a_walk_finds_nothing_or_the_whole_path_of_pages() {
-    explore("the same for a list of pages", || {
+    explore_large("the same for a list of pages", || {
         map(Before::Nothing, Way::Pages, None);
     });
 }
@@ -56,21 +56,21 @@ const UNORDERED: &str = "writes of different calls arrive in any order";
 
 #[test]
 fn a_bus_that_orders_nothing_is_found_when_a_path_is_mapped() {
-    expect_failure(UNORDERED, NOBODY, || {
+    expect_failure_in_large(UNORDERED, NOBODY, || {
         map(Before::Nothing, Way::Run, Some(Weak::Unordered));
     });
 }
 
 #[test]
 fn a_bus_that_orders_nothing_is_found_when_one_table_is_missing() {
-    expect_failure(UNORDERED, NOBODY, || {
+    expect_failure_in_large(UNORDERED, NOBODY, || {
         map(Before::InNextTable, Way::Run, Some(Weak::Unordered));
     });
 }
 
 #[test]
 fn a_flush_that_does_not_wait_is_found_when_a_page_is_mapped() {
-    expect_failure(
+    expect_failure_in_large(
         "a map returns while its writes are on their way",
         NOT_FOUND,
         || map(Before::InSameTable, Way::Run, Some(Weak::FlushesEarly)),
@@ -81,7 +81,7 @@ fn a_flush_that_does_not_wait_is_found_when_a_page_is_mapped() {
 /// have arrived before the device is told to forget.
 #[test]
 fn what_is_released_is_out_of_the_devices_reach() {
-    explore(
+    explore_large(
         "no access or walk touches a page or table once its removal is flushed and confirmed",
         || unmap_while_accessed_in::<BusTables>(Order::Right, None),
     );
@@ -89,7 +89,7 @@ fn what_is_released_is_out_of_the_devices_reach() {
 
 #[test]
 fn a_flush_that_does_not_wait_is_found_when_a_page_is_unmapped() {
-    expect_failure(
+    expect_failure_in_large(
         "the device forgets while the zeros are on their way, and walks the old entries again",
         ANOTHERS,
         || unmap_while_accessed_in::<BusTables>(Order::Right, Some(Weak::FlushesEarly)),
@@ -100,7 +100,7 @@ fn a_flush_that_does_not_wait_is_found_when_a_page_is_unmapped() {
 /// the records of what is in the tables, too.
 #[test]
 fn two_spaces_share_tables_one_after_the_other_only() {
-    explore(
+    explore_large(
         "two spaces take tables and records from one pool and return them: none is in both",
         || two_threads::<BusTables>(1, None),
     );
@@ -108,7 +108,7 @@ fn two_spaces_share_tables_one_after_the_other_only() {
 
 #[test]
 fn a_lock_of_the_pool_that_orders_nothing_is_found() {
-    expect_failure(
+    expect_failure_in_large(
         "the lock of the pool excludes, and orders nothing",
         "the deepest hop points to a table",
         || two_threads::<&'static BusPool<UnorderedLock>>(1, None),

@@ -16,7 +16,7 @@ use crate::rig::device::Faulted;
 use crate::rig::hold::Hold;
 use crate::rig::pages::{Owner, PAGE_BYTES};
 use crate::rig::port::{BusTables, FIRST_ADDRESS, ModelContext, map, try_map};
-use crate::{RACE, expect_failure, explore};
+use crate::{RACE, expect_failure_in_large, explore_large};
 
 const PRIVILEGED: u16 = 0;
 const USER: u16 = 1;
@@ -140,7 +140,7 @@ fn reset_while(doing: Doing, told: bool, weak: Option<Weak>) {
 
 #[test]
 fn a_page_is_mapped_while_the_device_is_reset() {
-    explore(
+    explore_large(
         "a reset during a map: the page is its owner's alone, all comes back, no garbage is walked",
         || reset_while(Doing::Maps, true, None),
     );
@@ -148,14 +148,14 @@ fn a_page_is_mapped_while_the_device_is_reset() {
 
 #[test]
 fn a_page_is_unmapped_while_the_device_is_reset() {
-    explore("the same during an unmap", || {
+    explore_large("the same during an unmap", || {
         reset_while(Doing::Unmaps, true, None);
     });
 }
 
 #[test]
 fn a_file_is_closed_while_the_device_is_reset() {
-    explore("the same during the closing of a file", || {
+    explore_large("the same during the closing of a file", || {
         reset_while(Doing::Closes, true, None);
     });
 }
@@ -163,7 +163,7 @@ fn a_file_is_closed_while_the_device_is_reset() {
 /// Takes pages of the host back while the lost device still uses them.
 #[test]
 fn a_dead_device_that_is_believed_is_found() {
-    expect_failure(
+    expect_failure_in_large(
         "a device that does not answer is believed to have forgotten a page, which it uses",
         RACE,
         || reset_while(Doing::Unmaps, true, Some(Weak::BelievesTheDead)),
@@ -172,7 +172,7 @@ fn a_dead_device_that_is_believed_is_found() {
 
 #[test]
 fn a_loss_that_nobody_is_told_of_is_found() {
-    expect_failure(
+    expect_failure_in_large(
         "tables lose their content and nobody is told: they are believed to be zero",
         GARBAGE,
         || reset_while(Doing::Unmaps, false, None),
@@ -208,7 +208,7 @@ fn settle_twice(weak: Option<Weak>) {
 /// Proves that what a lost device holds in quarantine is released by the confirmed reset, and once.
 #[test]
 fn a_reset_releases_what_is_in_quarantine_once() {
-    explore(
+    explore_large(
         "two threads settle a quarantine around a reset: it is released after it, and once",
         || settle_twice(None),
     );
@@ -216,7 +216,7 @@ fn a_reset_releases_what_is_in_quarantine_once() {
 
 #[test]
 fn a_quarantine_that_a_dead_device_ends_is_found() {
-    expect_failure(
+    expect_failure_in_large(
         "a device that does not answer is believed to have forgotten a page in quarantine",
         "an access went to a free page",
         || settle_twice(Some(Weak::BelievesTheDead)),
@@ -261,7 +261,7 @@ fn map_across_two_resets() {
 /// second, whichever way the first was noticed.
 #[test]
 fn a_map_across_two_resets_leaves_nothing_behind() {
-    explore(
+    explore_large(
         "a map that takes longer than a reset leaves no garbage in its tables after the next",
         map_across_two_resets,
     );
@@ -311,7 +311,7 @@ fn reset_under_a_block(late: bool) {
 /// Proves that a block outlives a reset for whoever looks at it, and no longer for the device.
 #[test]
 fn a_view_outlives_a_reset() {
-    explore(
+    explore_large(
         "mmap and a working engine during a reset: the view shows its block until it is ended",
         || reset_under_a_block(false),
     );
@@ -319,7 +319,7 @@ fn a_view_outlives_a_reset() {
 
 #[test]
 fn a_view_that_is_used_after_its_end_is_found_when_the_device_is_reset() {
-    expect_failure(
+    expect_failure_in_large(
         "a user reads a view after it was reported ended",
         RACE,
         || reset_under_a_block(true),
