@@ -165,16 +165,18 @@ pub(crate) struct ContextSpace<'d, A: Asic, P: Port> {
     /// Where device memory is mapped, if that has tables of its own.
     dram: Option<DramSpaceOf<User, A, P>>,
     mappings: Registry<'d, UserMapping<P>>,
-    /// Whether the tables were wiped after a reset of the device.
-    forgotten: bool,
+    /// The reset of the device after which the tables were wiped last, or that came before they were
+    /// first used.
+    forgotten: u32,
 }
 
 impl<A: Asic, P: Port> ContextSpace<'_, A, P> {
     /// Empties the tables after a reset, of which nobody knows what the device's memory has there:
-    /// taken for empty ones, they would bring it along to their next users.
-    fn forget(&mut self) {
-        if !self.forgotten {
-            self.forgotten = true;
+    /// taken for empty ones, they would bring it along to their next users. A map that began before a
+    /// reset may write tables after it, so that each reset counts, not the first alone.
+    fn forget(&mut self, resets: u32) {
+        if self.forgotten != resets {
+            self.forgotten = resets;
             self.space.wipe();
             if let Some(dram) = &mut self.dram {
                 dram.wipe();
@@ -255,7 +257,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             space: Space::new(tables.host, addresses),
             dram: dram.map(|(table, addresses)| Space::new(table, addresses)),
             mappings: Registry::new(storage.mappings),
-            forgotten: false,
+            forgotten: seat.resets(),
         };
         // No invalidation: what the MMU may remember as absent only makes a stray access fault.
         let default_page = self.default_page();

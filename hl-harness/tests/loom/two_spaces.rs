@@ -1,13 +1,13 @@
 //! Two address spaces and one pool of tables.
 
-use lock_api::RawMutex;
 use mmu_core::{AddrRange, DeviceAddr, MapError, MapOptions};
 
 use crate::rig::device::Faulted;
 use crate::rig::hold::Hold;
-use crate::rig::lock::{ModelLock, UnorderedLock};
+use crate::rig::lock::UnorderedLock;
 use crate::rig::pages::Owner;
-use crate::rig::{Rig, Size, Table, Weak};
+use crate::rig::port::HostTables;
+use crate::rig::{ModelTables, Pool, RigOf, Size, TableIn, Weak};
 use crate::{expect_failure, explore};
 
 const PAGE: u64 = 4096;
@@ -17,7 +17,7 @@ const MIXED: &str = "the spaces are mixed up";
 
 /// Maps a page, accesses it, and unmaps it, all in a space of one's own. Returns whether there were
 /// tables for it.
-fn round<L: RawMutex>(rig: &Rig<L>, table: &mut Table<L>, asid: u16) -> bool {
+fn round<M: ModelTables>(rig: &RigOf<M>, table: &mut TableIn<M>, asid: u16) -> bool {
     let owner = Owner::from(asid);
     let page = rig.pages.allocate(owner).unwrap();
     let mapped = table.map(AT, page.run(), &MapOptions::default());
@@ -40,7 +40,7 @@ fn round<L: RawMutex>(rig: &Rig<L>, table: &mut Table<L>, asid: u16) -> bool {
 
 /// Two threads, each with a space of its own, take tables from one pool and give them back, twice.
 /// There are tables for `paths` mappings at a time.
-fn two_threads<L: RawMutex + 'static>(paths: usize, weak: Option<Weak>) {
+pub(crate) fn two_threads<M: ModelTables>(paths: usize, weak: Option<Weak>) {
     let size = Size {
         tables: 2 + 4 * paths,
         watched: &[0, 1],
@@ -48,7 +48,7 @@ fn two_threads<L: RawMutex + 'static>(paths: usize, weak: Option<Weak>) {
         probed: true,
     };
     Hold::run(|hold| {
-        let rig: Rig<L> = Rig::new(hold, size, weak);
+        let rig: RigOf<M> = RigOf::new(hold, size, weak);
         let [mut one, mut other] = [rig.table(1), rig.table(2)];
         let before = rig.pool.usage();
         hold.spawn(move || {
@@ -70,7 +70,7 @@ fn two_threads<L: RawMutex + 'static>(paths: usize, weak: Option<Weak>) {
 fn two_spaces_share_tables_one_after_the_other_only() {
     explore(
         "two spaces take tables from one pool and return them: none is in both, none is lost",
-        || two_threads::<ModelLock>(2, None),
+        || two_threads::<HostTables>(2, None),
     );
 }
 
@@ -80,7 +80,7 @@ fn two_spaces_share_tables_one_after_the_other_only() {
 fn two_spaces_and_tables_for_one() {
     explore(
         "the same with tables for one of them: a map takes all that it needs or none",
-        || two_threads::<ModelLock>(1, None),
+        || two_threads::<HostTables>(1, None),
     );
 }
 
@@ -90,7 +90,7 @@ fn a_lock_of_the_pool_that_orders_nothing_is_found() {
     expect_failure(
         "the lock of the pool excludes, and orders nothing",
         MIXED,
-        || two_threads::<UnorderedLock>(1, None),
+        || two_threads::<&'static Pool<UnorderedLock>>(1, None),
     );
 }
 
@@ -100,6 +100,6 @@ fn an_invalidation_that_forgets_nothing_is_found() {
     expect_failure(
         "an invalidation reports success and keeps translations",
         "an access went to a free page",
-        || two_threads::<ModelLock>(2, Some(Weak::ForgetsNothing)),
+        || two_threads::<HostTables>(2, Some(Weak::ForgetsNothing)),
     );
 }

@@ -286,7 +286,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
     fn lock_mmu(&self) -> Guard<'_, P, HostMmu<A, P>> {
         let mmu = self.device.mmu.lock();
         if self.device.was_reset_since(&self.seat) {
-            self.space.lock().forget();
+            self.space.lock().forget(self.device.resets());
         }
         mmu
     }

@@ -162,12 +162,25 @@ pub(crate) struct SeatTicket {
     resets: u32,
 }
 
+impl SeatTicket {
+    /// How often the device had been reset when the seat was taken.
+    pub(crate) fn resets(&self) -> u32 {
+        self.resets
+    }
+}
+
 impl<A: Asic, P: Port> Device<'_, A, P> {
+    /// How often the device was brought back after a reset.
+    pub(crate) fn resets(&self) -> u32 {
+        // Exact for whoever holds the lock of the MMU of host memory.
+        self.resets.load(Ordering::Relaxed)
+    }
+
     /// Whether the device was brought back after a reset since a seat was taken, which the seat's
     /// address space has not outlived.
     pub(crate) fn was_reset_since(&self, ticket: &SeatTicket) -> bool {
         // Whoever comes at the same time as the reset may be told either.
-        self.resets.load(Ordering::Relaxed) != ticket.resets
+        self.resets() != ticket.resets
     }
 
     /// Takes the address space of a user that has none; `None` when all are taken, or when the MMUs do
@@ -186,7 +199,7 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
             let ticket = SeatTicket {
                 asid,
                 number: *opened,
-                resets: self.resets.load(Ordering::Relaxed),
+                resets: self.resets(),
             };
             let mut state = seat.state.lock();
             state.rootless = false;

@@ -6,8 +6,8 @@
 
 use std::collections::VecDeque;
 
-use loom::sync::atomic::{AtomicBool, Ordering, fence};
-use loom::sync::{Condvar, Mutex};
+use loom::sync::atomic::{Ordering, fence};
+use loom::sync::{Condvar, Mutex, MutexGuard};
 use mmu_core::{BusAddr, DeviceLost, TableBus};
 
 use super::Weak;
@@ -18,9 +18,8 @@ use super::tables::{Arriving, Tables};
 #[derive(Debug)]
 pub(crate) struct Bridge {
     tables: &'static Tables,
-    /// The device does not answer: writes go nowhere.
-    lost: AtomicBool,
     posted: Mutex<Posted>,
+    /// There is something on its way, or nothing any more.
     changed: Condvar,
     weak: Option<Weak>,
 }
@@ -29,21 +28,14 @@ pub(crate) struct Bridge {
 struct Posted {
     /// What is on its way, by call; `None` while writes arrive at once.
     calls: Option<VecDeque<Arriving>>,
-    /// The first of them is arriving.
-    arriving: bool,
-}
-
-impl Posted {
-    fn is_empty(&self) -> bool {
-        !self.arriving && self.calls.as_ref().is_none_or(VecDeque::is_empty)
-    }
+    /// The device does not answer: writes go nowhere.
+    lost: bool,
 }
 
 impl Bridge {
     pub(super) fn new(tables: &'static Tables, weak: Option<Weak>) -> Self {
         Self {
             tables,
-            lost: AtomicBool::new(false),
             posted: Mutex::default(),
             changed: Condvar::new(),
             weak,
@@ -51,47 +43,47 @@ impl Bridge {
     }
 
     pub(super) fn set_lost(&self, lost: bool) {
-        self.lost.store(lost, Ordering::Release);
+        self.posted().lost = lost;
     }
 
     /// Starts a thread by which everything written from here on arrives.
     pub(super) fn begin_posting(&'static self, hold: &Hold) {
-        self.posted.lock().expect("no thread panicked").calls = Some(VecDeque::new());
+        self.posted().calls = Some(VecDeque::new());
         hold.spawn(|| {
-            while let Some(call) = self.next() {
+            let mut posted = self.posted();
+            while let Some(calls) = &mut posted.calls {
+                let Some(call) = calls.pop_front() else {
+                    posted = self.changed.wait(posted).expect("no thread panicked");
+                    continue;
+                };
+                // Walks need no lock: they may read between any two of its entries.
                 self.arrive(&call);
-                let mut posted = self.posted.lock().expect("no thread panicked");
-                posted.arriving = false;
+                if calls.is_empty() {
+                    self.changed.notify_all();
+                }
                 drop(posted);
-                self.changed.notify_all();
+                posted = self.posted();
             }
         });
     }
 
-    /// The next call to arrive; `None` when there will be no more.
-    fn next(&self) -> Option<Arriving> {
-        let mut posted = self.posted.lock().expect("no thread panicked");
-        loop {
-            if let Some(call) = posted.calls.as_mut()?.pop_front() {
-                posted.arriving = true;
-                return Some(call);
-            }
-            posted = self.changed.wait(posted).expect("no thread panicked");
-        }
-    }
-
     /// Waits until everything has arrived, and ends the thread.
     pub(super) fn end_posting(&self) {
-        self.wait();
-        self.posted.lock().expect("no thread panicked").calls = None;
+        self.arrived().calls = None;
         self.changed.notify_all();
     }
 
-    fn wait(&self) {
-        let mut posted = self.posted.lock().expect("no thread panicked");
-        while !posted.is_empty() {
+    fn posted(&self) -> MutexGuard<'_, Posted> {
+        self.posted.lock().expect("no thread panicked")
+    }
+
+    /// Waits until everything has arrived.
+    fn arrived(&self) -> MutexGuard<'_, Posted> {
+        let mut posted = self.posted();
+        while posted.calls.as_ref().is_some_and(|calls| !calls.is_empty()) {
             posted = self.changed.wait(posted).expect("no thread panicked");
         }
+        posted
     }
 
     fn arrive(&self, call: &Arriving) {
@@ -111,11 +103,11 @@ impl Bridge {
                 .collect(),
             fills: false,
         };
-        if self.lost.load(Ordering::Acquire) {
+        call.fills = call.entries.len() > 2 && call.entries.iter().all(|&(_, entry)| entry == 0);
+        let mut posted = self.posted();
+        if posted.lost {
             return;
         }
-        call.fills = call.entries.len() > 2 && call.entries.iter().all(|&(_, entry)| entry == 0);
-        let mut posted = self.posted.lock().expect("no thread panicked");
         match &mut posted.calls {
             // What no walk reads is of no matter, and each call a step for loom.
             Some(_)
@@ -131,13 +123,11 @@ impl Bridge {
             }
             Some(calls) => {
                 calls.push_back(call);
-                drop(posted);
-                self.changed.notify_all();
+                if calls.len() == 1 {
+                    self.changed.notify_all();
+                }
             }
-            None => {
-                drop(posted);
-                self.arrive(&call);
-            }
+            None => self.arrive(&call),
         }
     }
 }
@@ -156,11 +146,14 @@ impl TableBus for Bus {
     }
 
     fn flush(&self) -> Result<(), DeviceLost> {
-        if self.0.lost.load(Ordering::Acquire) {
+        let waits = self.0.weak != Some(Weak::FlushesEarly);
+        let posted = if waits {
+            self.0.arrived()
+        } else {
+            self.0.posted()
+        };
+        if posted.lost && self.0.weak != Some(Weak::BelievesTheDead) {
             return Err(DeviceLost);
-        }
-        if self.0.weak != Some(Weak::FlushesEarly) {
-            self.0.wait();
         }
         Ok(())
     }

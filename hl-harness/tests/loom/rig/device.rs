@@ -31,7 +31,7 @@ const ASIDS: usize = 3;
 struct Caches {
     /// The root table of each ASID; zero where there is none, as after a reset.
     roots: [u64; ASIDS],
-    /// The device does not answer.
+    /// The device does not answer the driver. What it is doing it goes on with.
     lost: bool,
     /// A page of device addresses, and the page it leads to.
     pages: Vec<(u64, u64, u64)>,
@@ -96,24 +96,32 @@ impl Hardware {
         self.caches.lock().expect("no thread panicked")
     }
 
-    /// The device stops answering, and with that accessing.
+    /// The device stops answering, and goes on with what it is doing.
     pub(crate) fn lose(&self) {
-        let under_way = self.under_way.lock();
         if let Some(bridge) = self.bridge {
             bridge.set_lost(true);
         }
         self.caches().lost = true;
-        drop(under_way);
     }
 
-    /// The device answers again after a reset: tables in its memory and what its MMU remembered are
-    /// lost, and no ASID has a root.
+    /// Resets the device, after which it answers again: accesses have ended, tables in its memory are
+    /// lost, and no ASID has a root. What the MMU remembers is there until it is enabled.
     pub(crate) fn reset(&self) {
+        let under_way = self.under_way.lock();
         if let Some(bridge) = self.bridge {
             self.tables.scramble();
             bridge.set_lost(false);
         }
-        *self.caches() = Caches::default();
+        let mut caches = self.caches();
+        caches.roots = [0; ASIDS];
+        caches.lost = false;
+        drop(caches);
+        drop(under_way);
+    }
+
+    /// The device's memory loses what is in it.
+    pub(crate) fn lose_tables(&self) {
+        self.tables.scramble();
     }
 
     /// One access of an address space. Returns whose page it went to.
@@ -168,7 +176,7 @@ impl Hardware {
         let (root, page, table) = {
             let caches = self.caches();
             let root = caches.roots[usize::from(asid)];
-            if caches.lost || root == 0 {
+            if root == 0 {
                 return None;
             }
             let page = known(&caches.pages, root, at);
@@ -229,9 +237,6 @@ impl Hardware {
     /// Makes the MMU forget what `forgotten` says, and waits for accesses that it translated by
     /// that.
     pub(super) fn forget(&self, forgotten: &Stale) {
-        let waits = self.weak != Some(Weak::DoesNotWait);
-        let under_way = waits.then(|| self.under_way.lock());
-        let mut caches = self.caches();
         let root = forgotten.root.get();
         let covers = |known: u64, at: u64, len: u64| {
             known == root
@@ -243,11 +248,40 @@ impl Hardware {
                     }
                 }
         };
+        self.forget_where(covers, forgotten.tables);
+    }
+
+    /// The same of everything.
+    pub(super) fn forget_all(&self) {
+        self.forget_where(|_, _, _| true, true);
+    }
+
+    /// The same of all pointers to tables, and of nothing else.
+    pub(super) fn forget_tables(&self) {
+        let under_way = self.under_way.lock();
+        self.caches().tables.clear();
+        drop(under_way);
+    }
+
+    /// The same of the pages of an ASID between two, by their numbers.
+    pub(super) fn forget_between(&self, asid: u16, before: u64, after: u64) {
+        let root = self.caches().roots[usize::from(asid)];
+        let covers =
+            |known: u64, at: u64, _| known == root && before < at / PAGE && at / PAGE < after;
+        self.forget_where(covers, false);
+    }
+
+    /// The same of the addresses for which `covers` says so of a root, an address and a length; of
+    /// pointers to tables only if `tables`.
+    fn forget_where(&self, covers: impl Fn(u64, u64, u64) -> bool, tables: bool) {
+        let waits = self.weak != Some(Weak::DoesNotWait);
+        let under_way = waits.then(|| self.under_way.lock());
+        let mut caches = self.caches();
         if self.weak != Some(Weak::ForgetsNothing) {
             caches
                 .pages
                 .retain(|&(known, at, _)| !covers(known, at, PAGE));
-            if forgotten.tables && self.weak != Some(Weak::KeepsTables) {
+            if tables && self.weak != Some(Weak::KeepsTables) {
                 caches
                     .tables
                     .retain(|&(known, at, _)| !covers(known, at, DEEPEST_TABLE));
@@ -284,7 +318,10 @@ unsafe impl Invalidate for Mmu {
     type Error = MmuError;
 
     fn invalidate(&mut self, stale: &Stale) -> Result<(), MmuError> {
-        drop(self.ready()?);
+        match self.ready() {
+            Err(_) if self.hardware.weak == Some(Weak::BelievesTheDead) => return Ok(()),
+            ready => drop(ready?),
+        }
         let failures = self.hardware.failures.load(Relaxed);
         if failures > 0 {
             self.hardware.failures.store(failures - 1, Relaxed);
@@ -301,6 +338,7 @@ unsafe impl Invalidate for Mmu {
 unsafe impl MmuControl for Mmu {
     fn enable(&mut self) -> Result<(), MmuError> {
         self.ready()?.roots = [self.parking.get(); ASIDS];
+        self.hardware.forget_all();
         Ok(())
     }
 
@@ -327,14 +365,8 @@ unsafe impl MmuControl for Mmu {
     }
 
     fn invalidate_all(&mut self) -> Result<(), MmuError> {
-        let roots = self.ready()?.roots;
-        for root in roots {
-            self.hardware.forget(&Stale {
-                root: BusAddr::new(root),
-                extent: Extent::Everything,
-                tables: true,
-            });
-        }
+        drop(self.ready()?);
+        self.hardware.forget_all();
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 //! Everything here that threads share is one of loom's types, so that each step of it is a point
 //! where loom may change threads: the entries of page tables that a walk reads ([`tables`]), the
 //! MMU with its caches ([`device`]), the bus in front of tables in device memory ([`bus`]), the pages
-//! of the host ([`pages`]) and the locks ([`lock`]). [`port`] puts them together as `hl-mem` wants
+//! of the host ([`pages`]) and the locks ([`lock`]); for the drivers of MMUs, their [`registers`]. [`port`] puts them together as `hl-mem` wants
 //! them.
 //!
 //! The walker knows the format from its own description and `mmu-core` only by the bytes that it
@@ -15,6 +15,7 @@ pub(crate) mod hold;
 pub(crate) mod lock;
 pub(crate) mod pages;
 pub(crate) mod port;
+pub(crate) mod registers;
 pub(crate) mod tables;
 
 use std::fmt::Debug;
@@ -72,6 +73,8 @@ pub(crate) enum Weak {
     AnnouncesNothing,
     /// An invalidation does not wait for accesses that are translated already.
     DoesNotWait,
+    /// A device that does not answer is believed to have done what it was asked to.
+    BelievesTheDead,
     /// Engines are said to have stopped while an access is under way.
     StopsTooEarly,
 }

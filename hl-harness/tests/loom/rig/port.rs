@@ -19,7 +19,7 @@ use hl_mem::mmu::NoDramMmu;
 use hl_mem::port::{Engines, Port};
 use hl_mem::profile::{Asic, Gaudi};
 use hl_mem::timestamps::{NoTimestamps, TimestampSlot};
-use hl_mem::uapi::{self, FLAG_USERPTR, MemoryInput, OP_MAP, OP_UNMAP};
+use hl_mem::uapi::{self, Errno, FLAG_USERPTR, MemoryInput, OP_MAP, OP_UNMAP};
 use hl_mem::va::Node;
 use mmu_core::{AddrRange, DeviceAddr, PoolUsage};
 
@@ -266,14 +266,19 @@ impl<M: ModelTables> Machine<M> {
 
 /// Maps a page of the process.
 pub(crate) fn map<M: ModelTables>(context: &ModelContext<M>) -> DeviceAddr {
+    try_map(context).expect("there is room for a mapping")
+}
+
+/// Maps a page of the process, or tells what keeps the mapping from being.
+pub(crate) fn try_map<M: ModelTables>(context: &ModelContext<M>) -> Result<DeviceAddr, Errno> {
     let input = MemoryInput {
         arguments: [0x10_0000, 0, PAGE_BYTES],
         op: OP_MAP,
         flags: FLAG_USERPTR,
         ..MemoryInput::default()
     };
-    let output = uapi::dispatch(context, &input.to_bytes()).expect("there is room for a mapping");
-    DeviceAddr::new(output.value)
+    let output = uapi::dispatch(context, &input.to_bytes())?;
+    Ok(DeviceAddr::new(output.value))
 }
 
 /// Unmaps a page of the process.
