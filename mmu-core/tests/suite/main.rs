@@ -5,6 +5,7 @@
 )]
 
 mod allocation;
+mod answers;
 mod boundaries;
 mod bus;
 mod common;
