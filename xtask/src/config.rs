@@ -136,6 +136,7 @@ pub(crate) struct Coverage {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Mutants {
     pub(crate) packages: Vec<String>,
+    pub(crate) witness: String,
     pub(crate) timeout_seconds: u32,
     limit_minutes: u64,
     #[serde(default)]
