@@ -6,6 +6,7 @@
 
 mod allocation;
 mod answers;
+mod beside_default;
 mod boundaries;
 mod bus;
 mod common;
