@@ -1,7 +1,7 @@
 //! What is beside the default range is mapped as if there were none.
 
 use mmu_core::format::{NoAttributes, V1};
-use mmu_core::{BusAddr, Hop, LeafSizes, MapOptions, PageTable};
+use mmu_core::{BusAddr, Hop, LeafSizes, MapError, MapOptions, PageTable};
 
 use super::common::device::Memory;
 use super::common::{confirm, device, range, run};
@@ -44,4 +44,19 @@ fn a_leaf_beside_the_default_range_has_any_size_and_can_be_split() {
         // No table stays behind, as none is the default mapping's there.
         assert_eq!(pool.usage().used(), used);
     }
+}
+
+#[test]
+fn a_default_range_that_starts_and_ends_within_a_table_is_refused() {
+    let mut memory = Memory::new(160);
+    let pool = memory.pool();
+    let mut table = PageTable::<V1, _>::new(&pool).unwrap().unwrap();
+    let used = pool.usage().used();
+    let at = device(GIB / 2);
+    let out_of_step = range(GIB / 2, GIB + GIB / 2);
+    let hop = Hop::new(3).unwrap();
+    let page = BusAddr::new(0x1FC0_0000);
+    let refused = table.set_default(out_of_step, hop, page, NoAttributes);
+    assert_eq!(refused, Err(MapError::Misaligned { at }));
+    assert_eq!(pool.usage().used(), used);
 }
