@@ -137,7 +137,7 @@ pub(crate) struct Coverage {
 pub(crate) struct Mutants {
     pub(crate) packages: Vec<String>,
     pub(crate) witness: String,
-    pub(crate) timeout_seconds: u32,
+    pub(crate) least_timeout_seconds: u32,
     limit_minutes: u64,
     #[serde(default)]
     skipped: Vec<Skipped>,

@@ -119,7 +119,10 @@ fn make(session: &Session, directory: &Path, selection: Vec<String>) -> Result<F
         .argument("--test-tool=nextest")
         .argument(format!("--output={}", directory.display()))
         .arguments(selection)
-        .argument(format!("--timeout={}", settings.timeout_seconds))
+        .argument(format!(
+            "--minimum-test-timeout={}",
+            settings.least_timeout_seconds
+        ))
         .arguments(["--no-shuffle", "--colors=never"])
         .arguments(
             settings
@@ -257,7 +260,7 @@ mod tests {
 
     fn settings(accepted: &str) -> Mutants {
         let text = format!(
-            "packages = []\nwitness = \"\"\ntimeout-seconds = 1\nlimit-minutes = 1\n\
+            "packages = []\nwitness = \"\"\nleast-timeout-seconds = 1\nlimit-minutes = 1\n\
              [[accepted]]\nmutants = [\"{accepted}\"]\nreason = \"r\"\n"
         );
         toml::from_str(&text).expect("it is in the form of ci/mutants.toml")
