@@ -1,6 +1,7 @@
 //! What errors and events say to people.
 
 use std::fmt::Display;
+use std::num::NonZeroU64;
 use std::string::{String, ToString};
 use std::vec::Vec;
 use std::{assert, assert_eq, assert_ne, format, vec};
@@ -18,7 +19,9 @@ use crate::device::{
 };
 use crate::dram::{self, ExportError, Foreign, PackError, PackHandle, RegionError};
 use crate::events::{DeviceEvent, NotInFront};
-use crate::handle::{HandleError, HandleKind, RawHandle, TableFull};
+use crate::handle::{
+    ForeignReservation, HandleError, HandleKind, HandleSlot, HandleTable, RawHandle, TableFull,
+};
 use crate::host::HostError;
 use crate::lock::{LockRank, OutOfOrder};
 use crate::mmu::{Fault, FaultKind, MmuError};
@@ -28,7 +31,11 @@ use crate::ring::{
     SharedWordsError,
 };
 use crate::space::SpaceError;
-use crate::timestamps::{NoSuchCounter, PoolSizeError, RegisterError};
+use crate::timestamps::{
+    CounterSlot, CounterWaits, ForeignRegistration, NoSuchCounter, PoolSize, PoolSizeError,
+    RegisterError, StillPending, StillWaiting, TimestampMemory, TimestampPool, TimestampSlot,
+    TooFewSlots, Wait, WaitSlot,
+};
 use crate::uapi::Errno;
 use crate::va;
 
@@ -439,6 +446,45 @@ fn errors_of_a_ring_name_what_they_are_about_and_what_is_behind_them() {
         assert!(message.contains("4711"));
     }
     distinct([layout]);
+}
+
+/// Errors that hand back what was given are no `Copy`, and stand alone.
+#[test]
+fn what_is_handed_back_is_told_with_why() {
+    let mut table = HandleTable::<(), _>::new([const { HandleSlot::new() }], 0);
+    let reservation = table.reserve(HandleKind::Block).unwrap();
+    let object = ();
+    distinct([ForeignReservation {
+        reservation,
+        object,
+    }]);
+    let too_few = TooFewSlots {
+        memory: (),
+        slots: (),
+        needed: 4711,
+    };
+    assert!(distinct([too_few])[0].contains("4711"));
+
+    struct Nowhere;
+    impl TimestampMemory for Nowhere {
+        fn store(&mut self, _: u32, _: u64) {}
+    }
+    let size = PoolSize::new(1).unwrap();
+    let mut pool = TimestampPool::new(size, Nowhere, [TimestampSlot::new()])
+        .ok()
+        .unwrap();
+    let mut waits = CounterWaits::new([const { WaitSlot::new() }; 1], [CounterSlot::new()]);
+    let counter = waits.counter(0).unwrap();
+    let wait = Wait {
+        slot: 0,
+        counter,
+        target: 1,
+    };
+    waits.register(&mut pool, wait, 0, NonZeroU64::MIN).unwrap();
+    assert!(distinct([StillPending(pool)])[0].starts_with("1 "));
+    let registration = waits.take_any().unwrap();
+    distinct([ForeignRegistration(registration)]);
+    assert!(distinct([StillWaiting(waits)])[0].starts_with("0 "));
 }
 
 #[test]

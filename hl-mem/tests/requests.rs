@@ -2,9 +2,9 @@
 
 use hl_mem::Wanted;
 use hl_mem::uapi::{
-    EXPORT_CLOSE_ON_EXEC, EXPORT_READ_WRITE, Errno, FLAG_CONTIGUOUS, FLAG_FORCE_HINT,
-    FLAG_PREFETCH, FLAG_SHARED, FLAG_USERPTR, MemoryInput, OP_ALLOC, OP_EXPORT, OP_FREE, OP_MAP,
-    OP_MAP_BLOCK, OP_TS_ALLOC, OP_UNMAP, Request,
+    CommandBufferOutput, EXPORT_CLOSE_ON_EXEC, EXPORT_READ_WRITE, Errno, FLAG_CONTIGUOUS,
+    FLAG_FORCE_HINT, FLAG_PREFETCH, FLAG_SHARED, FLAG_USERPTR, MemoryInput, OP_ALLOC, OP_EXPORT,
+    OP_FREE, OP_MAP, OP_MAP_BLOCK, OP_TS_ALLOC, OP_UNMAP, Request,
 };
 use mmu_core::DeviceAddr;
 
@@ -114,4 +114,12 @@ fn an_export_keeps_its_flags_for_whoever_makes_the_file() {
         };
         assert_eq!(parse(OP_EXPORT, flags), Ok(export));
     }
+}
+
+/// Native byte order, as a C program reads its structure.
+#[test]
+fn the_answer_about_a_command_buffer_is_its_number_in_memory() {
+    let value = 0x0102_0304_0506_0708;
+    let bytes = CommandBufferOutput { value }.to_bytes();
+    assert_eq!(u64::from_ne_bytes(bytes), value);
 }

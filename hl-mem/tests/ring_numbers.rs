@@ -41,12 +41,13 @@ fn a_block_is_two_pages_and_the_whole_pages_of_its_records() {
     assert_eq!(len(PAGE, 8, 1024), 4 * PAGE);
     assert_eq!(len(PAGE, 4096 + 8, 1), 4 * PAGE);
     assert_eq!(len(1 << 16, 8, 1024), 3 << 16);
-    // The last page that there is, and one more.
-    assert_eq!(len(1 << 62, 8, 1), 3 << 62);
-    assert_eq!(
-        BlockLayout::new(1 << 63, 8, 1),
-        Err(LayoutError::BlockTooLong)
-    );
+    // The most records of the largest size, and pages that are too large for them.
+    assert_eq!(len(1 << 61, u32::MAX - 7, 1 << 31), 6 << 61);
+    assert_eq!(len(1 << 62, u32::MAX - 7, 1 << 30), 3 << 62);
+    for (page, record, capacity) in [(1 << 62, u32::MAX - 7, 1 << 31), (1 << 63, 8, 1)] {
+        let too_long = BlockLayout::new(page, record, capacity);
+        assert_eq!(too_long, Err(LayoutError::BlockTooLong));
+    }
 }
 
 #[test]

@@ -485,6 +485,8 @@ pub fn leaf_bytes<F: Format>(hop: Hop) -> Option<u64> {
 }
 
 #[cfg(test)]
+mod scrambling;
+#[cfg(test)]
 mod soundness;
 #[cfg(test)]
 mod tests;

@@ -136,7 +136,8 @@ pub(crate) struct Coverage {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Mutants {
     pub(crate) packages: Vec<String>,
-    pub(crate) timeout_seconds: u32,
+    pub(crate) witness: String,
+    pub(crate) least_timeout_seconds: u32,
     limit_minutes: u64,
     #[serde(default)]
     skipped: Vec<Skipped>,

@@ -51,6 +51,11 @@ pub(crate) const CARGO_MUTANTS: Need = Need::Subcommand {
     installer: &["cargo", "install", "--locked", "cargo-mutants"],
 };
 
+pub(crate) const CARGO_NEXTEST: Need = Need::Subcommand {
+    name: "nextest",
+    installer: &["cargo", "install", "--locked", "cargo-nextest"],
+};
+
 /// The rustup component with LLVM's tools, and the command line that installs it.
 const LLVM_TOOLS: &[&str] = &["rustup", "component", "add", "llvm-tools"];
 

@@ -13,7 +13,9 @@ mod scenarios;
 use crate::ci::Report;
 use crate::fuzz;
 use crate::mutants;
-use crate::setup::{CARGO_DENY, CARGO_MUTANTS, CLIPPY, Need, QEMU_ARM, QEMU_RISCV, RUSTFMT};
+use crate::setup::{
+    CARGO_DENY, CARGO_MUTANTS, CARGO_NEXTEST, CLIPPY, Need, QEMU_ARM, QEMU_RISCV, RUSTFMT,
+};
 use crate::workspace::Session;
 
 /// One check of the whole workspace.
@@ -128,9 +130,9 @@ pub(crate) const STAGES: &[Stage] = &[
     },
     Stage {
         name: "mutants",
-        about: "no small change of the libraries goes unnoticed by their tests; takes hours",
+        about: "no small change of the libraries goes unnoticed by tests; takes more than a day",
         long_only: true,
-        needs: &[CARGO_MUTANTS],
+        needs: &[CARGO_MUTANTS, CARGO_NEXTEST],
         run: mutants::stage,
     },
     Stage {

@@ -337,16 +337,15 @@ impl BlockLayout {
     }
 
     const fn checked_block_len(self) -> Option<u64> {
-        let Some(header_pages) = self.page_size.checked_mul(2) else {
-            return None;
-        };
         // At most 2^31 * (2^32 - 8), which fits.
         let data_len = self.data_len();
-        let within_page = self.page_size - 1;
-        let Some(data_end) = data_len.checked_add(within_page) else {
-            return None;
-        };
-        header_pages.checked_add(data_end & !within_page)
+        match (
+            self.page_size.checked_mul(2),
+            data_len.checked_next_multiple_of(self.page_size),
+        ) {
+            (Some(header_pages), Some(data_pages)) => header_pages.checked_add(data_pages),
+            _ => None,
+        }
     }
 }
 

@@ -5,6 +5,8 @@
 )]
 
 mod allocation;
+mod answers;
+mod beside_default;
 mod boundaries;
 mod bus;
 mod common;
@@ -12,6 +14,7 @@ mod corruption;
 mod default;
 mod dump;
 mod edges;
+mod misaligned;
 mod over_a_bus;
 mod over_split_words;
 mod properties;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::profile::{Asic, Gaudi};
-use crate::profile::{Gaudi2, Goya, PrivilegedWindows, device};
+use crate::profile::{DefaultPage, Gaudi2, Goya, PrivilegedWindows, device};
 use mmu_core::{BusAddr, Run};
 
 const PAGE: u64 = 0x1000;
@@ -225,4 +225,20 @@ fn device_memory_begins_with_its_tables_and_ends_with_a_whole_page() {
         goya.dram.memory = bytes(0x10_0000, 0x4000_0000);
         goya.dram.user_start = BusAddr::new(0x2010_0000);
     }));
+}
+
+#[test]
+fn a_default_page_has_the_hop_whose_leaves_have_its_size() {
+    use mmu_core::format::V1;
+    let default = Goya::PROFILE.dram.default_page.unwrap();
+    let hop = |bytes| {
+        let page = AddrRange::const_bus(BusAddr::new(0), bytes).unwrap();
+        let default = DefaultPage { page, ..default };
+        default.hop::<V1>().map(mmu_core::Hop::number)
+    };
+    assert_eq!(hop(4096), Some(4));
+    assert_eq!(hop(2 << 20), Some(3));
+    // An entry of hop 2 spans as much, but is no leaf.
+    assert_eq!(hop(1 << 30), None);
+    assert_eq!(hop(8192), None);
 }
