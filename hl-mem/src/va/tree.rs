@@ -36,8 +36,8 @@ pub struct Node {
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(super) struct Links {
-    low: Slot,
-    high: Slot,
+    /// By [`Side`].
+    children: [Slot; 2],
     height: u8,
 }
 
@@ -62,8 +62,7 @@ impl Default for Node {
 
 impl Links {
     const EMPTY: Self = Self {
-        low: Slot::NONE,
-        high: Slot::NONE,
+        children: [Slot::NONE; 2],
         height: 0,
     };
 }
@@ -108,8 +107,11 @@ pub(super) trait Order {
     /// Whether this is the tree that [`Node::greatest_room`] is kept for.
     const SUMS_ROOM: bool;
 
+    /// A number, so that one is compared with another without a branch.
+    type Key: Copy + Ord;
+
     /// No two nodes of one tree have equal keys.
-    fn key(node: &Node) -> (u64, u64);
+    fn key(node: &Node) -> Self::Key;
     fn links(node: &Node) -> &Links;
     fn links_mut(node: &mut Node) -> &mut Links;
 }
@@ -120,8 +122,10 @@ pub(super) struct ByAddress;
 impl Order for ByAddress {
     const SUMS_ROOM: bool = false;
 
-    fn key(node: &Node) -> (u64, u64) {
-        (node.first, 0)
+    type Key = u64;
+
+    fn key(node: &Node) -> u64 {
+        node.first
     }
     fn links(node: &Node) -> &Links {
         &node.by_address
@@ -134,11 +138,20 @@ impl Order for ByAddress {
 /// Shortest first, and of the equally long the lowest first.
 pub(super) struct BySize;
 
+impl BySize {
+    /// The key of an extent of so many pages from `first` on.
+    pub(super) fn at(pages: u64, first: u64) -> u128 {
+        u128::from(pages) << 64 | u128::from(first)
+    }
+}
+
 impl Order for BySize {
     const SUMS_ROOM: bool = true;
 
-    fn key(node: &Node) -> (u64, u64) {
-        (node.pages, node.first)
+    type Key = u128;
+
+    fn key(node: &Node) -> u128 {
+        Self::at(node.pages, node.first)
     }
     fn links(node: &Node) -> &Links {
         &node.by_size
@@ -149,7 +162,7 @@ impl Order for BySize {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
+pub(super) enum Side {
     Low,
     High,
 }
@@ -161,10 +174,19 @@ impl Side {
             Self::High => Self::Low,
         }
     }
+
+    /// The side of a node on which a key is that is above the node's or not.
+    fn of(above: bool) -> Self {
+        if above { Self::High } else { Self::Low }
+    }
 }
 
-/// The way down from a root: the nodes passed and the side each was left on.
-type Path = heapless::Vec<(Slot, Side), MAX_HEIGHT>;
+/// The way down from a root: the nodes passed and the side each was left on. Good until the tree
+/// changes.
+///
+/// Which side it is nobody can foretell, the processor included. So a way is gone by looking a child
+/// up by its side, and not by a branch, which it would guess wrong on every other node.
+pub(super) type Path = heapless::Vec<(Slot, Side), MAX_HEIGHT>;
 
 fn node(nodes: &[Node], slot: Slot) -> &Node {
     const NOTHING: &Node = &Node::EMPTY;
@@ -172,20 +194,12 @@ fn node(nodes: &[Node], slot: Slot) -> &Node {
 }
 
 fn child<O: Order>(nodes: &[Node], slot: Slot, side: Side) -> Slot {
-    let links = O::links(node(nodes, slot));
-    match side {
-        Side::Low => links.low,
-        Side::High => links.high,
-    }
+    O::links(node(nodes, slot)).children[side as usize]
 }
 
 fn set_child<O: Order>(nodes: &mut [Node], slot: Slot, side: Side, child: Slot) {
     if let Some(node) = nodes.get_mut(slot.index()) {
-        let links = O::links_mut(node);
-        match side {
-            Side::Low => links.low = child,
-            Side::High => links.high = child,
-        }
+        O::links_mut(node).children[side as usize] = child;
     }
 }
 
@@ -269,50 +283,95 @@ fn climb<O: Order>(nodes: &mut [Node], path: &mut Path, keep: usize, subtree: Sl
     subtree
 }
 
-/// Goes down from `top` towards `key`, extending `path`, and stops before the node with that key
-/// or where it would be. Returns that node.
-fn descend<O: Order>(nodes: &[Node], path: &mut Path, top: Slot, key: (u64, u64)) -> Slot {
-    let mut at = top;
-    while at != Slot::NONE {
+/// What is next to a key in an order.
+pub(super) struct Neighbours {
+    /// The last node whose key is below.
+    pub(super) below: Slot,
+    /// The first node whose key is not below.
+    pub(super) above: Slot,
+    /// The nodes on the way to that one.
+    depth_above: usize,
+}
+
+/// Looks for `key`. `path` becomes the way to where a node with that key would be added.
+pub(super) fn search<O: Order>(
+    nodes: &[Node],
+    root: Slot,
+    key: O::Key,
+    path: &mut Path,
+) -> Neighbours {
+    path.clear();
+    // The last node that was left on either side, and how many came before it.
+    let mut left = [(Slot::NONE, 0); 2];
+    let mut at = root;
+    while let Some(here) = nodes.get(at.index()) {
         #[cfg(test)]
         steps::count();
-        let here = O::key(node(nodes, at));
-        let side = if key < here {
-            Side::Low
-        } else if key > here {
-            Side::High
-        } else {
-            break;
-        };
+        let side = Side::of(key > O::key(here));
+        left[side as usize] = (at, path.len());
         // The height of the tree is the length of the longest path: there is always a place.
         if path.push((at, side)).is_err() {
-            return Slot::NONE;
+            break;
         }
-        at = child::<O>(nodes, at, side);
+        at = O::links(here).children[side as usize];
     }
-    at
+    let [(above, depth_above), (below, _)] = left;
+    Neighbours {
+        below,
+        above,
+        depth_above,
+    }
+}
+
+/// Looks for the node at `slot`. `path` becomes the way to it. Returns whether it is there.
+pub(super) fn find<O: Order>(nodes: &[Node], root: Slot, slot: Slot, path: &mut Path) -> bool {
+    path.clear();
+    let key = O::key(node(nodes, slot));
+    let mut at = root;
+    while at != slot {
+        #[cfg(test)]
+        steps::count();
+        let Some(here) = nodes.get(at.index()) else {
+            return false;
+        };
+        let side = Side::of(key > O::key(here));
+        if path.push((at, side)).is_err() {
+            return false;
+        }
+        at = O::links(here).children[side as usize];
+    }
+    slot != Slot::NONE
 }
 
 /// Adds the node at `slot`, whose key is in no other node. Returns the new root.
 pub(super) fn insert<O: Order>(nodes: &mut [Node], root: Slot, slot: Slot) -> Slot {
     let mut path = Path::new();
     let key = O::key(node(nodes, slot));
-    descend::<O>(nodes, &mut path, root, key);
+    search::<O>(nodes, root, key, &mut path);
+    insert_at::<O>(nodes, &mut path, slot)
+}
+
+/// Adds the node at `slot` where a [`search`] for its key ended. Returns the new root.
+pub(super) fn insert_at<O: Order>(nodes: &mut [Node], path: &mut Path, slot: Slot) -> Slot {
     if let Some(node) = nodes.get_mut(slot.index()) {
         *O::links_mut(node) = Links::EMPTY;
     }
     update::<O>(nodes, slot);
-    climb::<O>(nodes, &mut path, 0, slot)
+    climb::<O>(nodes, path, 0, slot)
 }
 
 /// Takes out the node at `slot`, whose key has not changed since it was added. Returns the new
 /// root.
 pub(super) fn remove<O: Order>(nodes: &mut [Node], root: Slot, slot: Slot) -> Slot {
     let mut path = Path::new();
-    let key = O::key(node(nodes, slot));
-    if descend::<O>(nodes, &mut path, root, key) != slot {
+    if !find::<O>(nodes, root, slot, &mut path) {
         return root;
     }
+    remove_at::<O>(nodes, &mut path, slot)
+}
+
+/// Takes out the node at `slot`, to which `path` is the way. Returns the new root.
+pub(super) fn remove_at<O: Order>(nodes: &mut [Node], path: &mut Path, slot: Slot) -> Slot {
     let low = child::<O>(nodes, slot, Side::Low);
     let high = child::<O>(nodes, slot, Side::High);
     let subtree = if high == Slot::NONE {
@@ -322,14 +381,14 @@ pub(super) fn remove<O: Order>(nodes: &mut [Node], root: Slot, slot: Slot) -> Sl
     } else {
         // The next node in order takes the place of the one that goes.
         let above = path.len();
-        let successor = lowest::<O>(nodes, &mut path, high);
+        let successor = lowest::<O>(nodes, path, high);
         let rest = child::<O>(nodes, successor, Side::High);
-        let high = climb::<O>(nodes, &mut path, above, rest);
+        let high = climb::<O>(nodes, path, above, rest);
         set_child::<O>(nodes, successor, Side::Low, low);
         set_child::<O>(nodes, successor, Side::High, high);
         balance::<O>(nodes, successor)
     };
-    climb::<O>(nodes, &mut path, 0, subtree)
+    climb::<O>(nodes, path, 0, subtree)
 }
 
 /// The lowest node of the subtree at `top`; `path` is extended by the nodes above it.
@@ -347,54 +406,52 @@ fn lowest<O: Order>(nodes: &[Node], path: &mut Path, top: Slot) -> Slot {
 }
 
 /// The last node of the order whose key is not above `key`.
-pub(super) fn at_or_below<O: Order>(nodes: &[Node], root: Slot, key: (u64, u64)) -> Slot {
+pub(super) fn at_or_below<O: Order>(nodes: &[Node], root: Slot, key: O::Key) -> Slot {
     let mut best = Slot::NONE;
     let mut at = root;
-    while at != Slot::NONE {
+    while let Some(here) = nodes.get(at.index()) {
         #[cfg(test)]
         steps::count();
-        at = if O::key(node(nodes, at)) <= key {
+        let side = Side::of(O::key(here) <= key);
+        if side == Side::High {
             best = at;
-            child::<O>(nodes, at, Side::High)
-        } else {
-            child::<O>(nodes, at, Side::Low)
-        };
+        }
+        at = O::links(here).children[side as usize];
     }
     best
 }
 
-/// The first node of the order whose key is not below `key`.
-pub(super) fn at_or_above<O: Order>(nodes: &[Node], root: Slot, key: (u64, u64)) -> Slot {
-    let mut best = Slot::NONE;
-    let mut at = root;
-    while at != Slot::NONE {
-        #[cfg(test)]
-        steps::count();
-        at = if O::key(node(nodes, at)) >= key {
-            best = at;
-            child::<O>(nodes, at, Side::Low)
-        } else {
-            child::<O>(nodes, at, Side::High)
-        };
-    }
-    best
+/// The first node of the order whose key is not below `key`. `path` becomes the way to it.
+pub(super) fn at_or_above<O: Order>(
+    nodes: &[Node],
+    root: Slot,
+    key: O::Key,
+    path: &mut Path,
+) -> Slot {
+    let found = search::<O>(nodes, root, key, path);
+    path.truncate(found.depth_above);
+    found.above
 }
 
-/// The first node by size with room for `pages` behind a large-page boundary, `pages` not zero.
-pub(super) fn first_with_room(nodes: &[Node], root: Slot, pages: u64) -> Slot {
+/// The first node by size with room for `pages` behind a large-page boundary, `pages` not zero. `path`
+/// becomes the way to it.
+pub(super) fn first_with_room(nodes: &[Node], root: Slot, pages: u64, path: &mut Path) -> Slot {
+    path.clear();
     let mut at = root;
     // One way down is enough: wherever the sum promises room below, there is a node that has it.
     while node(nodes, at).greatest_room >= pages {
         #[cfg(test)]
         steps::count();
         let low = child::<BySize>(nodes, at, Side::Low);
-        at = if node(nodes, low).greatest_room >= pages {
-            low
-        } else if node(nodes, at).room >= pages {
+        let below = node(nodes, low).greatest_room >= pages;
+        if !below && node(nodes, at).room >= pages {
             return at;
-        } else {
-            child::<BySize>(nodes, at, Side::High)
-        };
+        }
+        let side = Side::of(!below);
+        if path.push((at, side)).is_err() {
+            break;
+        }
+        at = child::<BySize>(nodes, at, side);
     }
     Slot::NONE
 }
@@ -440,7 +497,7 @@ impl Vacant {
     pub(super) fn take(&mut self, nodes: &mut [Node]) -> Option<Slot> {
         if let Some(node) = nodes.get(self.list.index()) {
             let slot = self.list;
-            self.list = node.by_address.high;
+            [self.list, _] = node.by_address.children;
             return Some(slot);
         }
         let slot = Slot::at(self.untouched)?;
@@ -452,7 +509,7 @@ impl Vacant {
     /// Puts back a node that is in no tree.
     pub(super) fn put(&mut self, nodes: &mut [Node], slot: Slot) {
         if let Some(node) = nodes.get_mut(slot.index()) {
-            node.by_address.high = self.list;
+            node.by_address.children = [self.list, Slot::NONE];
             self.list = slot;
         }
     }

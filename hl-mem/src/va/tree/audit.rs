@@ -9,9 +9,10 @@ pub(in crate::va) fn tree<O: Order>(nodes: &[Node], root: Slot) -> Vec<Slot> {
             return (0, 0);
         }
         let node = &nodes[at.index()];
-        let low = visit::<O>(nodes, O::links(node).low, out);
+        let [low, high] = O::links(node).children;
+        let low = visit::<O>(nodes, low, out);
         out.push(at);
-        let high = visit::<O>(nodes, O::links(node).high, out);
+        let high = visit::<O>(nodes, high, out);
         assert!(low.0.abs_diff(high.0) <= 1, "out of balance at {at:?}");
         assert_eq!(O::links(node).height, 1 + low.0.max(high.0));
         let room = node.room.max(low.1).max(high.1);
