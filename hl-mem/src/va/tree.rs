@@ -24,21 +24,14 @@ pub struct Node {
     pages: u64,
     /// How many of the pages are left from the first large-page boundary on.
     room: u64,
-    /// The greatest `room` in the subtree by size that has this node at its top.
-    greatest_room: u64,
-    by_address: Links,
-    by_size: Links,
+    /// The greatest `room` in the subtrees by size below this node.
+    rooms: [u64; 2],
+    by_address: [Slot; 2],
+    by_size: [Slot; 2],
+    heights_by_address: [u8; 2],
+    heights_by_size: [u8; 2],
     /// Which part of the region the extent is in.
     zone: u32,
-}
-
-/// The place of a node in one tree.
-#[derive(Clone, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub(super) struct Links {
-    /// By [`Side`].
-    children: [Slot; 2],
-    height: u8,
 }
 
 impl Node {
@@ -47,9 +40,11 @@ impl Node {
         first: 0,
         pages: 0,
         room: 0,
-        greatest_room: 0,
-        by_address: Links::EMPTY,
-        by_size: Links::EMPTY,
+        rooms: [0; 2],
+        by_address: [Slot::NONE; 2],
+        by_size: [Slot::NONE; 2],
+        heights_by_address: [0; 2],
+        heights_by_size: [0; 2],
         zone: 0,
     };
 }
@@ -58,13 +53,6 @@ impl Default for Node {
     fn default() -> Self {
         Self::EMPTY
     }
-}
-
-impl Links {
-    const EMPTY: Self = Self {
-        children: [Slot::NONE; 2],
-        height: 0,
-    };
 }
 
 /// What a node says of its extent.
@@ -103,35 +91,67 @@ impl Slot {
 }
 
 /// Which of its two trees a node is looked at in, and the order of that tree.
+///
+/// What a node has of its subtrees is in arrays by [`Side`]. Their heights and rooms are with it and
+/// not with its children, so that going up a tree does not look at what is beside the way.
 pub(super) trait Order {
-    /// Whether this is the tree that [`Node::greatest_room`] is kept for.
-    const SUMS_ROOM: bool;
-
     /// A number, so that one is compared with another without a branch.
     type Key: Copy + Ord;
 
     /// No two nodes of one tree have equal keys.
     fn key(node: &Node) -> Self::Key;
-    fn links(node: &Node) -> &Links;
-    fn links_mut(node: &mut Node) -> &mut Links;
+    fn children(node: &Node) -> &[Slot; 2];
+    fn children_mut(node: &mut Node) -> &mut [Slot; 2];
+    fn subtree(node: &Node, side: Side) -> Subtree;
+    fn set_subtree(node: &mut Node, side: Side, subtree: Subtree);
+    /// The room that the node itself adds to that of its subtrees.
+    fn room(node: &Node) -> u64;
+}
+
+/// What the top of a tree remembers of a subtree.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(super) struct Subtree {
+    height: u8,
+    /// The greatest [`Node::room`] in it; zero in the tree by address, which nobody asks for room.
+    room: u64,
+}
+
+impl Subtree {
+    /// The tree with `node` at its top, above these two.
+    fn above<O: Order>(node: &Node, one: Self, other: Self) -> Self {
+        Self {
+            height: one.height.max(other.height).saturating_add(1),
+            room: O::room(node).max(one.room).max(other.room),
+        }
+    }
 }
 
 /// By first page.
 pub(super) struct ByAddress;
 
 impl Order for ByAddress {
-    const SUMS_ROOM: bool = false;
-
     type Key = u64;
 
     fn key(node: &Node) -> u64 {
         node.first
     }
-    fn links(node: &Node) -> &Links {
+    fn children(node: &Node) -> &[Slot; 2] {
         &node.by_address
     }
-    fn links_mut(node: &mut Node) -> &mut Links {
+    fn children_mut(node: &mut Node) -> &mut [Slot; 2] {
         &mut node.by_address
+    }
+    fn subtree(node: &Node, side: Side) -> Subtree {
+        Subtree {
+            height: node.heights_by_address[side as usize],
+            room: 0,
+        }
+    }
+    fn set_subtree(node: &mut Node, side: Side, subtree: Subtree) {
+        node.heights_by_address[side as usize] = subtree.height;
+    }
+    fn room(_node: &Node) -> u64 {
+        0
     }
 }
 
@@ -146,18 +166,29 @@ impl BySize {
 }
 
 impl Order for BySize {
-    const SUMS_ROOM: bool = true;
-
     type Key = u128;
 
     fn key(node: &Node) -> u128 {
         Self::at(node.pages, node.first)
     }
-    fn links(node: &Node) -> &Links {
+    fn children(node: &Node) -> &[Slot; 2] {
         &node.by_size
     }
-    fn links_mut(node: &mut Node) -> &mut Links {
+    fn children_mut(node: &mut Node) -> &mut [Slot; 2] {
         &mut node.by_size
+    }
+    fn subtree(node: &Node, side: Side) -> Subtree {
+        Subtree {
+            height: node.heights_by_size[side as usize],
+            room: node.rooms[side as usize],
+        }
+    }
+    fn set_subtree(node: &mut Node, side: Side, subtree: Subtree) {
+        node.heights_by_size[side as usize] = subtree.height;
+        node.rooms[side as usize] = subtree.room;
+    }
+    fn room(node: &Node) -> u64 {
+        node.room
     }
 }
 
@@ -194,93 +225,80 @@ fn node(nodes: &[Node], slot: Slot) -> &Node {
 }
 
 fn child<O: Order>(nodes: &[Node], slot: Slot, side: Side) -> Slot {
-    O::links(node(nodes, slot)).children[side as usize]
+    O::children(node(nodes, slot))[side as usize]
 }
 
-fn set_child<O: Order>(nodes: &mut [Node], slot: Slot, side: Side, child: Slot) {
+/// What the tree with `top` at its top is, for the node above it.
+fn whole<O: Order>(nodes: &[Node], top: Slot) -> Subtree {
+    let Some(node) = nodes.get(top.index()) else {
+        return Subtree::default();
+    };
+    let [low, high] = [Side::Low, Side::High].map(|side| O::subtree(node, side));
+    Subtree::above::<O>(node, low, high)
+}
+
+/// Hangs a tree below the node at `slot`.
+fn hang<O: Order>(nodes: &mut [Node], slot: Slot, side: Side, child: Slot, subtree: Subtree) {
     if let Some(node) = nodes.get_mut(slot.index()) {
-        O::links_mut(node).children[side as usize] = child;
+        O::children_mut(node)[side as usize] = child;
+        O::set_subtree(node, side, subtree);
     }
 }
 
-fn height<O: Order>(nodes: &[Node], slot: Slot) -> u8 {
-    O::links(node(nodes, slot)).height
-}
-
-/// Brings what the node knows of its subtree up to date with its children.
-fn update<O: Order>(nodes: &mut [Node], slot: Slot) {
-    let low = node(nodes, child::<O>(nodes, slot, Side::Low));
-    let high = node(nodes, child::<O>(nodes, slot, Side::High));
-    let height = O::links(low).height.max(O::links(high).height);
-    let room = low.greatest_room.max(high.greatest_room);
-    if let Some(node) = nodes.get_mut(slot.index()) {
-        O::links_mut(node).height = height.saturating_add(1);
-        if O::SUMS_ROOM {
-            node.greatest_room = node.room.max(room);
-        }
-    }
-}
-
-/// What the parent of a node reads of it.
-fn known<O: Order>(nodes: &[Node], slot: Slot) -> (u8, u64) {
-    let node = node(nodes, slot);
-    let room = if O::SUMS_ROOM { node.greatest_room } else { 0 };
-    (O::links(node).height, room)
-}
-
-/// Turns the subtree at `top` so that its child on `side` becomes the new top, which is returned.
+/// Turns the tree at `top` so that its child on `side` becomes the new top, which is returned.
 fn rotate<O: Order>(nodes: &mut [Node], top: Slot, side: Side) -> Slot {
     let rising = child::<O>(nodes, top, side);
     let crossing = child::<O>(nodes, rising, side.other());
-    set_child::<O>(nodes, top, side, crossing);
-    set_child::<O>(nodes, rising, side.other(), top);
-    update::<O>(nodes, top);
-    update::<O>(nodes, rising);
+    let subtree = O::subtree(node(nodes, rising), side.other());
+    hang::<O>(nodes, top, side, crossing, subtree);
+    let subtree = whole::<O>(nodes, top);
+    hang::<O>(nodes, rising, side.other(), top, subtree);
     rising
 }
 
-/// Restores the balance at `top`, whose subtrees are balanced and differ in height by two at most.
-/// Returns the new top.
-fn balance<O: Order>(nodes: &mut [Node], top: Slot) -> Slot {
-    #[cfg(test)]
-    steps::count();
-    let low = height::<O>(nodes, child::<O>(nodes, top, Side::Low));
-    let high = height::<O>(nodes, child::<O>(nodes, top, Side::High));
-    let heavy = if low > high.saturating_add(1) {
-        Side::Low
-    } else if high > low.saturating_add(1) {
-        Side::High
-    } else {
-        update::<O>(nodes, top);
-        return top;
-    };
-    let side = child::<O>(nodes, top, heavy);
-    let outer = height::<O>(nodes, child::<O>(nodes, side, heavy));
-    let inner = height::<O>(nodes, child::<O>(nodes, side, heavy.other()));
-    if inner > outer {
-        let inner = rotate::<O>(nodes, side, heavy.other());
-        set_child::<O>(nodes, top, heavy, inner);
+/// Restores the balance at `top`, whose subtree on the side `heavy` is two higher than the other; both
+/// are balanced. Returns the new top.
+fn balance<O: Order>(nodes: &mut [Node], top: Slot, heavy: Side) -> Slot {
+    let below = child::<O>(nodes, top, heavy);
+    let [outer, inner] = [heavy, heavy.other()].map(|side| O::subtree(node(nodes, below), side));
+    if inner.height > outer.height {
+        let inner = rotate::<O>(nodes, below, heavy.other());
+        let subtree = whole::<O>(nodes, inner);
+        hang::<O>(nodes, top, heavy, inner, subtree);
     }
     rotate::<O>(nodes, top, heavy)
 }
 
-/// Hangs `subtree` below the last `path` node and goes up, balancing, until `keep` path nodes are
-/// left. Returns the top of what was climbed.
-fn climb<O: Order>(nodes: &mut [Node], path: &mut Path, keep: usize, subtree: Slot) -> Slot {
-    let mut subtree = subtree;
-    while path.len() > keep
-        && let Some((parent, side)) = path.pop()
-    {
-        let before = known::<O>(nodes, parent);
-        set_child::<O>(nodes, parent, side, subtree);
-        subtree = balance::<O>(nodes, parent);
-        if subtree == parent && known::<O>(nodes, parent) == before {
-            // Nothing above can tell the difference.
-            subtree = path.get(keep).map_or(parent, |&(top, _)| top);
-            path.truncate(keep);
+/// Hangs `tree` below the last node of `path` and goes up, balancing. Returns the root.
+fn climb<O: Order>(nodes: &mut [Node], path: &mut Path, tree: Slot) -> Slot {
+    let mut tree = tree;
+    // What is known of the tree goes up with it, and is not read again where it was just written.
+    let mut subtree = whole::<O>(nodes, tree);
+    while let Some((parent, side)) = path.pop() {
+        #[cfg(test)]
+        steps::count();
+        let Some(node) = nodes.get_mut(parent.index()) else {
+            break;
+        };
+        O::children_mut(node)[side as usize] = tree;
+        if O::subtree(node, side) == subtree {
+            // Neither this node nor any above can tell the difference.
+            return path.first().map_or(parent, |&(root, _)| root);
+        }
+        O::set_subtree(node, side, subtree);
+        let other = O::subtree(node, side.other());
+        tree = parent;
+        if subtree.height > other.height.saturating_add(1) {
+            tree = balance::<O>(nodes, parent, side);
+            subtree = whole::<O>(nodes, tree);
+        } else if other.height > subtree.height.saturating_add(1) {
+            tree = balance::<O>(nodes, parent, side.other());
+            subtree = whole::<O>(nodes, tree);
+        } else {
+            subtree = Subtree::above::<O>(node, subtree, other);
         }
     }
-    subtree
+    tree
 }
 
 /// What is next to a key in an order.
@@ -313,7 +331,7 @@ pub(super) fn search<O: Order>(
         if path.push((at, side)).is_err() {
             break;
         }
-        at = O::links(here).children[side as usize];
+        at = O::children(here)[side as usize];
     }
     let [(above, depth_above), (below, _)] = left;
     Neighbours {
@@ -338,7 +356,7 @@ pub(super) fn find<O: Order>(nodes: &[Node], root: Slot, slot: Slot, path: &mut 
         if path.push((at, side)).is_err() {
             return false;
         }
-        at = O::links(here).children[side as usize];
+        at = O::children(here)[side as usize];
     }
     slot != Slot::NONE
 }
@@ -353,11 +371,10 @@ pub(super) fn insert<O: Order>(nodes: &mut [Node], root: Slot, slot: Slot) -> Sl
 
 /// Adds the node at `slot` where a [`search`] for its key ended. Returns the new root.
 pub(super) fn insert_at<O: Order>(nodes: &mut [Node], path: &mut Path, slot: Slot) -> Slot {
-    if let Some(node) = nodes.get_mut(slot.index()) {
-        *O::links_mut(node) = Links::EMPTY;
+    for side in [Side::Low, Side::High] {
+        hang::<O>(nodes, slot, side, Slot::NONE, Subtree::default());
     }
-    update::<O>(nodes, slot);
-    climb::<O>(nodes, path, 0, slot)
+    climb::<O>(nodes, path, slot)
 }
 
 /// Takes out the node at `slot`, whose key has not changed since it was added. Returns the new
@@ -374,21 +391,33 @@ pub(super) fn remove<O: Order>(nodes: &mut [Node], root: Slot, slot: Slot) -> Sl
 pub(super) fn remove_at<O: Order>(nodes: &mut [Node], path: &mut Path, slot: Slot) -> Slot {
     let low = child::<O>(nodes, slot, Side::Low);
     let high = child::<O>(nodes, slot, Side::High);
-    let subtree = if high == Slot::NONE {
-        low
-    } else if low == Slot::NONE {
-        high
-    } else {
-        // The next node in order takes the place of the one that goes.
-        let above = path.len();
-        let successor = lowest::<O>(nodes, path, high);
-        let rest = child::<O>(nodes, successor, Side::High);
-        let high = climb::<O>(nodes, path, above, rest);
-        set_child::<O>(nodes, successor, Side::Low, low);
-        set_child::<O>(nodes, successor, Side::High, high);
-        balance::<O>(nodes, successor)
-    };
-    climb::<O>(nodes, path, 0, subtree)
+    if high == Slot::NONE {
+        return climb::<O>(nodes, path, low);
+    }
+    if low == Slot::NONE {
+        return climb::<O>(nodes, path, high);
+    }
+    // The next node in order takes the place of the one that goes, with all that is below it, and is
+    // then missing from its own.
+    let above = path.len();
+    if path.push((slot, Side::High)).is_err() {
+        return Slot::NONE;
+    }
+    let successor = lowest::<O>(nodes, path, high);
+    let rest = child::<O>(nodes, successor, Side::High);
+    for (side, child) in [(Side::Low, low), (Side::High, high)] {
+        let subtree = O::subtree(node(nodes, slot), side);
+        hang::<O>(nodes, successor, side, child, subtree);
+    }
+    if let Some((place, _)) = path.get_mut(above) {
+        *place = successor;
+    }
+    if let Some(&(parent, side)) = above.checked_sub(1).and_then(|above| path.get(above))
+        && let Some(parent) = nodes.get_mut(parent.index())
+    {
+        O::children_mut(parent)[side as usize] = successor;
+    }
+    climb::<O>(nodes, path, rest)
 }
 
 /// The lowest node of the subtree at `top`; `path` is extended by the nodes above it.
@@ -416,7 +445,7 @@ pub(super) fn at_or_below<O: Order>(nodes: &[Node], root: Slot, key: O::Key) -> 
         if side == Side::High {
             best = at;
         }
-        at = O::links(here).children[side as usize];
+        at = O::children(here)[side as usize];
     }
     best
 }
@@ -438,20 +467,24 @@ pub(super) fn at_or_above<O: Order>(
 pub(super) fn first_with_room(nodes: &[Node], root: Slot, pages: u64, path: &mut Path) -> Slot {
     path.clear();
     let mut at = root;
-    // One way down is enough: wherever the sum promises room below, there is a node that has it.
-    while node(nodes, at).greatest_room >= pages {
+    while let Some(here) = nodes.get(at.index()) {
         #[cfg(test)]
         steps::count();
-        let low = child::<BySize>(nodes, at, Side::Low);
-        let below = node(nodes, low).greatest_room >= pages;
-        if !below && node(nodes, at).room >= pages {
+        // One way down is enough: wherever room is promised below, there is a node that has it.
+        let [low, high] = here.rooms;
+        let side = if low >= pages {
+            Side::Low
+        } else if here.room >= pages {
             return at;
-        }
-        let side = Side::of(!below);
+        } else if high >= pages {
+            Side::High
+        } else {
+            break;
+        };
         if path.push((at, side)).is_err() {
             break;
         }
-        at = child::<BySize>(nodes, at, side);
+        at = here.by_size[side as usize];
     }
     Slot::NONE
 }
@@ -497,7 +530,7 @@ impl Vacant {
     pub(super) fn take(&mut self, nodes: &mut [Node]) -> Option<Slot> {
         if let Some(node) = nodes.get(self.list.index()) {
             let slot = self.list;
-            [self.list, _] = node.by_address.children;
+            [self.list, _] = node.by_address;
             return Some(slot);
         }
         let slot = Slot::at(self.untouched)?;
@@ -509,7 +542,7 @@ impl Vacant {
     /// Puts back a node that is in no tree.
     pub(super) fn put(&mut self, nodes: &mut [Node], slot: Slot) {
         if let Some(node) = nodes.get_mut(slot.index()) {
-            node.by_address.children = [self.list, Slot::NONE];
+            node.by_address = [self.list, Slot::NONE];
             self.list = slot;
         }
     }
