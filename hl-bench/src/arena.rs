@@ -1,8 +1,8 @@
 //! The one piece of memory that all contestants keep their tables in, its frame allocator, and
 //! the floor: what it costs to store that many words there at all.
 
-use std::ptr;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::{ptr, slice};
 
 use mmu_core::BusAddr;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
@@ -25,6 +25,33 @@ const BUS_BASE: usize = 0x10_0000;
 
 const HUGE_PAGE: usize = 2 << 20;
 
+/// So many words of zero, all of them touched and for as long as the program runs, on huge pages where
+/// the system has any: a kernel's view of memory is on such pages.
+pub(crate) fn huge_words(count: usize) -> Result<&'static [AtomicU64], rustix::io::Errno> {
+    let len = count * size_of::<AtomicU64>();
+    // SAFETY: no address is asked for, so no existing mapping can be replaced.
+    let mapped = unsafe {
+        mmap_anonymous(
+            ptr::null_mut(),
+            len + HUGE_PAGE,
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::PRIVATE,
+        )?
+    };
+    let base = mapped.addr().next_multiple_of(HUGE_PAGE);
+    let start = mapped.map_addr(|_| base);
+    // SAFETY: `start..start + len` lies in the mapping, which is a page larger than `len`.
+    // Whether the advice is taken changes times, not results, so a refusal is of no interest.
+    let _ = unsafe { madvise(start, len, Advice::LinuxHugepage) };
+    // SAFETY: `start` is aligned, and `count` words from there on lie in the mapping, which is never
+    // unmapped, holds zeros, which are words, and is used by nobody else.
+    let words = unsafe { slice::from_raw_parts(start.cast::<AtomicU64>(), count) };
+    for word in words {
+        word.store(0, Ordering::Relaxed);
+    }
+    Ok(words)
+}
+
 /// A bump allocator with a last-in-first-out free list, without a lock: one thread runs.
 ///
 /// The atomics are a way to have a mutable static without a race that the compiler must fear;
@@ -45,30 +72,13 @@ pub(crate) static FRAMES: Frames = Frames {
 };
 
 impl Frames {
-    /// Maps the arena on huge pages where the system has any, and touches all of it.
+    /// Maps the arena.
     pub(crate) fn set_up(&self) -> Result<(), rustix::io::Errno> {
-        let len = TABLES * TABLE_BYTES;
-        // SAFETY: no address is asked for, so no existing mapping can be replaced.
-        let mapped = unsafe {
-            mmap_anonymous(
-                ptr::null_mut(),
-                len + HUGE_PAGE,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE,
-            )?
-        };
-        let base = mapped.addr().next_multiple_of(HUGE_PAGE);
-        let start = mapped.map_addr(|_| base);
-        // SAFETY: `start..start + len` lies in the mapping, which is a page larger than `len`.
-        // Whether the advice is taken changes times, not results, so a refusal is of no interest.
-        let _ = unsafe { madvise(start, len, Advice::LinuxHugepage) };
+        let words = huge_words(TABLES * WORDS)?;
         self.offset.store(
-            start.expose_provenance().wrapping_sub(BUS_BASE),
+            words.as_ptr().expose_provenance().wrapping_sub(BUS_BASE),
             Ordering::Relaxed,
         );
-        for word in self.words().iter().flatten() {
-            word.store(0, Ordering::Relaxed);
-        }
         Ok(())
     }
 

@@ -1,7 +1,8 @@
 //! A port that does next to nothing: what remains is the library.
 //!
 //! Pages are numbers, pinned at once and without memory behind them, so that 8 GiB can be mapped on
-//! a machine that has less. The MMU's registers answer at once. Tables are in memory.
+//! a machine that has less. The MMU's registers answer at once. Tables are in memory, on
+//! huge pages like that of a kernel.
 
 use core::convert::Infallible;
 use core::marker::PhantomData;
@@ -19,10 +20,13 @@ use hl_mem::port::{Engines, Port, SpinLock};
 use hl_mem::profile::{Asic, Gaudi, Gaudi2, Goya};
 use hl_mem::timestamps::{NoTimestamps, TimestampSlot};
 use hl_mem::va::Node;
+use mmu_core::format::TABLE_ENTRIES;
 use mmu_core::{
     AddrRange, BusAddr, ChildMap, DeviceAddr, DeviceLost, DeviceTablePool, DeviceTableRecord,
-    Invalidate, Region, ReuseOrder, Stale, TableBus, TableMemory, TablePool, TableRecord, Word,
+    Invalidate, Region, ReuseOrder, Stale, TableBus, TableMemory, TablePool, TableRecord,
 };
+
+use crate::arena::huge_words;
 
 use super::phases::{Phase, during};
 
@@ -249,7 +253,7 @@ unsafe impl Engines for NoEngines {
 #[derive(Debug)]
 pub(crate) struct MemoryBus {
     start: BusAddr,
-    words: Vec<AtomicU64>,
+    words: &'static [AtomicU64],
 }
 
 impl MemoryBus {
@@ -302,7 +306,7 @@ fn with_device_tables<A: Asic, R>(
     run: impl for<'m> FnOnce(&'m DeviceTablePool<'m, MemoryBus, SpinLock>) -> R,
 ) -> R {
     let start = A::PROFILE.device_tables.start();
-    let words = (0..TABLES * 512).map(|_| AtomicU64::new(0)).collect();
+    let words = huge_words(TABLES * TABLE_ENTRIES).expect("there is so much memory");
     let mut records: Vec<_> = (0..TABLES).map(|_| DeviceTableRecord::new()).collect();
     let mut maps: Vec<_> = (0..UPPER_TABLES).map(|_| ChildMap::new()).collect();
     let order = ReuseOrder::LastReleased;
@@ -343,7 +347,7 @@ impl Measured for Gaudi {
 impl Measured for Gaudi2<6> {
     const NAME: &'static str = "Gaudi2";
     type Driver = Gaudi2HostMmu<IdleRegisters, ASIDS>;
-    type Memory<'m> = &'m TablePool<'m, Region<'m>, SpinLock>;
+    type Memory<'m> = &'m TablePool<'m, Region<'m, AtomicU64>, SpinLock>;
 
     fn driver(parking: BusAddr) -> Self::Driver {
         let registers = registers(0x4D0_000C, 0x4D0_1054);
@@ -351,11 +355,10 @@ impl Measured for Gaudi2<6> {
     }
 
     fn with_tables<R>(run: impl for<'m> FnOnce(Self::Memory<'m>) -> R) -> R {
-        let tables: Vec<[Word; 512]> = (0..TABLES)
-            .map(|_| core::array::from_fn(|_| Word::default()))
-            .collect();
+        let words = huge_words(TABLES * TABLE_ENTRIES).expect("there is so much memory");
+        let (tables, _) = words.as_chunks::<TABLE_ENTRIES>();
         let mut records: Vec<_> = (0..TABLES).map(|_| TableRecord::new()).collect();
-        let region = Region::new(&tables, BusAddr::new(1 << 44)).expect("the address is aligned");
+        let region = Region::new(tables, BusAddr::new(1 << 44)).expect("the address is aligned");
         let pool = TablePool::new(region, &mut records, ReuseOrder::LastReleased)
             .expect("there is a record for each table");
         run(&pool)

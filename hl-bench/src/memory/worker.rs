@@ -30,24 +30,15 @@ pub(super) trait Worker {
 /// Whole requests.
 pub(super) struct Requests<'w, 'c, 'd, 'm, A: Measured> {
     context: &'w Context<'c, 'd, A, BenchPort<'m, A>>,
-    maps: Vec<[u8; MemoryInput::BYTES]>,
+    shape: Shape,
     mapped_at: Vec<u64>,
 }
 
 impl<'w, 'c, 'd, 'm, A: Measured> Requests<'w, 'c, 'd, 'm, A> {
     pub(super) fn new(context: &'w Context<'c, 'd, A, BenchPort<'m, A>>, shape: Shape) -> Self {
-        let map = |piece| {
-            let input = MemoryInput {
-                arguments: [shape.address(piece), 0, shape.bytes],
-                op: OP_MAP,
-                flags: FLAG_USERPTR,
-                ..MemoryInput::default()
-            };
-            input.to_bytes()
-        };
         Self {
             context,
-            maps: (0..shape.pieces).map(map).collect(),
+            shape,
             mapped_at: vec![0; shape.pieces as usize],
         }
     }
@@ -55,7 +46,13 @@ impl<'w, 'c, 'd, 'm, A: Measured> Requests<'w, 'c, 'd, 'm, A> {
 
 impl<A: Measured> Worker for Requests<'_, '_, '_, '_, A> {
     fn map(&mut self, piece: u32) {
-        let reply = uapi::dispatch(self.context, &self.maps[piece as usize]);
+        let input = MemoryInput {
+            arguments: [self.shape.address(piece), 0, self.shape.bytes],
+            op: OP_MAP,
+            flags: FLAG_USERPTR,
+            ..MemoryInput::default()
+        };
+        let reply = uapi::dispatch(self.context, &input.to_bytes());
         self.mapped_at[piece as usize] = reply.expect("there is room for all pieces").value;
     }
 

@@ -8,7 +8,7 @@ use mmu_core::{AddrRange, DeviceAddr};
 use super::Placement;
 use super::error::{AllocateError, LayoutError};
 use super::layout::{Grid, VaLayout};
-use super::tree::{self, ByAddress, BySize, Extent, Node, Slot, Vacant};
+use super::tree::{self, ByAddress, BySize, Extent, Node, Path, Slot, Vacant};
 
 /// The zone of all that lies outside the reserved windows, which are numbered from one.
 const ORDINARY: u32 = 0;
@@ -99,11 +99,13 @@ impl Space {
         let overlap = |page| LayoutError::WindowsOverlap {
             at: self.grid.address(page),
         };
-        let place = self.find(nodes, first, pages).map_err(overlap)?;
+        let mut way = Path::new();
+        let place = self.find(nodes, first, pages, &mut way).map_err(overlap)?;
         if place.extent.zone != ORDINARY {
             return Err(overlap(first));
         }
-        self.cut(nodes, place, pages).ok_or(LayoutError::NoNodes)?;
+        self.cut(nodes, place, pages, &mut way)
+            .ok_or(LayoutError::NoNodes)?;
         Ok((first, pages))
     }
 
@@ -117,24 +119,25 @@ impl Space {
             .grid
             .pages_for(bytes)
             .ok_or(AllocateError::ZeroLength)?;
+        let mut way = Path::new();
         let place = match placement {
-            Placement::Exact(at) => self.exact(nodes, at, pages)?,
+            Placement::Exact(at) => self.exact(nodes, at, pages, &mut way)?,
             Placement::Anywhere { align } => {
                 let align = self.grid.alignment(align)?;
-                self.best(nodes, pages, align)?
+                self.best(nodes, pages, align, &mut way)?
             }
             Placement::Hint { at, align } => {
                 let align = self.grid.alignment(align)?;
-                match self.exact(nodes, at, pages) {
+                match self.exact(nodes, at, pages, &mut way) {
                     Ok(place) if self.grid.is_aligned(place.first, align) => place,
-                    _ => self.best(nodes, pages, align)?,
+                    _ => self.best(nodes, pages, align, &mut way)?,
                 }
             }
         };
         if self.blocks >= self.capacity(nodes) {
             return Err(AllocateError::NoNodes);
         }
-        self.cut(nodes, place, pages)
+        self.cut(nodes, place, pages, &mut way)
             .ok_or(AllocateError::NoNodes)?;
         self.blocks = self.blocks.saturating_add(1);
         Ok((self.grid.range(place.first, pages), place.extent.zone))
@@ -152,10 +155,10 @@ impl Space {
             return false;
         };
         let block = Extent { first, pages, zone };
-        let below = tree::at_or_below::<ByAddress>(nodes, self.by_address, (first, 0));
-        let above = tree::at_or_above::<ByAddress>(nodes, self.by_address, (first, 0));
-        let before = tree::extent(nodes, below);
-        let after = tree::extent(nodes, above);
+        let mut way = Path::new();
+        let next_to = tree::search::<ByAddress>(nodes, self.by_address, first, &mut way);
+        let before = tree::extent(nodes, next_to.below);
+        let after = tree::extent(nodes, next_to.above);
         // A block of this allocator is none of what is free, and no longer than what is used. One
         // of another allocator with the same identity may be; see there.
         if before.is_some_and(|before| before.end() > first)
@@ -168,20 +171,26 @@ impl Space {
         let after = after.filter(|after| after.zone == zone && after.first == block.end());
         let low = before.map_or(block, |before| join(before, block));
         let merged = after.map_or(low, |after| join(low, after));
-        match (before, after) {
+        let stays = match (before, after) {
             (None, None) => {
                 let Some(slot) = self.vacant.take(nodes) else {
                     return false;
                 };
-                self.link(nodes, slot, block);
+                self.link_at(nodes, slot, block, &mut way);
+                None
             }
-            (None, Some(after)) => self.resize(nodes, above, after, merged),
+            (None, Some(after)) => Some((next_to.above, after)),
             (Some(before), after) => {
                 if let Some(after) = after {
-                    self.unlink(nodes, above, after);
+                    self.find_by_size(nodes, next_to.above, after, &mut way);
+                    self.unlink(nodes, next_to.above, after, &mut way);
                 }
-                self.resize(nodes, below, before, merged);
+                Some((next_to.below, before))
             }
+        };
+        if let Some((slot, extent)) = stays {
+            self.find_by_size(nodes, slot, extent, &mut way);
+            self.resize(nodes, slot, extent, merged, &mut way);
         }
         self.blocks = self.blocks.saturating_sub(1);
         self.free_pages = self.free_pages.saturating_add(pages);
@@ -189,17 +198,23 @@ impl Space {
     }
 
     /// The place at address `at`, if all of `pages` from there are free and of one zone.
-    fn exact(&self, nodes: &[Node], at: DeviceAddr, pages: u64) -> Result<Place, AllocateError> {
+    fn exact(
+        &self,
+        nodes: &[Node],
+        at: DeviceAddr,
+        pages: u64,
+        way: &mut Path,
+    ) -> Result<Place, AllocateError> {
         let first = self.grid.page_at(at, pages)?;
-        self.find(nodes, first, pages)
+        self.find(nodes, first, pages, way)
             .map_err(|page| AllocateError::HintTaken {
                 at: self.grid.address(page),
             })
     }
 
     /// The place at page `first`, or the first page that is in the way.
-    fn find(&self, nodes: &[Node], first: u64, pages: u64) -> Result<Place, u64> {
-        let slot = tree::at_or_below::<ByAddress>(nodes, self.by_address, (first, 0));
+    fn find(&self, nodes: &[Node], first: u64, pages: u64, way: &mut Path) -> Result<Place, u64> {
+        let slot = tree::at_or_below::<ByAddress>(nodes, self.by_address, first);
         let extent = tree::extent(nodes, slot).ok_or(first)?;
         let left = extent.end().saturating_sub(first);
         if left == 0 {
@@ -207,6 +222,7 @@ impl Space {
         } else if left < pages {
             Err(extent.end())
         } else {
+            self.find_by_size(nodes, slot, extent, way);
             Ok(Place {
                 slot,
                 extent,
@@ -216,34 +232,46 @@ impl Space {
     }
 
     /// The best fit of the ordinary zone.
-    fn best(&self, nodes: &[Node], pages: u64, align: NonZeroU64) -> Result<Place, AllocateError> {
+    fn best(
+        &self,
+        nodes: &[Node],
+        pages: u64,
+        align: NonZeroU64,
+        way: &mut Path,
+    ) -> Result<Place, AllocateError> {
         let root = self.by_size;
         let slot = if align == NonZeroU64::MIN {
-            tree::at_or_above::<BySize>(nodes, root, (pages, 0))
+            tree::at_or_above::<BySize>(nodes, root, BySize::at(pages, 0), way)
         } else if align == self.grid.large {
-            tree::first_with_room(nodes, root, pages)
+            tree::first_with_room(nodes, root, pages, way)
         } else if let Some(sure) = pages.checked_add(align.get() - 1)
-            && let slot = tree::at_or_above::<BySize>(nodes, root, (sure, 0))
+            && let slot = tree::at_or_above::<BySize>(nodes, root, BySize::at(sure, 0), way)
             && slot != Slot::NONE
         {
             slot
         } else {
-            return self.scan(nodes, pages, align);
+            return self.scan(nodes, pages, align, way);
         };
         self.fit(nodes, slot, pages, align)
             .ok_or(AllocateError::NoSpace)
     }
 
     /// Looks at the shortest extents of the ordinary zone that are not shorter than `pages`.
-    fn scan(&self, nodes: &[Node], pages: u64, align: NonZeroU64) -> Result<Place, AllocateError> {
-        let mut key = (pages, 0);
+    fn scan(
+        &self,
+        nodes: &[Node],
+        pages: u64,
+        align: NonZeroU64,
+        way: &mut Path,
+    ) -> Result<Place, AllocateError> {
+        let mut key = BySize::at(pages, 0);
         for _ in 0..LOOKS {
-            let slot = tree::at_or_above::<BySize>(nodes, self.by_size, key);
+            let slot = tree::at_or_above::<BySize>(nodes, self.by_size, key, way);
             let extent = tree::extent(nodes, slot).ok_or(AllocateError::NoSpace)?;
             if let Some(place) = self.fit(nodes, slot, pages, align) {
                 return Ok(place);
             }
-            key = (extent.pages, extent.first.saturating_add(1));
+            key = BySize::at(extent.pages, extent.first.saturating_add(1));
         }
         Err(AllocateError::NoSpace)
     }
@@ -259,9 +287,10 @@ impl Space {
         })
     }
 
-    /// Takes `pages` out of the extent of `place`, where they fit. `None`, with nothing changed,
-    /// where that leaves two extents and there is no node for the second.
-    fn cut(&mut self, nodes: &mut [Node], place: Place, pages: u64) -> Option<()> {
+    /// Takes `pages` out of the extent of `place`, where they fit; `way` leads to it in the tree by
+    /// size. `None`, with nothing changed, where that leaves two extents and there is no node for the
+    /// second.
+    fn cut(&mut self, nodes: &mut [Node], place: Place, pages: u64, way: &mut Path) -> Option<()> {
         let Place {
             slot,
             extent,
@@ -278,14 +307,12 @@ impl Space {
             ..extent
         };
         match (front.pages, tail.pages) {
-            (0, 0) => {
-                self.unlink(nodes, slot, extent);
-            }
-            (0, _) => self.resize(nodes, slot, extent, tail),
-            (_, 0) => self.resize(nodes, slot, extent, front),
+            (0, 0) => self.unlink(nodes, slot, extent, way),
+            (0, _) => self.resize(nodes, slot, extent, tail, way),
+            (_, 0) => self.resize(nodes, slot, extent, front, way),
             (_, _) => {
                 let second = self.vacant.take(nodes)?;
-                self.resize(nodes, slot, extent, front);
+                self.resize(nodes, slot, extent, front, way);
                 self.link(nodes, second, tail);
             }
         }
@@ -295,29 +322,44 @@ impl Space {
 
     /// Makes the node at `slot`, which is in no tree, a free extent.
     fn link(&mut self, nodes: &mut [Node], slot: Slot, extent: Extent) {
+        let mut way = Path::new();
+        tree::search::<ByAddress>(nodes, self.by_address, extent.first, &mut way);
+        self.link_at(nodes, slot, extent, &mut way);
+    }
+
+    /// The same where `way` leads to the place of the extent in the tree by address.
+    fn link_at(&mut self, nodes: &mut [Node], slot: Slot, extent: Extent, way: &mut Path) {
         self.set(nodes, slot, extent);
-        self.by_address = tree::insert::<ByAddress>(nodes, self.by_address, slot);
+        self.by_address = tree::insert_at::<ByAddress>(nodes, way, slot);
         if extent.zone == ORDINARY {
             self.by_size = tree::insert::<BySize>(nodes, self.by_size, slot);
         }
         self.extents = self.extents.saturating_add(1);
     }
 
-    /// Takes the free extent at `slot` out; its node is vacant then.
-    fn unlink(&mut self, nodes: &mut [Node], slot: Slot, extent: Extent) {
-        self.by_address = tree::remove::<ByAddress>(nodes, self.by_address, slot);
+    /// Finds the way to the free extent at `slot` in the tree by size, if it is in that.
+    fn find_by_size(&self, nodes: &[Node], slot: Slot, extent: Extent, way: &mut Path) {
         if extent.zone == ORDINARY {
-            self.by_size = tree::remove::<BySize>(nodes, self.by_size, slot);
+            tree::find::<BySize>(nodes, self.by_size, slot, way);
         }
+    }
+
+    /// Takes the free extent at `slot` out; its node is vacant then. `way` leads to it in the tree by
+    /// size.
+    fn unlink(&mut self, nodes: &mut [Node], slot: Slot, extent: Extent, way: &mut Path) {
+        if extent.zone == ORDINARY {
+            self.by_size = tree::remove_at::<BySize>(nodes, way, slot);
+        }
+        self.by_address = tree::remove::<ByAddress>(nodes, self.by_address, slot);
         self.vacant.put(nodes, slot);
         self.extents = self.extents.saturating_sub(1);
     }
 
     /// Gives the free extent at `slot` other ends. None of its neighbours comes to lie on its other
-    /// side, so its place in the tree by address stays.
-    fn resize(&mut self, nodes: &mut [Node], slot: Slot, from: Extent, to: Extent) {
+    /// side, so its place in the tree by address stays. `way` leads to it in the tree by size.
+    fn resize(&mut self, nodes: &mut [Node], slot: Slot, from: Extent, to: Extent, way: &mut Path) {
         if from.zone == ORDINARY {
-            self.by_size = tree::remove::<BySize>(nodes, self.by_size, slot);
+            self.by_size = tree::remove_at::<BySize>(nodes, way, slot);
         }
         self.set(nodes, slot, to);
         if from.zone == ORDINARY {
@@ -358,15 +400,15 @@ impl Space {
     }
 
     pub(super) fn largest(&self, nodes: &[Node]) -> u64 {
-        let last = tree::at_or_below::<BySize>(nodes, self.by_size, (u64::MAX, u64::MAX));
+        let last = tree::at_or_below::<BySize>(nodes, self.by_size, u128::MAX);
         self.grid
             .bytes(tree::extent(nodes, last).map_or(0, |extent| extent.pages))
     }
 
     /// The lowest free extent that does not start below page `first`.
     pub(super) fn extent_from(&self, nodes: &[Node], first: u64) -> Option<Extent> {
-        let slot = tree::at_or_above::<ByAddress>(nodes, self.by_address, (first, 0));
-        tree::extent(nodes, slot)
+        let next_to = tree::search::<ByAddress>(nodes, self.by_address, first, &mut Path::new());
+        tree::extent(nodes, next_to.above)
     }
 
     /// Checks every promise of the types here and in [`tree`]; returns the number of extents.

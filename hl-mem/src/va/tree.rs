@@ -7,164 +7,22 @@
 //! Nothing here can panic. A link that leads nowhere reads as an empty node, which makes a missing
 //! child and the root of an empty tree ordinary cases.
 
+mod node;
+
+pub use node::Node;
+pub(super) use node::{ByAddress, BySize, Extent, Order, Side, Slot};
+
+use node::Subtree;
+
 /// An AVL tree of height 46 has at least 4 807 526 975 nodes, more than a [`Slot`] can name.
 const MAX_HEIGHT: usize = 45;
 
-/// One element of the storage of a [`VaAllocator`](super::VaAllocator).
+/// The way down from a root: the nodes passed and the side each was left on. Good until the tree
+/// changes.
 ///
-/// Opaque: it exists so that an embedder can lay out storage, for instance as a `[Node; 64]`.
-/// [`EMPTY`](Self::EMPTY) is all zeroes, so a static array of it takes no room in an image. What a
-/// node held before it was handed over does not matter.
-#[derive(Clone, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Node {
-    /// First page of the extent, counted from the start of the region.
-    first: u64,
-    /// Number of pages.
-    pages: u64,
-    /// How many of the pages are left from the first large-page boundary on.
-    room: u64,
-    /// The greatest `room` in the subtree by size that has this node at its top.
-    greatest_room: u64,
-    by_address: Links,
-    by_size: Links,
-    /// Which part of the region the extent is in.
-    zone: u32,
-}
-
-/// The place of a node in one tree.
-#[derive(Clone, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub(super) struct Links {
-    low: Slot,
-    high: Slot,
-    height: u8,
-}
-
-impl Node {
-    /// A node that belongs to no allocator yet.
-    pub const EMPTY: Self = Self {
-        first: 0,
-        pages: 0,
-        room: 0,
-        greatest_room: 0,
-        by_address: Links::EMPTY,
-        by_size: Links::EMPTY,
-        zone: 0,
-    };
-}
-
-impl Default for Node {
-    fn default() -> Self {
-        Self::EMPTY
-    }
-}
-
-impl Links {
-    const EMPTY: Self = Self {
-        low: Slot::NONE,
-        high: Slot::NONE,
-        height: 0,
-    };
-}
-
-/// What a node says of its extent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Extent {
-    pub(super) first: u64,
-    pub(super) pages: u64,
-    pub(super) zone: u32,
-}
-
-impl Extent {
-    /// The first page after the extent. Exact: an extent ends within its region, whose number of
-    /// pages is a `u64`.
-    pub(super) fn end(self) -> u64 {
-        self.first.saturating_add(self.pages)
-    }
-}
-
-/// Names a node by its place in the storage, counted from one; zero is no node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub(super) struct Slot(u32);
-
-impl Slot {
-    pub(super) const NONE: Self = Self(0);
-
-    /// The slot of the node at `index`; `None` beyond what a slot can name.
-    pub(super) fn at(index: u32) -> Option<Self> {
-        index.checked_add(1).map(Self)
-    }
-
-    fn index(self) -> usize {
-        // No slice of nodes has as many elements as what zero wraps to: slot 0 finds nothing.
-        (self.0 as usize).wrapping_sub(1)
-    }
-}
-
-/// Which of its two trees a node is looked at in, and the order of that tree.
-pub(super) trait Order {
-    /// Whether this is the tree that [`Node::greatest_room`] is kept for.
-    const SUMS_ROOM: bool;
-
-    /// No two nodes of one tree have equal keys.
-    fn key(node: &Node) -> (u64, u64);
-    fn links(node: &Node) -> &Links;
-    fn links_mut(node: &mut Node) -> &mut Links;
-}
-
-/// By first page.
-pub(super) struct ByAddress;
-
-impl Order for ByAddress {
-    const SUMS_ROOM: bool = false;
-
-    fn key(node: &Node) -> (u64, u64) {
-        (node.first, 0)
-    }
-    fn links(node: &Node) -> &Links {
-        &node.by_address
-    }
-    fn links_mut(node: &mut Node) -> &mut Links {
-        &mut node.by_address
-    }
-}
-
-/// Shortest first, and of the equally long the lowest first.
-pub(super) struct BySize;
-
-impl Order for BySize {
-    const SUMS_ROOM: bool = true;
-
-    fn key(node: &Node) -> (u64, u64) {
-        (node.pages, node.first)
-    }
-    fn links(node: &Node) -> &Links {
-        &node.by_size
-    }
-    fn links_mut(node: &mut Node) -> &mut Links {
-        &mut node.by_size
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Low,
-    High,
-}
-
-impl Side {
-    fn other(self) -> Self {
-        match self {
-            Self::Low => Self::High,
-            Self::High => Self::Low,
-        }
-    }
-}
-
-/// The way down from a root: the nodes passed and the side each was left on.
-type Path = heapless::Vec<(Slot, Side), MAX_HEIGHT>;
+/// Which side it is nobody can foretell, the processor included. So a way is gone by looking a child
+/// up by its side, and not by a branch, which it would guess wrong on every other node.
+pub(super) type Path = heapless::Vec<(Slot, Side), MAX_HEIGHT>;
 
 fn node(nodes: &[Node], slot: Slot) -> &Node {
     const NOTHING: &Node = &Node::EMPTY;
@@ -172,164 +30,199 @@ fn node(nodes: &[Node], slot: Slot) -> &Node {
 }
 
 fn child<O: Order>(nodes: &[Node], slot: Slot, side: Side) -> Slot {
-    let links = O::links(node(nodes, slot));
-    match side {
-        Side::Low => links.low,
-        Side::High => links.high,
-    }
+    O::children(node(nodes, slot))[side as usize]
 }
 
-fn set_child<O: Order>(nodes: &mut [Node], slot: Slot, side: Side, child: Slot) {
+/// What the tree with `top` at its top is, for the node above it.
+fn whole<O: Order>(nodes: &[Node], top: Slot) -> Subtree {
+    let Some(node) = nodes.get(top.index()) else {
+        return Subtree::default();
+    };
+    let [low, high] = [Side::Low, Side::High].map(|side| O::subtree(node, side));
+    Subtree::above::<O>(node, low, high)
+}
+
+/// Hangs a tree below the node at `slot`.
+fn hang<O: Order>(nodes: &mut [Node], slot: Slot, side: Side, child: Slot, subtree: Subtree) {
     if let Some(node) = nodes.get_mut(slot.index()) {
-        let links = O::links_mut(node);
-        match side {
-            Side::Low => links.low = child,
-            Side::High => links.high = child,
-        }
+        O::children_mut(node)[side as usize] = child;
+        O::set_subtree(node, side, subtree);
     }
 }
 
-fn height<O: Order>(nodes: &[Node], slot: Slot) -> u8 {
-    O::links(node(nodes, slot)).height
-}
-
-/// Brings what the node knows of its subtree up to date with its children.
-fn update<O: Order>(nodes: &mut [Node], slot: Slot) {
-    let low = node(nodes, child::<O>(nodes, slot, Side::Low));
-    let high = node(nodes, child::<O>(nodes, slot, Side::High));
-    let height = O::links(low).height.max(O::links(high).height);
-    let room = low.greatest_room.max(high.greatest_room);
-    if let Some(node) = nodes.get_mut(slot.index()) {
-        O::links_mut(node).height = height.saturating_add(1);
-        if O::SUMS_ROOM {
-            node.greatest_room = node.room.max(room);
-        }
-    }
-}
-
-/// What the parent of a node reads of it.
-fn known<O: Order>(nodes: &[Node], slot: Slot) -> (u8, u64) {
-    let node = node(nodes, slot);
-    let room = if O::SUMS_ROOM { node.greatest_room } else { 0 };
-    (O::links(node).height, room)
-}
-
-/// Turns the subtree at `top` so that its child on `side` becomes the new top, which is returned.
+/// Turns the tree at `top` so that its child on `side` becomes the new top, which is returned.
 fn rotate<O: Order>(nodes: &mut [Node], top: Slot, side: Side) -> Slot {
     let rising = child::<O>(nodes, top, side);
     let crossing = child::<O>(nodes, rising, side.other());
-    set_child::<O>(nodes, top, side, crossing);
-    set_child::<O>(nodes, rising, side.other(), top);
-    update::<O>(nodes, top);
-    update::<O>(nodes, rising);
+    let subtree = O::subtree(node(nodes, rising), side.other());
+    hang::<O>(nodes, top, side, crossing, subtree);
+    let subtree = whole::<O>(nodes, top);
+    hang::<O>(nodes, rising, side.other(), top, subtree);
     rising
 }
 
-/// Restores the balance at `top`, whose subtrees are balanced and differ in height by two at most.
-/// Returns the new top.
-fn balance<O: Order>(nodes: &mut [Node], top: Slot) -> Slot {
-    #[cfg(test)]
-    steps::count();
-    let low = height::<O>(nodes, child::<O>(nodes, top, Side::Low));
-    let high = height::<O>(nodes, child::<O>(nodes, top, Side::High));
-    let heavy = if low > high.saturating_add(1) {
-        Side::Low
-    } else if high > low.saturating_add(1) {
-        Side::High
-    } else {
-        update::<O>(nodes, top);
-        return top;
-    };
-    let side = child::<O>(nodes, top, heavy);
-    let outer = height::<O>(nodes, child::<O>(nodes, side, heavy));
-    let inner = height::<O>(nodes, child::<O>(nodes, side, heavy.other()));
-    if inner > outer {
-        let inner = rotate::<O>(nodes, side, heavy.other());
-        set_child::<O>(nodes, top, heavy, inner);
+/// Restores the balance at `top`, whose subtree on the side `heavy` is two higher than the other; both
+/// are balanced. Returns the new top.
+fn balance<O: Order>(nodes: &mut [Node], top: Slot, heavy: Side) -> Slot {
+    let below = child::<O>(nodes, top, heavy);
+    let [outer, inner] = [heavy, heavy.other()].map(|side| O::subtree(node(nodes, below), side));
+    if inner.height > outer.height {
+        let inner = rotate::<O>(nodes, below, heavy.other());
+        let subtree = whole::<O>(nodes, inner);
+        hang::<O>(nodes, top, heavy, inner, subtree);
     }
     rotate::<O>(nodes, top, heavy)
 }
 
-/// Hangs `subtree` below the last `path` node and goes up, balancing, until `keep` path nodes are
-/// left. Returns the top of what was climbed.
-fn climb<O: Order>(nodes: &mut [Node], path: &mut Path, keep: usize, subtree: Slot) -> Slot {
-    let mut subtree = subtree;
-    while path.len() > keep
-        && let Some((parent, side)) = path.pop()
-    {
-        let before = known::<O>(nodes, parent);
-        set_child::<O>(nodes, parent, side, subtree);
-        subtree = balance::<O>(nodes, parent);
-        if subtree == parent && known::<O>(nodes, parent) == before {
-            // Nothing above can tell the difference.
-            subtree = path.get(keep).map_or(parent, |&(top, _)| top);
-            path.truncate(keep);
-        }
-    }
-    subtree
-}
-
-/// Goes down from `top` towards `key`, extending `path`, and stops before the node with that key
-/// or where it would be. Returns that node.
-fn descend<O: Order>(nodes: &[Node], path: &mut Path, top: Slot, key: (u64, u64)) -> Slot {
-    let mut at = top;
-    while at != Slot::NONE {
+/// Hangs `tree` below the last node of `path` and goes up, balancing. Returns the root.
+fn climb<O: Order>(nodes: &mut [Node], path: &mut Path, tree: Slot) -> Slot {
+    let mut tree = tree;
+    // What is known of the tree goes up with it, and is not read again where it was just written.
+    let mut subtree = whole::<O>(nodes, tree);
+    while let Some((parent, side)) = path.pop() {
         #[cfg(test)]
         steps::count();
-        let here = O::key(node(nodes, at));
-        let side = if key < here {
-            Side::Low
-        } else if key > here {
-            Side::High
-        } else {
+        let Some(node) = nodes.get_mut(parent.index()) else {
             break;
         };
+        O::children_mut(node)[side as usize] = tree;
+        if O::subtree(node, side) == subtree {
+            // Neither this node nor any above can tell the difference.
+            return path.first().map_or(parent, |&(root, _)| root);
+        }
+        O::set_subtree(node, side, subtree);
+        let other = O::subtree(node, side.other());
+        tree = parent;
+        if subtree.height > other.height.saturating_add(1) {
+            tree = balance::<O>(nodes, parent, side);
+            subtree = whole::<O>(nodes, tree);
+        } else if other.height > subtree.height.saturating_add(1) {
+            tree = balance::<O>(nodes, parent, side.other());
+            subtree = whole::<O>(nodes, tree);
+        } else {
+            subtree = Subtree::above::<O>(node, subtree, other);
+        }
+    }
+    tree
+}
+
+/// What is next to a key in an order.
+pub(super) struct Neighbours {
+    /// The last node whose key is below.
+    pub(super) below: Slot,
+    /// The first node whose key is not below.
+    pub(super) above: Slot,
+    /// The nodes on the way to that one.
+    depth_above: usize,
+}
+
+/// Looks for `key`. `path` becomes the way to where a node with that key would be added.
+pub(super) fn search<O: Order>(
+    nodes: &[Node],
+    root: Slot,
+    key: O::Key,
+    path: &mut Path,
+) -> Neighbours {
+    path.clear();
+    // The last node that was left on either side, and how many came before it.
+    let mut left = [(Slot::NONE, 0); 2];
+    let mut at = root;
+    while let Some(here) = nodes.get(at.index()) {
+        #[cfg(test)]
+        steps::count();
+        let side = Side::of(key > O::key(here));
+        left[side as usize] = (at, path.len());
         // The height of the tree is the length of the longest path: there is always a place.
         if path.push((at, side)).is_err() {
-            return Slot::NONE;
+            break;
         }
-        at = child::<O>(nodes, at, side);
+        at = O::children(here)[side as usize];
     }
-    at
+    let [(above, depth_above), (below, _)] = left;
+    Neighbours {
+        below,
+        above,
+        depth_above,
+    }
+}
+
+/// Looks for the node at `slot`. `path` becomes the way to it. Returns whether it is there.
+pub(super) fn find<O: Order>(nodes: &[Node], root: Slot, slot: Slot, path: &mut Path) -> bool {
+    path.clear();
+    let key = O::key(node(nodes, slot));
+    let mut at = root;
+    while at != slot {
+        #[cfg(test)]
+        steps::count();
+        let Some(here) = nodes.get(at.index()) else {
+            return false;
+        };
+        let side = Side::of(key > O::key(here));
+        if path.push((at, side)).is_err() {
+            return false;
+        }
+        at = O::children(here)[side as usize];
+    }
+    slot != Slot::NONE
 }
 
 /// Adds the node at `slot`, whose key is in no other node. Returns the new root.
 pub(super) fn insert<O: Order>(nodes: &mut [Node], root: Slot, slot: Slot) -> Slot {
     let mut path = Path::new();
     let key = O::key(node(nodes, slot));
-    descend::<O>(nodes, &mut path, root, key);
-    if let Some(node) = nodes.get_mut(slot.index()) {
-        *O::links_mut(node) = Links::EMPTY;
+    search::<O>(nodes, root, key, &mut path);
+    insert_at::<O>(nodes, &mut path, slot)
+}
+
+/// Adds the node at `slot` where a [`search`] for its key ended. Returns the new root.
+pub(super) fn insert_at<O: Order>(nodes: &mut [Node], path: &mut Path, slot: Slot) -> Slot {
+    for side in [Side::Low, Side::High] {
+        hang::<O>(nodes, slot, side, Slot::NONE, Subtree::default());
     }
-    update::<O>(nodes, slot);
-    climb::<O>(nodes, &mut path, 0, slot)
+    climb::<O>(nodes, path, slot)
 }
 
 /// Takes out the node at `slot`, whose key has not changed since it was added. Returns the new
 /// root.
 pub(super) fn remove<O: Order>(nodes: &mut [Node], root: Slot, slot: Slot) -> Slot {
     let mut path = Path::new();
-    let key = O::key(node(nodes, slot));
-    if descend::<O>(nodes, &mut path, root, key) != slot {
+    if !find::<O>(nodes, root, slot, &mut path) {
         return root;
     }
+    remove_at::<O>(nodes, &mut path, slot)
+}
+
+/// Takes out the node at `slot`, to which `path` is the way. Returns the new root.
+pub(super) fn remove_at<O: Order>(nodes: &mut [Node], path: &mut Path, slot: Slot) -> Slot {
     let low = child::<O>(nodes, slot, Side::Low);
     let high = child::<O>(nodes, slot, Side::High);
-    let subtree = if high == Slot::NONE {
-        low
-    } else if low == Slot::NONE {
-        high
-    } else {
-        // The next node in order takes the place of the one that goes.
-        let above = path.len();
-        let successor = lowest::<O>(nodes, &mut path, high);
-        let rest = child::<O>(nodes, successor, Side::High);
-        let high = climb::<O>(nodes, &mut path, above, rest);
-        set_child::<O>(nodes, successor, Side::Low, low);
-        set_child::<O>(nodes, successor, Side::High, high);
-        balance::<O>(nodes, successor)
-    };
-    climb::<O>(nodes, &mut path, 0, subtree)
+    if high == Slot::NONE {
+        return climb::<O>(nodes, path, low);
+    }
+    if low == Slot::NONE {
+        return climb::<O>(nodes, path, high);
+    }
+    // The next node in order takes the place of the one that goes, with all that is below it, and is
+    // then missing from its own.
+    let above = path.len();
+    if path.push((slot, Side::High)).is_err() {
+        return Slot::NONE;
+    }
+    let successor = lowest::<O>(nodes, path, high);
+    let rest = child::<O>(nodes, successor, Side::High);
+    for (side, child) in [(Side::Low, low), (Side::High, high)] {
+        let subtree = O::subtree(node(nodes, slot), side);
+        hang::<O>(nodes, successor, side, child, subtree);
+    }
+    if let Some((place, _)) = path.get_mut(above) {
+        *place = successor;
+    }
+    if let Some(&(parent, side)) = above.checked_sub(1).and_then(|above| path.get(above))
+        && let Some(parent) = nodes.get_mut(parent.index())
+    {
+        O::children_mut(parent)[side as usize] = successor;
+    }
+    climb::<O>(nodes, path, rest)
 }
 
 /// The lowest node of the subtree at `top`; `path` is extended by the nodes above it.
@@ -347,54 +240,56 @@ fn lowest<O: Order>(nodes: &[Node], path: &mut Path, top: Slot) -> Slot {
 }
 
 /// The last node of the order whose key is not above `key`.
-pub(super) fn at_or_below<O: Order>(nodes: &[Node], root: Slot, key: (u64, u64)) -> Slot {
+pub(super) fn at_or_below<O: Order>(nodes: &[Node], root: Slot, key: O::Key) -> Slot {
     let mut best = Slot::NONE;
     let mut at = root;
-    while at != Slot::NONE {
+    while let Some(here) = nodes.get(at.index()) {
         #[cfg(test)]
         steps::count();
-        at = if O::key(node(nodes, at)) <= key {
+        let side = Side::of(O::key(here) <= key);
+        if side == Side::High {
             best = at;
-            child::<O>(nodes, at, Side::High)
-        } else {
-            child::<O>(nodes, at, Side::Low)
-        };
+        }
+        at = O::children(here)[side as usize];
     }
     best
 }
 
-/// The first node of the order whose key is not below `key`.
-pub(super) fn at_or_above<O: Order>(nodes: &[Node], root: Slot, key: (u64, u64)) -> Slot {
-    let mut best = Slot::NONE;
-    let mut at = root;
-    while at != Slot::NONE {
-        #[cfg(test)]
-        steps::count();
-        at = if O::key(node(nodes, at)) >= key {
-            best = at;
-            child::<O>(nodes, at, Side::Low)
-        } else {
-            child::<O>(nodes, at, Side::High)
-        };
-    }
-    best
+/// The first node of the order whose key is not below `key`. `path` becomes the way to it.
+pub(super) fn at_or_above<O: Order>(
+    nodes: &[Node],
+    root: Slot,
+    key: O::Key,
+    path: &mut Path,
+) -> Slot {
+    let found = search::<O>(nodes, root, key, path);
+    path.truncate(found.depth_above);
+    found.above
 }
 
-/// The first node by size with room for `pages` behind a large-page boundary, `pages` not zero.
-pub(super) fn first_with_room(nodes: &[Node], root: Slot, pages: u64) -> Slot {
+/// The first node by size with room for `pages` behind a large-page boundary, `pages` not zero. `path`
+/// becomes the way to it.
+pub(super) fn first_with_room(nodes: &[Node], root: Slot, pages: u64, path: &mut Path) -> Slot {
+    path.clear();
     let mut at = root;
-    // One way down is enough: wherever the sum promises room below, there is a node that has it.
-    while node(nodes, at).greatest_room >= pages {
+    while let Some(here) = nodes.get(at.index()) {
         #[cfg(test)]
         steps::count();
-        let low = child::<BySize>(nodes, at, Side::Low);
-        at = if node(nodes, low).greatest_room >= pages {
-            low
-        } else if node(nodes, at).room >= pages {
+        // One way down is enough: wherever room is promised below, there is a node that has it.
+        let [low, high] = here.rooms;
+        let side = if low >= pages {
+            Side::Low
+        } else if here.room >= pages {
             return at;
+        } else if high >= pages {
+            Side::High
         } else {
-            child::<BySize>(nodes, at, Side::High)
+            break;
         };
+        if path.push((at, side)).is_err() {
+            break;
+        }
+        at = here.by_size[side as usize];
     }
     Slot::NONE
 }
@@ -440,7 +335,7 @@ impl Vacant {
     pub(super) fn take(&mut self, nodes: &mut [Node]) -> Option<Slot> {
         if let Some(node) = nodes.get(self.list.index()) {
             let slot = self.list;
-            self.list = node.by_address.high;
+            [self.list, _] = node.by_address;
             return Some(slot);
         }
         let slot = Slot::at(self.untouched)?;
@@ -452,7 +347,7 @@ impl Vacant {
     /// Puts back a node that is in no tree.
     pub(super) fn put(&mut self, nodes: &mut [Node], slot: Slot) {
         if let Some(node) = nodes.get_mut(slot.index()) {
-            node.by_address.high = self.list;
+            node.by_address = [self.list, Slot::NONE];
             self.list = slot;
         }
     }

@@ -4,21 +4,26 @@ use super::*;
 
 /// Checks order, heights, balance and sums; returns the slots in order.
 pub(in crate::va) fn tree<O: Order>(nodes: &[Node], root: Slot) -> Vec<Slot> {
-    fn visit<O: Order>(nodes: &[Node], at: Slot, out: &mut Vec<Slot>) -> (u8, u64) {
+    fn visit<O: Order>(nodes: &[Node], at: Slot, out: &mut Vec<Slot>) -> Subtree {
         if at == Slot::NONE {
-            return (0, 0);
+            return Subtree::default();
         }
         let node = &nodes[at.index()];
-        let low = visit::<O>(nodes, O::links(node).low, out);
+        let [low, high] = *O::children(node);
+        let low = visit::<O>(nodes, low, out);
         out.push(at);
-        let high = visit::<O>(nodes, O::links(node).high, out);
-        assert!(low.0.abs_diff(high.0) <= 1, "out of balance at {at:?}");
-        assert_eq!(O::links(node).height, 1 + low.0.max(high.0));
-        let room = node.room.max(low.1).max(high.1);
-        if O::SUMS_ROOM {
-            assert_eq!(node.greatest_room, room);
+        let high = visit::<O>(nodes, high, out);
+        assert!(
+            low.height.abs_diff(high.height) <= 1,
+            "out of balance at {at:?}"
+        );
+        for (side, subtree) in [(Side::Low, low), (Side::High, high)] {
+            assert_eq!(O::subtree(node, side), subtree);
         }
-        (O::links(node).height, room)
+        Subtree {
+            height: 1 + low.height.max(high.height),
+            room: O::room(node).max(low.room).max(high.room),
+        }
     }
     let mut out = Vec::new();
     visit::<O>(nodes, root, &mut out);
