@@ -188,7 +188,8 @@ impl<A, R> Sealed for &TablePool<'_, A, R> {}
 impl<'p, A: TableArena, R: RawMutex> TableMemory for &'p TablePool<'_, A, R> {
     type Table = PoolTable<'p, A::Word>;
 
-    #[inline]
+    // Out of line, like the next but one: once for a call that maps, and long in line.
+    #[inline(never)]
     fn reserve(self, demand: TableDemand) -> Option<Reserved> {
         let count = demand.total();
         if count == 0 {
@@ -402,7 +403,7 @@ impl<'p, A: TableArena, R: RawMutex> TableMemory for &'p TablePool<'_, A, R> {
         }
     }
 
-    #[inline]
+    #[inline(never)]
     fn zero(self, table: Self::Table, first: usize, end: usize) {
         if let Some(slots) = table.slots(first, end.saturating_sub(first)) {
             self.arena.zero(slots);
