@@ -294,18 +294,21 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// The table of the last hop but one that `address` uses, which has this key.
     #[inline(always)]
     fn parent_table(&self, address: DeviceAddr, key: u64) -> Option<M::Table> {
-        let recent = self.recent_parent.get();
-        let known = recent.table_for::<F>(deepest::<F>() - 1, key);
-        known.or_else(|| self.parent_walk(address))
+        let hop = deepest::<F>() - 1;
+        let known = || self.recent_parent.get().table_for::<F>(hop, key);
+        known().or_else(|| {
+            self.remember(address)?;
+            known()
+        })
     }
 
-    /// The same by a walk.
+    /// Walks as far as there are tables for `address`, to remember the last two; `None` where the
+    /// format cannot translate it.
     #[inline(never)]
-    fn parent_walk(&self, address: DeviceAddr) -> Option<M::Table> {
+    fn remember(&self, address: DeviceAddr) -> Option<()> {
         let walk = F::walk_address(address)?;
         self.walk(walk, walk);
-        let recent = self.recent_parent.get();
-        recent.table_for::<F>(deepest::<F>() - 1, F::walk_key(walk))
+        Some(())
     }
 
     /// Walks to the deepest table that exists and that all addresses from `first` to `last` use,
