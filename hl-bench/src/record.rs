@@ -161,7 +161,7 @@ impl Floor {
     const fn title(self) -> &'static str {
         match self {
             Self::Stores => "volatile stores, 262,144",
-            Self::FewStores => "volatile stores, 8,192",
+            Self::FewStores => "volatile stores, 32,768",
             Self::List => "volatile stores from a list, 262,144",
         }
     }
