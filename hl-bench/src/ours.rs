@@ -13,7 +13,7 @@ use mmu_core::{
     Run, Stale, TableArena, TableId, TablePool, TableRecord,
 };
 
-use crate::arena::{FRAMES, TABLES, WORDS};
+use crate::arena::{self, Content, FRAMES, TABLES, WORDS};
 use crate::subject::{Call, Leaf, Subject, Table, leaf};
 
 /// A mutex for one thread: no peer locks, so this one does not either. It still refuses to be
@@ -66,8 +66,8 @@ pub(crate) trait Contestant<R>: Format {
 /// `mmu-core` with format `F` and lock `R`.
 pub(crate) struct Ours<F, R>(PhantomData<(F, R)>);
 
-/// The tables of `mmu-core`: a region, except that zeroing is as fast as it is for the peers,
-/// which all use `memset`.
+/// The tables of `mmu-core`: a region, except for how they are zeroed, which is for the embedder to
+/// say, as it is with those of the peers that ask for zeroed frames. The others use `memset`.
 struct Arena(Region<'static>);
 
 impl TableArena for Arena {
@@ -100,11 +100,11 @@ impl TableArena for Arena {
 
     #[inline(always)]
     fn zero(&self, entries: &[AtomicU64]) {
-        let start = entries.as_ptr().cast_mut();
+        let start = entries.as_ptr().cast_mut().cast();
         // SAFETY: the words are valid for writes through a shared reference, being atomics, and
         // zero is a valid word. Nobody else accesses them: the caller owns the table, and this
         // program has one thread and no device.
-        unsafe { core::ptr::write_bytes(start, 0, entries.len()) };
+        unsafe { arena::zero(start, entries.len()) };
     }
 }
 
@@ -125,17 +125,21 @@ impl<F: Contestant<R>, R: RawMutex + 'static> Subject for Ours<F, R> {
 
     type Table<'a> = OursTable<'a, F, R>;
 
-    fn with_table<T>(work: impl FnOnce(Self::Table<'_>) -> T) -> T {
+    fn with_table<T>(content: Content, work: impl FnOnce(Self::Table<'_>) -> T) -> T {
         // New records: nothing is known of the tables' content, which is as dirty for us as it is
         // for the peers.
         let mut records: Vec<TableRecord> = (0..TABLES).map(|_| TableRecord::new()).collect();
         // Writing them has moved tables out of the caches. The peers' free list is written long
         // before, so dirtying the tables comes last for us as it does for them.
-        FRAMES.reset();
+        FRAMES.reset(content);
         let region = Region::new(FRAMES.words(), BusAddr::new(FRAMES.bus_base()))
             .expect("the arena is aligned");
         let pool = TablePool::new(Arena(region), &mut records, ReuseOrder::LastReleased)
             .expect("there is a record for each table");
+        let pool = match content {
+            Content::Dirty => pool,
+            Content::Zero => pool.zeroed(),
+        };
         let table = PageTable::new(&pool)
             .expect("plain memory is never lost")
             .expect("the arena is empty");

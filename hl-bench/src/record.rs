@@ -27,7 +27,10 @@ pub(crate) enum Row {
     PairAlone,
     PairLarge,
     MapSparse,
+    MapSparseInZeros,
     UnmapSparse,
+    RemapLargeRun,
+    RemapSparse,
 }
 
 impl Row {
@@ -51,7 +54,10 @@ impl Row {
             Self::PairAlone => "g.pair-4k-own-table",
             Self::PairLarge => "g.pair-2m",
             Self::MapSparse => "h.map-sparse",
+            Self::MapSparseInZeros => "h.map-sparse-in-zeros",
             Self::UnmapSparse => "h.unmap-sparse",
+            Self::RemapLargeRun => "i.map-2m-run-again",
+            Self::RemapSparse => "i.map-sparse-again",
         }
     }
 
@@ -74,7 +80,10 @@ impl Row {
             Self::PairAlone => "map and unmap one page alone in its table",
             Self::PairLarge => "map and unmap one 2 MiB leaf in a table that stays",
             Self::MapSparse => "map a page every 2 MiB, one call per page",
+            Self::MapSparseInZeros => "the same with tables in memory known to be zero",
             Self::UnmapSparse => "unmap a page every 2 MiB, one call per page",
+            Self::RemapLargeRun => "map 1 GiB of 2 MiB leaves, one run, where it was before",
+            Self::RemapSparse => "map a page every 2 MiB where it was before",
         }
     }
 
@@ -84,9 +93,12 @@ impl Row {
             Self::MapLargeRun
             | Self::MapLargePages
             | Self::UnmapLargeRun
-            | Self::UnmapLargePages => LARGE_LEAVES,
+            | Self::UnmapLargePages
+            | Self::RemapLargeRun => LARGE_LEAVES,
             Self::PairKept | Self::PairAlone | Self::PairLarge => PAIRS,
-            Self::MapSparse | Self::UnmapSparse => SPARSE_PAGES,
+            Self::MapSparse | Self::MapSparseInZeros | Self::UnmapSparse | Self::RemapSparse => {
+                SPARSE_PAGES
+            }
             _ => PAGES,
         }
     }
@@ -105,13 +117,20 @@ impl Row {
         )
     }
 
+    /// Whether the row maps what was mapped and unmapped before: for some the tables are still
+    /// there, and for some they are known to be zero.
+    pub(crate) const fn repeats(self) -> bool {
+        matches!(self, Self::RemapLargeRun | Self::RemapSparse)
+    }
+
     const fn floor(self) -> Floor {
         match self {
             Self::MapList => Floor::List,
             Self::MapLargeRun
             | Self::MapLargePages
             | Self::UnmapLargeRun
-            | Self::UnmapLargePages => Floor::FewStores,
+            | Self::UnmapLargePages
+            | Self::RemapLargeRun => Floor::FewStores,
             _ => Floor::Stores,
         }
     }
@@ -142,7 +161,7 @@ impl Floor {
     const fn title(self) -> &'static str {
         match self {
             Self::Stores => "volatile stores, 262,144",
-            Self::FewStores => "volatile stores, 8,192",
+            Self::FewStores => "volatile stores, 32,768",
             Self::List => "volatile stores from a list, 262,144",
         }
     }
@@ -157,6 +176,10 @@ impl Floor {
 
 /// The name under which the floors stand in the report.
 const FLOOR_NAME: &str = "floor";
+
+/// The name under which what a row does besides calling stands in the report. It is in everybody's
+/// numbers of that row.
+pub(crate) const LOOP_NAME: &str = "(the loop of this row by itself)";
 
 /// How sections are measured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

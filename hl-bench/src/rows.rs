@@ -4,8 +4,8 @@ use core::hint::black_box;
 
 use mmu_core::BusAddr;
 
-use crate::arena::{self, FRAMES};
-use crate::record::{Floor, Recorder, Row};
+use crate::arena::{self, Content, FRAMES};
+use crate::record::{Floor, LOOP_NAME, Recorder, Row};
 use crate::subject::{Call, Subject, Table};
 
 const PAGE: u64 = 1 << 12;
@@ -15,9 +15,10 @@ const GIB: u64 = 1 << 30;
 /// Pages in a GiB.
 pub(crate) const PAGES: u64 = GIB / PAGE;
 
-/// GiB that the rows of large leaves map, each with one call and under tables of its own: one
-/// call takes too short a time to measure.
-const LARGE_RUNS: u64 = 16;
+/// GiB that the rows of large leaves map, each with one call and under tables of its own. One call
+/// takes too short a time to measure, and of a few the first takes the most: it is the first to run
+/// that code for a while, which the floor's one loop does not have to pay for.
+const LARGE_RUNS: u64 = 64;
 
 /// Leaves in these.
 pub(crate) const LARGE_LEAVES: u64 = LARGE_RUNS * (GIB / LARGE_PAGE);
@@ -71,6 +72,47 @@ pub(crate) fn floors(recorder: &mut Recorder, inputs: &Inputs) {
     recorder.floor(Floor::Stores, || arena::store_words(PAGES));
     recorder.floor(Floor::FewStores, || arena::store_words(LARGE_LEAVES));
     recorder.floor(Floor::List, || arena::store_list(&inputs.scattered));
+    query_loops(recorder, inputs);
+}
+
+/// Measures what the loops of the queries take by themselves.
+fn query_loops(recorder: &mut Recorder, inputs: &Inputs) {
+    let mut sum = 0_u64;
+    recorder.measure(LOOP_NAME, Row::QuerySequential, || {
+        sum = sum_over(page_offsets(), |device| Some(opaque(device)));
+    });
+    assert_eq!(
+        sum,
+        (0..PAGES)
+            .map(|page| DEVICE + page * PAGE)
+            .fold(0, u64::wrapping_add)
+    );
+    let mut sum = 0_u64;
+    recorder.measure(LOOP_NAME, Row::QueryRandom, || {
+        sum = sum_over(inputs.random.iter().copied(), |device| Some(opaque(device)));
+    });
+    let expected = inputs.random.iter().map(|offset| DEVICE + offset);
+    assert_eq!(sum, expected.fold(0, u64::wrapping_add));
+}
+
+/// The same number, of which the compiler knows nothing. No instruction, where that can be said.
+#[inline(always)]
+fn opaque(number: u64) -> u64 {
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    {
+        let mut number = number;
+        // SAFETY: there is no instruction, so the register keeps its value, and nothing else changes.
+        unsafe {
+            core::arch::asm!("/* {0} */", inout(reg) number, options(nomem, nostack, preserves_flags));
+        }
+        number
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    black_box(number)
+}
+
+fn page_offsets() -> impl Iterator<Item = u64> {
+    (0..GIB).step_by(PAGE as usize)
 }
 
 /// Does the work of every row with one subject.
@@ -87,8 +129,13 @@ pub(crate) fn round<S: Subject>(recorder: &mut Recorder, inputs: &Inputs) {
 
 /// Gives a part of the round an empty page table in a dirty arena, and sees all tables come back.
 fn with_table<S: Subject>(work: impl FnOnce(&mut S::Table<'_>)) {
-    FRAMES.reset();
-    S::with_table(|mut table| {
+    with_table_in::<S>(Content::Dirty, work);
+}
+
+/// The same in an arena with this content.
+fn with_table_in<S: Subject>(content: Content, work: impl FnOnce(&mut S::Table<'_>)) {
+    FRAMES.reset(content);
+    S::with_table(content, |mut table| {
         work(&mut table);
         table.close();
     });
@@ -103,11 +150,19 @@ fn measure<S: Subject>(
     table: &mut S::Table<'_>,
     work: impl FnOnce(&mut S::Table<'_>),
 ) {
+    let tables_before = table.tables() - 1;
     recorder.measure(S::NAME, row, || work(table));
     let mut note = S::note(call).to_owned();
-    if row.removes() && table.tables() > 1 {
+    let mut add = |text: String| {
         let separator = if note.is_empty() { "" } else { ": " };
-        note += &format!("{separator}{} tables left", table.tables() - 1);
+        note += separator;
+        note += &text;
+    };
+    if row.removes() && table.tables() > 1 {
+        add(format!("{} tables left", table.tables() - 1));
+    }
+    if row.repeats() && tables_before > 0 {
+        add(format!("{tables_before} tables were left"));
     }
     recorder.note(S::NAME, row, note);
 }
@@ -125,17 +180,28 @@ fn check_run(table: &impl Table, device: u64, bus: u64, len: u64) {
     assert_eq!(table.query(device + len), None);
 }
 
-/// The sum of where offsets lead. Kept in a register: a sum that the caller can see would be stored
-/// for each query.
+/// The sum of where offsets lead.
 #[inline(always)]
 fn sum_of_queries(table: &impl Table, offsets: impl Iterator<Item = u64>) -> u64 {
+    sum_over(offsets, |device| table.query(device))
+}
+
+/// The sum of the answers. Kept in a register: a sum that the caller can see would be stored for each
+/// query.
+#[inline(always)]
+fn sum_over(offsets: impl Iterator<Item = u64>, query: impl Fn(u64) -> Option<u64>) -> u64 {
     offsets.fold(0, |sum, offset| {
-        sum.wrapping_add(table.query(DEVICE + offset).unwrap_or(0))
+        sum.wrapping_add(query(DEVICE + offset).unwrap_or(0))
     })
 }
 
 fn check_empty(table: &impl Table, device: u64, len: u64) {
-    for offset in (0..len).step_by((8 * PAGE) as usize) {
+    check_empty_each(table, device, len, 8 * PAGE);
+}
+
+/// Checks that the first address of each `step` bytes leads nowhere.
+fn check_empty_each(table: &impl Table, device: u64, len: u64, step: u64) {
+    for offset in (0..len).step_by(step as usize) {
         assert_eq!(table.query(device + offset), None);
     }
 }
@@ -156,7 +222,7 @@ fn pages<S: Subject>(recorder: &mut Recorder, inputs: &Inputs) {
             Call::Query,
             table,
             |table| {
-                sum = sum_of_queries(table, (0..GIB).step_by(PAGE as usize));
+                sum = sum_of_queries(table, page_offsets());
             },
         );
         let expected = (0..PAGES).map(|page| BUS + page * PAGE);
@@ -230,28 +296,54 @@ fn large_places() -> impl Iterator<Item = (u64, u64)> {
 fn large_run<S: Subject>(recorder: &mut Recorder) {
     with_table::<S>(|table| {
         measure::<S>(recorder, Row::MapLargeRun, Call::MapRun, table, |table| {
-            for (device, bus) in large_places() {
-                table.map_run::<true>(device, bus, GIB);
-            }
+            map_large_runs(table);
         });
-        for (device, bus) in large_places() {
-            check_run(table, device, bus, GIB);
-        }
+        check_large_runs(table);
         measure::<S>(
             recorder,
             Row::UnmapLargeRun,
             Call::UnmapRun,
             table,
-            |table| {
-                for (device, _) in large_places() {
-                    table.unmap_run::<true>(device, GIB);
-                }
-            },
+            |table| unmap_large_runs(table),
         );
-        for (device, _) in large_places() {
-            check_empty(table, device, GIB);
-        }
+        check_large_empty(table);
+
+        // Once more before it counts: the checks leave the caches as chance has it.
+        map_large_runs(table);
+        unmap_large_runs(table);
+        measure::<S>(recorder, Row::RemapLargeRun, Call::MapRun, table, |table| {
+            map_large_runs(table)
+        });
+        check_large_runs(table);
+        unmap_large_runs(table);
+        check_large_empty(table);
     });
+}
+
+#[inline(always)]
+fn map_large_runs(table: &mut impl Table) {
+    for (device, bus) in large_places() {
+        table.map_run::<true>(device, bus, GIB);
+    }
+}
+
+#[inline(always)]
+fn unmap_large_runs(table: &mut impl Table) {
+    for (device, _) in large_places() {
+        table.unmap_run::<true>(device, GIB);
+    }
+}
+
+fn check_large_runs(table: &impl Table) {
+    for (device, bus) in large_places() {
+        check_run(table, device, bus, GIB);
+    }
+}
+
+fn check_large_empty(table: &impl Table) {
+    for (device, _) in large_places() {
+        check_empty_each(table, device, GIB, LARGE_PAGE / 2);
+    }
 }
 
 fn large_pages<S: Subject>(recorder: &mut Recorder) {
@@ -269,9 +361,7 @@ fn large_pages<S: Subject>(recorder: &mut Recorder) {
                 }
             },
         );
-        for (device, bus) in large_places() {
-            check_run(table, device, bus, GIB);
-        }
+        check_large_runs(table);
         measure::<S>(
             recorder,
             Row::UnmapLargePages,
@@ -285,35 +375,56 @@ fn large_pages<S: Subject>(recorder: &mut Recorder) {
                 }
             },
         );
-        for (device, _) in large_places() {
-            check_empty(table, device, GIB);
-        }
+        check_large_empty(table);
     });
 }
 
 fn sparse<S: Subject>(recorder: &mut Recorder) {
     with_table::<S>(|table| {
-        measure::<S>(recorder, Row::MapSparse, Call::MapPage, table, |table| {
-            for offset in (0..GIB).step_by(LARGE_PAGE as usize) {
-                table.map_one::<false>(DEVICE + offset, BUS + offset);
-            }
-        });
-        for offset in (0..GIB).step_by(LARGE_PAGE as usize) {
-            check_run(table, DEVICE + offset, BUS + offset, PAGE);
-        }
+        measure_map_sparse::<S>(recorder, table, Row::MapSparse);
         measure::<S>(
             recorder,
             Row::UnmapSparse,
             Call::UnmapPage,
             table,
-            |table| {
-                for offset in (0..GIB).step_by(LARGE_PAGE as usize) {
-                    table.unmap_one::<false>(DEVICE + offset);
-                }
-            },
+            |table| unmap_sparse(table),
         );
         check_empty(table, DEVICE, GIB);
+
+        // Once more before it counts, as above.
+        map_sparse(table);
+        unmap_sparse(table);
+        measure_map_sparse::<S>(recorder, table, Row::RemapSparse);
+        unmap_sparse(table);
+        check_empty(table, DEVICE, GIB);
     });
+    with_table_in::<S>(Content::Zero, |table| {
+        measure_map_sparse::<S>(recorder, table, Row::MapSparseInZeros);
+        unmap_sparse(table);
+    });
+}
+
+fn measure_map_sparse<S: Subject>(recorder: &mut Recorder, table: &mut S::Table<'_>, row: Row) {
+    measure::<S>(recorder, row, Call::MapPage, table, |table| {
+        map_sparse(table);
+    });
+    for offset in (0..GIB).step_by(LARGE_PAGE as usize) {
+        check_run(table, DEVICE + offset, BUS + offset, PAGE);
+    }
+}
+
+#[inline(always)]
+fn map_sparse(table: &mut impl Table) {
+    for offset in (0..GIB).step_by(LARGE_PAGE as usize) {
+        table.map_one::<false>(DEVICE + offset, BUS + offset);
+    }
+}
+
+#[inline(always)]
+fn unmap_sparse(table: &mut impl Table) {
+    for offset in (0..GIB).step_by(LARGE_PAGE as usize) {
+        table.unmap_one::<false>(DEVICE + offset);
+    }
 }
 
 fn pairs<S: Subject>(recorder: &mut Recorder) {

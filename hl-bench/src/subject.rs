@@ -2,6 +2,8 @@
 
 use mmu_core::BusAddr;
 
+use crate::arena::Content;
+
 /// A page-table implementation.
 pub(crate) trait Subject {
     /// As the report names it.
@@ -13,8 +15,8 @@ pub(crate) trait Subject {
     /// A page table that maps nothing, in an arena of which nothing is used.
     type Table<'a>: Table;
 
-    /// Makes an empty page table and lets `work` have it.
-    fn with_table<T>(work: impl FnOnce(Self::Table<'_>) -> T) -> T;
+    /// Makes an empty page table in an arena with this content and lets `work` have it.
+    fn with_table<T>(content: Content, work: impl FnOnce(Self::Table<'_>) -> T) -> T;
 }
 
 /// The kinds of calls that subjects differ in.

@@ -130,7 +130,7 @@ impl HopGeometry {
     #[must_use]
     #[inline(always)]
     pub const fn index(self, walk_address: u64) -> usize {
-        ((walk_address >> self.shift) & ((1 << self.index_bits) - 1)) as usize
+        (walk_address >> self.shift) as usize & ((1 << self.index_bits) - 1)
     }
 
     /// The bits of a walk address below its index.
@@ -244,6 +244,24 @@ pub trait Format: Sized + 'static {
     #[inline(always)]
     fn walk_address(address: DeviceAddr) -> Option<u64> {
         (address.get() <= Self::LAST_WALK_ADDRESS).then_some(address.get())
+    }
+
+    /// What stands for the walk address of a device address that is not checked yet, for calls that
+    /// mostly use the table of the call before and need no check then.
+    ///
+    /// Its prefix at one of the two deepest hops is that of the keys of all addresses that use the
+    /// same table, and of no other, be it one that the format can translate or not. Below that, and
+    /// for [`device_address`](Self::device_address), it is as good as the walk address. The default
+    /// is the walk address itself.
+    #[inline(always)]
+    fn key(address: DeviceAddr) -> Option<u64> {
+        Self::walk_address(address)
+    }
+
+    /// The [`key`](Self::key) of the device address that has this walk address.
+    #[inline(always)]
+    fn walk_key(walk_address: u64) -> u64 {
+        walk_address
     }
 
     /// The device address of a walk address; the inverse of [`walk_address`](Self::walk_address).

@@ -69,6 +69,8 @@ impl Default for TableRecord {
 pub struct TablePool<'a, A, R> {
     arena: A,
     records: &'a [TableRecord],
+    /// What the record of a table that was never taken begins with.
+    unused_live: u32,
     free: Mutex<R, FreeList>,
 }
 
@@ -117,12 +119,25 @@ impl<'a, A: TableArena, R: RawMutex> TablePool<'a, A, R> {
         Ok(Self {
             arena,
             records,
+            unused_live: 0,
             free: Mutex::new(FreeList::new(capacity, order)),
         })
     }
 }
 
 impl<A: TableArena, R: RawMutex> TablePool<'_, A, R> {
+    /// This pool, with the knowledge that all tables which were never taken are filled with zeros at
+    /// this moment, as memory is that an operating system has just handed out for a device, and a
+    /// static whose words are zero. So none has to be zeroed when it is taken for the first time,
+    /// which is most of what that costs.
+    ///
+    /// Where it is not true, the device walks what is in the tables.
+    #[must_use]
+    pub fn zeroed(mut self) -> Self {
+        self.unused_live = ZEROED;
+        self
+    }
+
     /// How many tables there are and how many of them are free.
     #[must_use]
     pub fn usage(&self) -> PoolUsage {
@@ -156,7 +171,7 @@ impl<A: TableArena, R: RawMutex> TablePool<'_, A, R> {
     #[inline(always)]
     fn begin_record(&self, table: TableId) {
         if let Some(record) = self.records.get(table.index()) {
-            record.live.store(0, Ordering::Relaxed);
+            record.live.store(self.unused_live, Ordering::Relaxed);
         }
     }
 
@@ -190,7 +205,8 @@ impl<A, R> Sealed for &TablePool<'_, A, R> {}
 impl<'p, A: TableArena, R: RawMutex> TableMemory for &'p TablePool<'_, A, R> {
     type Table = PoolTable<'p, A::Word>;
 
-    #[inline]
+    // Out of line, like the next but one: once for a call that maps, and long in line.
+    #[inline(never)]
     fn reserve(self, demand: TableDemand, _: Inside) -> Option<Reserved> {
         let count = demand.total();
         if count == 0 {
@@ -415,7 +431,7 @@ impl<'p, A: TableArena, R: RawMutex> TableMemory for &'p TablePool<'_, A, R> {
         }
     }
 
-    #[inline]
+    #[inline(never)]
     fn zero(self, table: Self::Table, first: usize, end: usize) {
         if let Some(slots) = table.slots(first, end.saturating_sub(first)) {
             self.arena.zero(slots);

@@ -47,7 +47,8 @@ pub struct PageTable<F, M: TableMemory> {
     format: PhantomData<fn() -> F>,
 }
 
-/// A table that is known to be linked for all walk addresses with this prefix.
+/// A table that is known to be linked for all addresses whose keys ([`Format::key`]) have this
+/// prefix.
 ///
 /// Hardware has the same caches, for the same reason: without them a call for one page is mostly
 /// a walk through the upper hops. They hold while the table stays linked; whatever unlinks tables
@@ -59,17 +60,17 @@ struct Recent<T> {
 }
 
 impl<T: Copy> Recent<T> {
-    /// The table of `hop` that `walk` uses.
+    /// The table of `hop` that the address with this key uses.
     #[inline(always)]
-    fn of<F: Format>(hop: usize, walk: u64, table: T) -> Self {
-        let prefix = geometry_of::<F>(hop).prefix(walk);
+    fn of<F: Format>(hop: usize, key: u64, table: T) -> Self {
+        let prefix = geometry_of::<F>(hop).prefix(key);
         Self { prefix, table }
     }
 
-    /// The table, where it is that of `hop` which `walk` uses.
+    /// The table, where it is that of `hop` which the address with this key uses.
     #[inline(always)]
-    fn table_for<F: Format>(self, hop: usize, walk: u64) -> Option<T> {
-        (self.prefix == geometry_of::<F>(hop).prefix(walk)).then_some(self.table)
+    fn table_for<F: Format>(self, hop: usize, key: u64) -> Option<T> {
+        (self.prefix == geometry_of::<F>(hop).prefix(key)).then_some(self.table)
     }
 
     /// No table: prefixes have fewer bits than this. The table is any.
@@ -189,20 +190,17 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     // Inlined whole, so that a caller who wants the bus address alone pays for that alone.
     #[inline(always)]
     pub fn query(&self, address: DeviceAddr) -> Result<Translation<F::Attributes>, QueryError> {
-        let walk = F::walk_address(address).ok_or(QueryError::OutOfRange { at: address })?;
-        match self.known_table(walk) {
-            Some(table) => self.translation(table, deepest::<F>(), walk, address),
-            None => self.query_walk(walk, address),
+        let key = F::key(address).ok_or(QueryError::OutOfRange { at: address })?;
+        match self.known_table(key) {
+            Some(table) => self.translation(table, deepest::<F>(), key, address),
+            None => self.query_walk(address),
         }
     }
 
     /// A query that must walk further or that ends above the deepest hop.
     #[inline(never)]
-    fn query_walk(
-        &self,
-        walk: u64,
-        address: DeviceAddr,
-    ) -> Result<Translation<F::Attributes>, QueryError> {
+    fn query_walk(&self, address: DeviceAddr) -> Result<Translation<F::Attributes>, QueryError> {
+        let walk = F::walk_address(address).ok_or(QueryError::OutOfRange { at: address })?;
         let stop = self.walk(walk, walk);
         if let Some(Slot::Foreign) = stop.slot {
             return Err(QueryError::Corrupt { at: address });
@@ -210,25 +208,26 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         self.translation(stop.table, stop.hop, walk, address)
     }
 
-    /// The table of the deepest hop that `walk` uses, where that or the one above was used last.
+    /// The table of the deepest hop that the address with this key uses, where that or the one above
+    /// was used last.
     ///
     /// A smaller [`deepest_table`](Self::deepest_table): where this one finds nothing, it does not
     /// say why, which costs the likely way a third of its instructions.
     #[inline(always)]
-    fn known_table(&self, walk: u64) -> Option<M::Table> {
+    fn known_table(&self, key: u64) -> Option<M::Table> {
         let hop = deepest::<F>();
-        if let Some(table) = self.recent.get().table_for::<F>(hop, walk) {
+        if let Some(table) = self.recent.get().table_for::<F>(hop, key) {
             return Some(table);
         }
-        let parent = self.recent_parent.get().table_for::<F>(hop - 1, walk)?;
-        let index = geometry_of::<F>(hop - 1).index(walk);
+        let parent = self.recent_parent.get().table_for::<F>(hop - 1, key)?;
+        let index = geometry_of::<F>(hop - 1).index(key);
         let above = Hop::from_index(hop - 1);
         let table = self.memory.linked::<F>(parent, above, index)?;
-        self.recent.set(Recent::of::<F>(hop, walk, table));
+        self.recent.set(Recent::of::<F>(hop, key, table));
         Some(table)
     }
 
-    /// What the slot of `table` says that `walk` uses.
+    /// What the slot of `table` says that `walk` uses, the walk address of `address` or its key.
     #[inline(always)]
     fn translation(
         &self,
@@ -267,23 +266,24 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         })
     }
 
-    /// Whether there is a table of the deepest hop that `walk` uses, or room for one.
+    /// Whether there is a table of the deepest hop that `address` uses, which has this key, or room
+    /// for one.
     #[inline(always)]
-    fn deepest_table(&self, walk: u64) -> Nearby<M::Table> {
+    fn deepest_table(&self, address: DeviceAddr, key: u64) -> Nearby<M::Table> {
         let hop = deepest::<F>();
-        if let Some(table) = self.recent.get().table_for::<F>(hop, walk) {
+        if let Some(table) = self.recent.get().table_for::<F>(hop, key) {
             return Nearby::Table(table);
         }
-        let Some(parent) = self.parent_table(walk) else {
+        let Some(parent) = self.parent_table(address, key) else {
             return Nearby::Nothing;
         };
-        let index = geometry_of::<F>(hop - 1).index(walk);
+        let index = geometry_of::<F>(hop - 1).index(key);
         match self
             .memory
             .slot::<F>(parent, Hop::from_index(hop - 1), index)
         {
             Slot::Table(table) => {
-                self.recent.set(Recent::of::<F>(hop, walk, table));
+                self.recent.set(Recent::of::<F>(hop, key, table));
                 Nearby::Table(table)
             }
             Slot::Empty => Nearby::Room(parent),
@@ -291,15 +291,24 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         }
     }
 
-    /// The table of the last hop but one that `walk` uses.
+    /// The table of the last hop but one that `address` uses, which has this key.
     #[inline(always)]
-    fn parent_table(&self, walk: u64) -> Option<M::Table> {
+    fn parent_table(&self, address: DeviceAddr, key: u64) -> Option<M::Table> {
         let hop = deepest::<F>() - 1;
-        let known = || self.recent_parent.get().table_for::<F>(hop, walk);
+        let known = || self.recent_parent.get().table_for::<F>(hop, key);
         known().or_else(|| {
-            self.walk(walk, walk);
+            self.remember(address)?;
             known()
         })
+    }
+
+    /// Walks as far as there are tables for `address`, to remember the last two; `None` where the
+    /// format cannot translate it.
+    #[inline(never)]
+    fn remember(&self, address: DeviceAddr) -> Option<()> {
+        let walk = F::walk_address(address)?;
+        self.walk(walk, walk);
+        Some(())
     }
 
     /// Walks to the deepest table that exists and that all addresses from `first` to `last` use,
@@ -317,7 +326,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             };
             table = child;
             hop += 1;
-            let recent = Recent::of::<F>(hop, first, table);
+            let recent = Recent::of::<F>(hop, F::walk_key(first), table);
             if hop == deepest::<F>() {
                 self.recent.set(recent);
             } else if hop + 1 == deepest::<F>() {
@@ -333,7 +342,8 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         let hop = deepest::<F>();
         let known = |hop: usize, recent: &Cell<Recent<M::Table>>| {
             let shares = (first ^ last) & !geometry_of::<F>(hop).table_mask() == 0;
-            recent.get().table_for::<F>(hop, first).filter(|_| shares)
+            let table = recent.get().table_for::<F>(hop, F::walk_key(first));
+            table.filter(|_| shares)
         };
         if let Some(table) = known(hop, &self.recent) {
             (table, hop)

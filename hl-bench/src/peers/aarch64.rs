@@ -6,7 +6,7 @@ use aarch64_paging::Mapping;
 use aarch64_paging::descriptor::{El1Attributes, PhysicalAddress};
 use aarch64_paging::paging::{Constraints, El1And0, MemoryRegion, PageTable, Translation, VaRange};
 
-use crate::arena::FRAMES;
+use crate::arena::{Content, FRAMES};
 use crate::subject::{Call, Subject, Table};
 
 /// Frames from the arena.
@@ -51,7 +51,7 @@ impl Subject for Aarch64 {
 
     type Table<'a> = Aarch64Table;
 
-    fn with_table<T>(work: impl FnOnce(Aarch64Table) -> T) -> T {
+    fn with_table<T>(_content: Content, work: impl FnOnce(Aarch64Table) -> T) -> T {
         let table = Mapping::with_asid_and_va_range(Frames, 1, 0, El1And0, VaRange::Lower);
         work(Aarch64Table(table))
     }

@@ -6,7 +6,7 @@ use page_table_generic::{
 
 use mmu_core::BusAddr;
 
-use crate::arena::FRAMES;
+use crate::arena::{Content, FRAMES};
 use crate::subject::{Call, Subject, Table, leaf};
 
 /// Frames from the arena.
@@ -118,7 +118,7 @@ impl Subject for Generic {
 
     type Table<'a> = GenericTable;
 
-    fn with_table<T>(work: impl FnOnce(GenericTable) -> T) -> T {
+    fn with_table<T>(_content: Content, work: impl FnOnce(GenericTable) -> T) -> T {
         let table = PageTable::new(Frames);
         work(GenericTable(table.expect("the arena is empty")))
     }

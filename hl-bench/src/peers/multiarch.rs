@@ -6,7 +6,7 @@ use page_table_multiarch::{MappingFlags, PageSize, PagingHandler};
 
 use mmu_core::BusAddr;
 
-use crate::arena::FRAMES;
+use crate::arena::{Content, FRAMES};
 use crate::subject::{Call, Subject, Table};
 
 /// Frames from the arena.
@@ -60,7 +60,7 @@ impl Subject for Multiarch {
 
     type Table<'a> = MultiarchTable;
 
-    fn with_table<T>(work: impl FnOnce(MultiarchTable) -> T) -> T {
+    fn with_table<T>(_content: Content, work: impl FnOnce(MultiarchTable) -> T) -> T {
         let table = X64PageTable::try_new().expect("the arena is empty");
         work(MultiarchTable(table))
     }

@@ -7,7 +7,7 @@ use x86_64::structures::paging::{
 };
 use x86_64::{PhysAddr, VirtAddr};
 
-use crate::arena::FRAMES;
+use crate::arena::{Content, FRAMES};
 use crate::subject::{Call, Subject, Table};
 
 /// Frames from the arena.
@@ -55,7 +55,7 @@ impl Subject for X86 {
 
     type Table<'a> = X86Table;
 
-    fn with_table<T>(work: impl FnOnce(X86Table) -> T) -> T {
+    fn with_table<T>(_content: Content, work: impl FnOnce(X86Table) -> T) -> T {
         let root = FRAMES.take_zeroed().expect("the arena is empty");
         // SAFETY: the frame is zeroed, which is a valid empty table, aligned, lives for ever, and
         // belongs to this page table alone until `close` gives it back.

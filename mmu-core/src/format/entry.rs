@@ -26,27 +26,35 @@ assert_eq_size!(HlEntry, u64);
 const_assert_eq!(HlEntry::table(0x1000).into_bits(), 0x1001);
 const_assert_eq!(HlEntry::leaf(0x1FC0_0000).into_bits(), 0x1FC0_0801);
 const_assert_eq!(HlEntry::new().into_bits(), 0);
+const_assert_eq!(HlEntry::table(u64::MAX).frame(), (1 << 52) - 1);
 
+// Constants, since the functions that set a bit are calls where nothing inlines them across crates,
+// and every table that is linked and every leaf is made here.
 impl HlEntry {
+    /// The bits that hold the address.
+    const ADDRESS: u64 = !0xFFF;
+    const PRESENT: u64 = Self::new().with_present(true).into_bits();
+    const LAST: u64 = Self::new().with_last(true).into_bits();
+
     /// An entry that points at the table at `address`, whose low 12 bits are dropped.
     #[must_use]
     #[inline(always)]
     pub const fn table(address: u64) -> Self {
-        Self::new().with_present(true).with_frame(address >> 12)
+        Self::from_bits(Self::PRESENT | (address & Self::ADDRESS))
     }
 
     /// An entry that maps the page at `address`, whose low 12 bits are dropped.
     #[must_use]
     #[inline(always)]
     pub const fn leaf(address: u64) -> Self {
-        Self::table(address).with_last(true)
+        Self::from_bits(Self::PRESENT | Self::LAST | (address & Self::ADDRESS))
     }
 
     /// The address the entry holds.
     #[must_use]
     #[inline(always)]
     pub const fn address(self) -> u64 {
-        self.frame() << 12
+        self.into_bits() & Self::ADDRESS
     }
 
     /// What the entry says at any hop: the family's encoding does not depend on it.

@@ -205,3 +205,74 @@ fn a_link_is_the_sum_of_its_mark_and_the_address() {
     links_are_sums::<X86_64<4>>();
     links_are_sums::<X86_64<5>>();
 }
+
+/// The addresses around every place where a table of a format begins or ends, be they in its range
+/// or not.
+fn addresses_at_edges<F: Format>() -> Vec<u64> {
+    let spans = F::HOPS
+        .iter()
+        .flat_map(|hop| [hop.entry_span(), hop.table_mask()]);
+    let spans = spans.chain([
+        F::LAST_WALK_ADDRESS,
+        1 << 47,
+        1 << 48,
+        1 << 50,
+        0x1001 << 48,
+    ]);
+    let near = |at: u64| {
+        [
+            at.wrapping_sub(1),
+            at,
+            at.wrapping_add(1),
+            at.wrapping_neg(),
+        ]
+    };
+    spans
+        .flat_map(near)
+        .flat_map(|at| {
+            [
+                at,
+                at ^ 1 << 63,
+                at ^ 1 << 50,
+                at | 0xFFFF << 48,
+                at.wrapping_mul(3),
+            ]
+        })
+        .collect()
+}
+
+fn keys_tell_tables_apart<F: Format>() {
+    let addresses = addresses_at_edges::<F>();
+    for &one in &addresses {
+        let walk = F::walk_address(DeviceAddr::new(one));
+        let key = F::key(DeviceAddr::new(one));
+        let Some(walk) = walk else { continue };
+        assert_eq!(key, Some(F::walk_key(walk)), "{}: {one:#x}", F::NAME);
+        let key = key.unwrap();
+        assert_eq!(F::device_address(key), F::device_address(walk));
+        for hop in [deepest::<F>() - 1, deepest::<F>()] {
+            let geometry = geometry_of::<F>(hop);
+            assert_eq!(geometry.index(key), geometry.index(walk));
+            assert_eq!(key & geometry.offset_mask(), walk & geometry.offset_mask());
+            for &other in &addresses {
+                let other = DeviceAddr::new(other);
+                let same_table = F::walk_address(other)
+                    .is_some_and(|other| geometry.prefix(other) == geometry.prefix(walk));
+                let same_prefix = F::key(other)
+                    .is_some_and(|other| geometry.prefix(other) == geometry.prefix(key));
+                assert_eq!(same_prefix, same_table, "{}: {one:#x}, {other}", F::NAME);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_key_of_an_address_tells_its_table_and_that_it_can_be_translated() {
+    keys_tell_tables_apart::<V1>();
+    keys_tell_tables_apart::<Gaudi2Pmmu>();
+    keys_tell_tables_apart::<Gaudi2Pmmu64K>();
+    keys_tell_tables_apart::<Gaudi2Hmmu<6>>();
+    keys_tell_tables_apart::<Gaudi2Hmmu<5>>();
+    keys_tell_tables_apart::<X86_64<4>>();
+    keys_tell_tables_apart::<X86_64<5>>();
+}

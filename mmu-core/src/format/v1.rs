@@ -2,6 +2,7 @@
 
 use super::entry::hl_entries;
 use super::{Format, HopGeometry};
+use crate::addr::DeviceAddr;
 
 /// The format of Goya and Gaudi: 4 KiB leaves at hop 4, 2 MiB leaves at hop 3.
 ///
@@ -23,4 +24,9 @@ impl Format for V1 {
     const LAST_WALK_ADDRESS: u64 = (1 << 50) - 1;
     const BITS_IN_PLACE: u64 = u64::MAX;
     hl_entries!();
+
+    #[inline(always)]
+    fn key(address: DeviceAddr) -> Option<u64> {
+        Some(address.get())
+    }
 }

@@ -37,9 +37,23 @@ pub struct X86Entry {
     pub no_execute: bool,
 }
 
+// Constants, since the functions that set a bit are calls where nothing inlines them across crates,
+// and a range is checked entry by entry.
 impl X86Entry {
     /// The bits that hold the address.
     const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
+    const PRESENT: u64 = Self::new().with_present(true).into_bits();
+    const WRITABLE: u64 = Self::new().with_writable(true).into_bits();
+    const USER: u64 = Self::new().with_user(true).into_bits();
+    const ACCESSED: u64 = Self::new().with_accessed(true).into_bits();
+    const LARGE: u64 = Self::new().with_large(true).into_bits();
+    const NO_EXECUTE: u64 = Self::new().with_no_execute(true).into_bits();
+}
+
+/// `bits` where they are `set`, and otherwise none.
+#[inline(always)]
+const fn bits_if(set: bool, bits: u64) -> u64 {
+    if set { bits } else { 0 }
 }
 
 assert_eq_size!(X86Entry, u64);
@@ -47,10 +61,10 @@ const_assert_eq!(
     X86Entry::new().with_frame((1 << 40) - 1).into_bits(),
     X86Entry::ADDRESS
 );
-const_assert_eq!(X86Entry::new().with_accessed(true).into_bits(), 0x20);
-const_assert_eq!(X86Entry::new().with_large(true).into_bits(), 0x80);
+const_assert_eq!(X86Entry::ACCESSED, 0x20);
+const_assert_eq!(X86Entry::LARGE, 0x80);
 const_assert_eq!(X86Entry::new().with_frame(1).into_bits(), 0x1000);
-const_assert_eq!(X86Entry::new().with_no_execute(true).into_bits(), 1 << 63);
+const_assert_eq!(X86Entry::NO_EXECUTE, 1 << 63);
 
 /// What an x86-64 leaf allows. The default is the least: read-only, supervisor, no execution.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -89,6 +103,13 @@ const FIVE_HOPS: &[HopGeometry] = &[
     HopGeometry::leaves(12, 9),
 ];
 
+impl<const LEVELS: usize> X86_64<LEVELS> {
+    #[inline(always)]
+    fn is_above_deepest(hop: Hop) -> bool {
+        usize::from(hop.number()) + 1 < LEVELS
+    }
+}
+
 impl<const LEVELS: usize> Format for X86_64<LEVELS> {
     type Attributes = X86Attributes;
     const NAME: &'static str = "x86-64";
@@ -99,30 +120,22 @@ impl<const LEVELS: usize> Format for X86_64<LEVELS> {
     const LAST_WALK_ADDRESS: u64 = (1 << (12 + 9 * LEVELS)) - 1;
     const BITS_IN_PLACE: u64 = (1 << 52) - 1;
     const LINKS_IN_PLACE: bool = true;
-    const WALK_MARKS: u64 = X86Entry::new().with_accessed(true).into_bits();
+    const WALK_MARKS: u64 = X86Entry::ACCESSED;
 
     #[inline(always)]
     fn table_entry(_hop: Hop, address: u64) -> u64 {
-        // Masked, since a frame that does not fit is a panic.
-        X86Entry::new()
-            .with_present(true)
-            .with_writable(true)
-            .with_user(true)
-            .into_bits()
-            | (address & X86Entry::ADDRESS)
+        X86Entry::PRESENT | X86Entry::WRITABLE | X86Entry::USER | (address & X86Entry::ADDRESS)
     }
 
     #[inline(always)]
     fn leaf_entry(hop: Hop, address: u64, attributes: X86Attributes) -> u64 {
         // The address last: what goes before it is the same for all leaves of a run, so that a
         // loop over them computes it once.
-        X86Entry::new()
-            .with_present(true)
-            .with_writable(attributes.writable)
-            .with_user(attributes.user)
-            .with_large(usize::from(hop.number()) + 1 < LEVELS)
-            .with_no_execute(attributes.no_execute)
-            .into_bits()
+        X86Entry::PRESENT
+            | bits_if(attributes.writable, X86Entry::WRITABLE)
+            | bits_if(attributes.user, X86Entry::USER)
+            | bits_if(Self::is_above_deepest(hop), X86Entry::LARGE)
+            | bits_if(attributes.no_execute, X86Entry::NO_EXECUTE)
             | (address & X86Entry::ADDRESS)
     }
 
@@ -132,7 +145,7 @@ impl<const LEVELS: usize> Format for X86_64<LEVELS> {
         let address = entry.frame() << 12;
         if !entry.present() {
             Entry::Empty
-        } else if usize::from(hop.number()) + 1 == LEVELS || entry.large() {
+        } else if !Self::is_above_deepest(hop) || entry.large() {
             Entry::Leaf {
                 address,
                 attributes: X86Attributes {
@@ -149,10 +162,7 @@ impl<const LEVELS: usize> Format for X86_64<LEVELS> {
     #[inline(always)]
     fn is_leaf(hop: Hop, entry: u64) -> bool {
         // One mask and no branch: the check of a range folds it over several entries.
-        let leaf = X86Entry::new()
-            .with_present(true)
-            .with_large(usize::from(hop.number()) + 1 < LEVELS)
-            .into_bits();
+        let leaf = X86Entry::PRESENT | bits_if(Self::is_above_deepest(hop), X86Entry::LARGE);
         entry & leaf == leaf
     }
 
@@ -163,6 +173,17 @@ impl<const LEVELS: usize> Format for X86_64<LEVELS> {
         let half = Self::LAST_WALK_ADDRESS.div_ceil(2);
         let is_canonical = address.get().wrapping_add(half) <= Self::LAST_WALK_ADDRESS;
         is_canonical.then_some(address.get() & Self::LAST_WALK_ADDRESS)
+    }
+
+    #[inline(always)]
+    fn key(address: DeviceAddr) -> Option<u64> {
+        Some(address.get())
+    }
+
+    /// With the sign extension, which tells a canonical address from others.
+    #[inline(always)]
+    fn walk_key(walk_address: u64) -> u64 {
+        Self::device_address(walk_address).get()
     }
 
     #[inline(always)]

@@ -11,6 +11,8 @@ use crate::split_word::SplitWord;
 use crate::sync::AtomicU64;
 use crate::sync::{Ordering, fence};
 
+use super::table::store_zeros;
+
 /// One 64-bit entry in memory that a device reads while the processor writes it.
 ///
 /// Implemented for `AtomicU64` where the processor has it, and for
@@ -90,9 +92,7 @@ pub trait TableArena {
     /// zeroes cache lines) does well to use them here.
     #[inline(always)]
     fn zero(&self, entries: &[Self::Word]) {
-        for entry in entries {
-            entry.store(0);
-        }
+        store_zeros(entries);
     }
 
     /// Orders the entries stored before this call before those stored after it, for a device that

@@ -71,7 +71,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             return (table, hop);
         }
         if hop == deepest::<F>()
-            && let Some(parent) = self.parent_table(first)
+            && let Some(parent) = self.parent_table(F::device_address(first), F::walk_key(first))
             && self.memory.live(parent) > 1
         {
             return (parent, hop - 1);
@@ -142,19 +142,19 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     #[inline(always)]
     fn unmap_page(&mut self, hop: usize, at: DeviceAddr) -> Option<Chain> {
         let geometry = geometry_of::<F>(hop);
-        let walk = F::walk_address(at)?;
-        if walk & geometry.offset_mask() != 0 {
+        let key = F::key(at)?;
+        if key & geometry.offset_mask() != 0 {
             return None;
         }
         let table = if hop != deepest::<F>() {
-            self.parent_table(walk)?
-        } else if let Nearby::Table(table) = self.deepest_table(walk) {
+            self.parent_table(at, key)?
+        } else if let Nearby::Table(table) = self.deepest_table(at, key) {
             table
         } else {
             return None;
         };
         let memory = self.memory;
-        let index = geometry.index(walk);
+        let index = geometry.index(key);
         let Slot::Leaf = memory.slot::<F>(table, Hop::from_index(hop), index) else {
             return None;
         };
@@ -167,21 +167,21 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         if hop != deepest::<F>() {
             return None;
         }
-        self.unlink_table_of(table, walk)
+        self.unlink_table_of(table, at, key)
     }
 
     /// Unmaps the last leaf of `table`, which is of the deepest hop, and unlinks it; `None` as above.
     #[inline(always)]
-    fn unlink_table_of(&mut self, table: M::Table, walk: u64) -> Option<Chain> {
+    fn unlink_table_of(&mut self, table: M::Table, at: DeviceAddr, key: u64) -> Option<Chain> {
         let hop = deepest::<F>();
         let memory = self.memory;
-        let parent = self.parent_table(walk)?;
+        let parent = self.parent_table(at, key)?;
         let siblings = memory.live(parent).checked_sub(1)?;
         if siblings == 0 {
             return None;
         }
-        memory.clear(table, geometry_of::<F>(hop).index(walk), 1);
-        memory.clear(parent, geometry_of::<F>(hop - 1).index(walk), 1);
+        memory.clear(table, geometry_of::<F>(hop).index(key), 1);
+        memory.clear(parent, geometry_of::<F>(hop - 1).index(key), 1);
         memory.set_live(parent, siblings);
         self.recent.set(Recent::none(self.root));
         let mut freed = Chain::EMPTY;

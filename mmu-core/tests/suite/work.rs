@@ -8,13 +8,14 @@ use mmu_core::{BusAddr, MapOptions, PageTable, Region, ReuseOrder, TablePool, Ta
 use crate::common::model::leaf_sizes;
 use crate::common::shape::Shape;
 use crate::common::{
-    ARENA, CountingMemory, CountingWord, Pool, Table, confirm, device, for_every_format, only,
-    range, run,
+    ARENA, CountingMemory, CountingWord, ENTRIES, Pool, Table, confirm, device, for_every_format,
+    only, range, run,
 };
 
 for_every_format!(
     each_word_of_a_new_table_is_stored_once,
     a_map_into_zeroed_tables_stores_one_entry_per_leaf_and_one_per_table,
+    a_pool_that_is_known_to_be_zero_zeroes_no_table_before_it_was_used,
     an_unmap_of_whole_tables_stores_one_entry_per_table_and_reads_no_leaf,
     one_descent_checks_and_fills_a_run_however_long_it_is,
     a_run_looks_for_each_of_its_tables_once,
@@ -96,6 +97,31 @@ fn a_map_into_zeroed_tables_stores_one_entry_per_leaf_and_one_per_table<F: Shape
     // A second run into tables that are there.
     map(&mut table, F::EDGE + leaves * F::small(), 7 * F::small());
     assert_eq!(CountingMemory::take_counts(&pool).total_stores(), 7);
+}
+
+fn a_pool_that_is_known_to_be_zero_zeroes_no_table_before_it_was_used<F: Shape>() {
+    let mut memory = CountingMemory::new(32);
+    let pool = memory.zeroed_pool();
+    CountingMemory::take_counts(&pool);
+    let mut table = counted::<F>(&pool);
+    assert_eq!(CountingMemory::take_counts(&pool).total_stores(), 0, "root");
+    // One page, all of whose tables are new; then the rest of its table and half of the next one.
+    map(&mut table, F::EDGE, F::small());
+    let new = u64::from(pool.usage().used() - 1);
+    assert_eq!(CountingMemory::take_counts(&pool).total_stores(), 1 + new);
+    let leaves = F::slots() * 3 / 2 - 1;
+    map(&mut table, F::EDGE + F::small(), leaves * F::small());
+    assert_eq!(
+        CountingMemory::take_counts(&pool).total_stores(),
+        leaves + 1
+    );
+    // A table full of leaves that is unlinked as it is is not known to be zero any more.
+    let mapped = range(F::EDGE, span::<F>());
+    confirm(table.unmap(mapped).unwrap());
+    CountingMemory::take_counts(&pool);
+    map(&mut table, F::EDGE, F::small());
+    let stores = CountingMemory::take_counts(&pool).total_stores();
+    assert!(stores > ENTRIES as u64, "{stores}");
 }
 
 fn an_unmap_of_whole_tables_stores_one_entry_per_table_and_reads_no_leaf<F: Shape>() {

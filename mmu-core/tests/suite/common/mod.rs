@@ -103,6 +103,14 @@ impl<W: TableWord> WordMemory<W> {
         Self { tables, records }
     }
 
+    /// A pool of tables that are known to be zero.
+    pub(crate) fn zeroed_pool(&mut self) -> Pool<'_, W> {
+        for word in self.tables.iter().flatten() {
+            word.store(0);
+        }
+        self.pool().zeroed()
+    }
+
     pub(crate) fn pool(&mut self) -> Pool<'_, W> {
         let region = Region::new(&self.tables, BusAddr::new(ARENA)).unwrap();
         TablePool::new(region, &mut self.records, ReuseOrder::LastReleased).unwrap()
