@@ -5,14 +5,14 @@ use hl_mem::lock::{HeldLocks, LockRank, OutOfOrder};
 /// In the order in which they may be taken.
 const RANKS: [LockRank; 9] = [
     LockRank::Handles,
-    LockRank::Timestamps,
     LockRank::HostMmu,
-    LockRank::Seats,
     LockRank::DramMmu,
     LockRank::Scrubber,
     LockRank::Dram,
     LockRank::Buffers,
     LockRank::Space,
+    LockRank::Timestamps,
+    LockRank::Seat,
 ];
 
 #[test]
