@@ -55,6 +55,5 @@ fn runs_tell_how_many_bytes_are_still_to_come() {
         }
     }
     assert_eq!(left, [3 * PAGE, 2 * PAGE, 0]);
-    drop(runs);
     pool.release(hold).unwrap();
 }

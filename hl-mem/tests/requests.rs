@@ -1,6 +1,7 @@
 //! What a request of the memory ioctl is understood as, field by field (facts IO-2, IO-3).
 
 use hl_mem::Wanted;
+use hl_mem::context::MAX_COMMAND_BUFFER_BYTES;
 use hl_mem::uapi::{
     CommandBufferOutput, EXPORT_CLOSE_ON_EXEC, EXPORT_READ_WRITE, Errno, FLAG_CONTIGUOUS,
     FLAG_FORCE_HINT, FLAG_PREFETCH, FLAG_SHARED, FLAG_USERPTR, MemoryInput, OP_ALLOC, OP_EXPORT,
@@ -122,4 +123,10 @@ fn the_answer_about_a_command_buffer_is_its_number_in_memory() {
     let value = 0x0102_0304_0506_0708;
     let bytes = CommandBufferOutput { value }.to_bytes();
     assert_eq!(u64::from_ne_bytes(bytes), value);
+}
+
+/// Facts CB-1: 32 bytes less than 2 MiB.
+#[test]
+fn the_longest_command_buffer_leaves_room_for_what_the_driver_adds() {
+    assert_eq!(MAX_COMMAND_BUFFER_BYTES, 0x1F_FFE0);
 }

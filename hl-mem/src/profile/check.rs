@@ -48,7 +48,10 @@ const fn windows_fit(windows: &[AddrRange<DeviceAddr>], of: &VaRange) -> bool {
 }
 
 const fn range_is_sound(range: &VaRange) -> bool {
-    if range.page_bytes == 0 || !range.large_bytes.is_multiple_of(range.page_bytes) {
+    if range.page_bytes == 0
+        || range.large_bytes == 0
+        || !range.large_bytes.is_multiple_of(range.page_bytes)
+    {
         return false;
     }
     let mut i = 0;

@@ -95,6 +95,7 @@ fn a_range_is_sound_with_windows_that_fit_and_keep_out_of_each_other() {
         range_is_sound(&range)
     };
     assert!(!change(|range| range.page_bytes = 0));
+    assert!(!change(|range| range.large_bytes = 0));
     assert!(!change(|range| range.large_bytes = 3 * PAGE / 2));
     assert!(!change(|range| range.range = device(0x1_0000, 0x1_F800)));
     assert!(!change(|range| range.fixed = &const { [pages(15, 17)] }));
@@ -241,4 +242,12 @@ fn a_default_page_has_the_hop_whose_leaves_have_its_size() {
     // An entry of hop 2 spans as much, but is no leaf.
     assert_eq!(hop(1 << 30), None);
     assert_eq!(hop(8192), None);
+}
+
+/// Facts 2.4 (hop pool).
+#[test]
+fn gaudi2_begins_with_the_tables_in_host_memory_that_its_driver_takes() {
+    assert_eq!(Gaudi2::<6>::PROFILE.host_table_bytes, Some(0x1000_0000));
+    assert_eq!(Gaudi2::<5>::PROFILE.host_table_bytes, Some(0x1000_0000));
+    assert_eq!(Goya::PROFILE.host_table_bytes, None);
 }
