@@ -149,6 +149,15 @@ pub(crate) struct SpaceFailure<K> {
     pub(crate) detached: Option<Detached<K, ()>>,
 }
 
+impl<K> From<SpaceError> for SpaceFailure<K> {
+    fn from(error: SpaceError) -> Self {
+        Self {
+            error,
+            detached: None,
+        }
+    }
+}
+
 /// Who has which addresses of a space.
 pub(crate) struct Addresses<N> {
     pub(crate) small: VaAllocator<N>,
@@ -225,6 +234,7 @@ impl Shape {
 
     /// The shape of a list of runs; `None` where it is empty or longer than 2^64 bytes. A
     /// `large_leaf` of zero bytes stands for none.
+    #[inline(never)]
     fn of(runs: impl Iterator<Item = Run>, large_leaf: u64) -> Option<Self> {
         let mask = large_leaf.saturating_sub(1);
         let mut shape = Self::of_pages(0);
@@ -289,6 +299,22 @@ fn extent<K>(block: VaBlock, phase: u64, len: u64, zone: Zone) -> Result<Extent<
     })
 }
 
+/// Maps one run.
+// Out of line: it is long in line, and the same for both kinds of spaces and all lists.
+#[inline(never)]
+fn map_run<F, M>(
+    table: &mut PageTable<F, M>,
+    at: DeviceAddr,
+    run: Run,
+    options: &MapOptions<NoAttributes>,
+) -> Result<(), MapError>
+where
+    F: Format<Attributes = NoAttributes>,
+    M: TableMemory,
+{
+    table.map(at, run, options)
+}
+
 /// Adds a removal to those that wait for an invalidation.
 fn pend<M: TableMemory>(pending: &mut Option<Removed<M>>, removed: Removed<M>) {
     match pending {
@@ -345,12 +371,18 @@ where
             Some(Shape { large: true, .. }) => Zone::Large,
             _ => Zone::Small,
         };
-        let mapped = self.map_shape(shape, zone, runs.clone(), wanted);
+        let extent = self.reserve(shape, zone, wanted)?;
+        let options = self.options(extent.zone);
+        let mut ahead = runs.clone();
+        let mapped = match (ahead.next(), ahead.next()) {
+            // One run needs none of what a list does.
+            (Some(run), None) if run.len() == extent.range.len() => {
+                self.install_run(extent, run, &options)
+            }
+            _ => self.install(extent, runs.clone(), &options),
+        };
         mapped.map_err(|failure| match failure.detached {
-            None if are_pages && checked(runs).is_none() => SpaceFailure {
-                error: SpaceError::Runs,
-                ..failure
-            },
+            None if are_pages && checked(runs).is_none() => SpaceError::Runs.into(),
             _ => failure,
         })
     }
@@ -363,23 +395,8 @@ where
     ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
         // A page of it is what a leaf maps, so that there is nothing to align beyond pages.
         let shape = Shape::of(runs.clone(), 0);
-        self.map_shape(shape, Zone::Dram, runs, wanted)
-    }
-
-    fn map_shape(
-        &mut self,
-        shape: Option<Shape>,
-        zone: Zone,
-        runs: impl Iterator<Item = Run> + Clone,
-        wanted: Wanted,
-    ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
-        match self.reserve(shape, zone, wanted) {
-            Ok(extent) => self.install(extent, runs),
-            Err(error) => Err(SpaceFailure {
-                error,
-                detached: None,
-            }),
-        }
+        let extent = self.reserve(shape, Zone::Dram, wanted)?;
+        self.install(extent, runs, &MapOptions::default())
     }
 
     /// Reserves addresses for runs of a shape: at the address that is wanted, or else, where it is not
@@ -451,34 +468,26 @@ where
             zone: Zone::Small,
             kind: PhantomData,
         };
-        let outcome = self.map_run(range.start(), run, &MapOptions::default());
-        self.finish(extent, outcome)
+        self.install_run(extent, run, &MapOptions::default())
     }
 
-    // Out of line, since it is long in line: the one for all lists.
-    #[inline(never)]
-    fn map_run(
+    fn install_run(
         &mut self,
-        at: DeviceAddr,
+        extent: Extent<K>,
         run: Run,
         options: &MapOptions<NoAttributes>,
-    ) -> Result<(), MapError> {
-        self.table.map(at, run, options)
+    ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
+        let outcome = map_run(&mut self.table, extent.range.start(), run, options);
+        self.finish(extent, outcome)
     }
 
     fn install(
         &mut self,
         extent: Extent<K>,
         runs: impl Iterator<Item = Run> + Clone,
+        options: &MapOptions<NoAttributes>,
     ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
-        let (range, options) = (extent.range, self.options(extent.zone));
-        let mut ahead = runs.clone();
-        let outcome = match (ahead.next(), ahead.next()) {
-            (Some(run), None) if run.len() == range.len() => {
-                self.map_run(range.start(), run, &options)
-            }
-            _ => self.table.map_list(range, runs, &options),
-        };
+        let outcome = self.table.map_list(extent.range, runs, options);
         self.finish(extent, outcome)
     }
 

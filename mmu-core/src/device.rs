@@ -416,9 +416,15 @@ impl<'p, B: TableBus, R: RawMutex> TableMemory for &'p DeviceTablePool<'_, B, R>
         self,
         table: Self::Table,
         first: usize,
-        mut entries: impl Iterator<Item = u64>,
+        entries: impl Iterator<Item = u64>,
     ) -> usize {
-        self.write_list(table, first, TABLE_ENTRIES, &mut entries)
+        let mut written = 0;
+        let counted = entries
+            .take(TABLE_ENTRIES.saturating_sub(first))
+            .inspect(|_| written += 1);
+        self.bus.write(self.slot_address(table, first), counted);
+        self.note_leaves(table, first, written);
+        written
     }
 
     // In line, so that making the entries of a list is a loop of its own without a call: inside the

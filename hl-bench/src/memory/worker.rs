@@ -156,9 +156,13 @@ impl<A: Measured> Worker for TablesAlone<'_, A> {
         );
         let runs = pinned
             .map(|run| Run::new(BusAddr::new(run.start().get()), run.len()).expect("within 2^64"));
-        let mapped = self
-            .table
-            .map_list(self.range(piece), runs, &MapOptions::default());
+        let (range, options) = (self.range(piece), MapOptions::default());
+        let mut ahead = runs.clone();
+        // As an address space does it.
+        let mapped = match (ahead.next(), ahead.next()) {
+            (Some(run), None) => self.table.map(range.start(), run, &options),
+            _ => self.table.map_list(range, runs, &options),
+        };
         mapped.expect("there are tables for all");
         self.mapped[piece as usize] = true;
     }
