@@ -6,9 +6,15 @@ use mmu_core::{MapError, MapOptions, PageTable, UnmapError};
 
 use super::common::model::leaf_sizes;
 use super::common::shape::Shape;
-use super::common::{Memory, Snapshot, confirm, device, for_every_format, only, range, run};
+use super::common::{
+    Memory, Snapshot, confirm, device, for_every_format, for_every_format_with_large_leaves, only,
+    range, run,
+};
 
-for_every_format!(runs_that_start_and_end_within_a_page_are_refused,);
+for_every_format!(runs_that_start_and_end_within_a_page_are_refused);
+for_every_format_with_large_leaves!(
+    a_range_from_the_middle_of_one_large_leaf_to_the_middle_of_the_next_is_refused,
+);
 
 fn runs_that_start_and_end_within_a_page_are_refused<F: Shape>() {
     let mut memory = Memory::new(16);
@@ -54,4 +60,24 @@ fn rights_are_not_changed_of_a_range_that_starts_and_ends_within_a_page() {
     let refused = table.unmap(part).unwrap_err();
     assert!(matches!(refused, UnmapError::Misaligned { .. }));
     confirm(table.unmap(range(F::EDGE, 2 * F::small())).unwrap());
+}
+
+fn a_range_from_the_middle_of_one_large_leaf_to_the_middle_of_the_next_is_refused<F: Shape>() {
+    let mut memory = Memory::new(16);
+    let pool = memory.pool();
+    let mut table = PageTable::<F, _>::new(&pool).unwrap().unwrap();
+    let large = F::large();
+    let both = run(F::BUS, 2 * large);
+    table
+        .map(device(F::BASE), both, &MapOptions::default())
+        .unwrap();
+    let before = Snapshot::of(&pool);
+    let middle = range(F::BASE + large / 2, large);
+    let leaf = device(F::BASE);
+    assert_eq!(
+        table.unmap(middle).unwrap_err(),
+        UnmapError::WouldSplit { leaf }
+    );
+    before.expect(&pool, "what is refused");
+    confirm(table.unmap(range(F::BASE, 2 * large)).unwrap());
 }
