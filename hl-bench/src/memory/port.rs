@@ -388,6 +388,8 @@ impl<'m, A: Measured> Port for BenchPort<'m, A> {
     type Engines = NoEngines;
     type Scrubber = NoScrubber;
     type TimestampSlots = [TimestampSlot; 0];
+
+    const MAX_ASID: Option<u16> = Some(3);
     type Nodes = Vec<Node>;
 }
 

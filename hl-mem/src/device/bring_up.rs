@@ -9,7 +9,7 @@ use crate::events::DeviceEvent;
 use crate::lock::{LockRank, Locked};
 use crate::mmu::MmuControl;
 use crate::port::Port;
-use crate::profile::{Asic, DefaultPage, LargeHost};
+use crate::profile::{Asic, DefaultPage, LargeHost, Open};
 use crate::space::{Addresses, Space};
 use crate::sync::{AtomicU32, Ordering};
 use crate::va::{LayoutError, VaAllocator};
@@ -38,6 +38,10 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         mmu: impl FnOnce(BusAddr) -> P::Mmu,
         dram_mmu: impl FnOnce(BusAddr) -> P::DramMmu,
     ) -> Result<(Self, Privilege), BringUpError> {
+        let users = Open::with(P::MAX_ASID.unwrap_or(A::PROFILE.max_asid)).users();
+        if parts.seats.len() > usize::from(users) {
+            return Err(BringUpError::TooManySeats { users });
+        }
         if let (Some(default), true) = (&A::PROFILE.dram.default_page, parts.default_mapping) {
             fill(&mut parts.scrubber, default)?;
         }

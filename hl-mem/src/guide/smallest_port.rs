@@ -410,6 +410,9 @@ impl Port for SmallestPort {
     type Nodes = Vec<Node>;
     type TimestampSlots = Vec<TimestampSlot>;
 
+    // Two users; the profile of today's parts has one.
+    const MAX_ASID: Option<u16> = Some(3);
+
     fn before_lock(rank: LockRank) {
         let mut held = HELD.get();
         held.take(rank).unwrap();
