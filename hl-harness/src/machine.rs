@@ -114,6 +114,8 @@ impl<'m, A: Model> Port for HarnessPort<'m, A> {
     type Nodes = Vec<Node>;
     type TimestampSlots = Vec<TimestampSlot>;
 
+    const MAX_ASID: Option<u16> = Some(model::ASIDS as u16);
+
     fn before_lock(rank: LockRank) {
         HELD.with(|held| {
             let mut locks = held.get();

@@ -77,6 +77,11 @@ pub trait Port {
     /// What the driver knows of the timestamps of a pool, such as `&'static mut [TimestampSlot]`.
     type TimestampSlots: AsRef<[TimestampSlot]> + AsMut<[TimestampSlot]>;
 
+    /// Address spaces, the privileged one included, where other than the
+    /// [profile](crate::profile::Profile::max_asid) says: for machines that are to have more users at a
+    /// time than today's parts.
+    const MAX_ASID: Option<u16> = None;
+
     /// Called in debug builds before the current thread takes a lock. A port that knows its threads
     /// has [`HeldLocks`](crate::lock::HeldLocks) check the order here.
     fn before_lock(rank: LockRank) {

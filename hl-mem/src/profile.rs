@@ -47,6 +47,7 @@ use core::time::Duration;
 use mmu_core::format::{Hop, HopGeometry, NoAttributes, TABLE_BYTES};
 use mmu_core::{AddrRange, BusAddr, DeviceAddr, Format, Run};
 
+use crate::asid::Asid;
 use crate::mmu::Timeouts;
 use crate::va::VaLayout;
 
@@ -169,7 +170,8 @@ pub struct PrivilegedWindows {
 pub struct Profile {
     /// Its name, as people write it.
     pub name: &'static str,
-    /// Address spaces, the privileged one included.
+    /// Address spaces, the privileged one included, and so the number of users that a device can have
+    /// at a time (see [`open`](Self::open)). A port may have [others](crate::port::Port::MAX_ASID).
     pub max_asid: u16,
     /// Where host memory is mapped.
     pub host: VaRange,
@@ -198,7 +200,53 @@ pub struct Profile {
     pub emulation_timeouts: Timeouts,
 }
 
+/// How many users may have a device open at a time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Open {
+    /// One, who has it to himself (facts 10.2): until he has closed it, others are refused.
+    Exclusive,
+    /// Any other number, each with an address space of his own.
+    Shared {
+        /// How many.
+        users: u16,
+    },
+}
+
+impl Open {
+    /// With so many address spaces, the privileged one included. There are ten bits for an ASID
+    /// (facts 1.2), whatever is said.
+    #[must_use]
+    pub const fn with(max_asid: u16) -> Self {
+        let most = if max_asid < Asid::LIMIT {
+            max_asid
+        } else {
+            Asid::LIMIT
+        };
+        match most.saturating_sub(1) {
+            1 => Self::Exclusive,
+            users => Self::Shared { users },
+        }
+    }
+
+    /// How many users.
+    #[must_use]
+    pub const fn users(self) -> u16 {
+        match self {
+            Self::Exclusive => 1,
+            Self::Shared { users } => users,
+        }
+    }
+}
+
 impl Profile {
+    /// How many users there may be at a time: one for each address space but the privileged one
+    /// (facts 1.2).
+    #[must_use]
+    pub const fn open(&self) -> Open {
+        Open::with(self.max_asid)
+    }
+
     /// The part of the device's table memory that has one root table for each address space (facts
     /// HOP0-1).
     #[must_use]

@@ -15,6 +15,7 @@
 //! | fields that the operation does not have | ignored | `EINVAL`, unless they are zero; the context's number is ignored (facts IO-5) |
 //! | FREE of another's memory | succeeds (facts F-1) | `EPERM` |
 //! | FREE with upper handle bits set | ignored (facts 6.3) | `EINVAL` |
+//! | open while every address space has its user | `EBUSY` with one, `ENOMEM` where no ASID is left (facts 10.2) | `EBUSY` |
 //! | ALLOC beyond the handle table | `EFAULT` (facts 6.2) | `ENOMEM` |
 //! | ALLOC of memory that is being scrubbed for another | no scrub (facts DRAM-3); `ENOMEM` for too few pages | `EBUSY`: there is room when that has ended |
 //! | EXPORT through [`dispatch`], which has no [`Exporter`] | always there | `EOPNOTSUPP` |

@@ -380,6 +380,8 @@ impl<'m, A: Measured> Port for BenchPort<'m, A> {
     type Engines = NoEngines;
     type Scrubber = NoScrub;
     type TimestampSlots = [TimestampSlot; 0];
+
+    const MAX_ASID: Option<u16> = Some(3);
     type Nodes = Vec<Node>;
 }
 

@@ -17,7 +17,7 @@ use crate::log::{TableMemory, TablePools};
 use crate::port::{AsicRegisters, DramTables, HostWord, HostWords};
 
 /// The ASIDs that the machine's MMUs are driven with, the privileged one included.
-const ASIDS: usize = 8;
+pub(super) const ASIDS: usize = 8;
 
 /// A pool of tables in device memory.
 pub type DevicePool<'m> = DeviceTablePool<'m, DramTables, Lock>;

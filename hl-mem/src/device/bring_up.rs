@@ -10,7 +10,7 @@ use crate::identity::Identity;
 use crate::lock::{LockRank, Locked};
 use crate::mmu::{MmuControl, NoDramMmu};
 use crate::port::Port;
-use crate::profile::{Asic, DefaultPage, LargeHost};
+use crate::profile::{Asic, DefaultPage, LargeHost, Open};
 use crate::space::{Addresses, Space};
 use crate::sync::{AtomicU32, Ordering};
 use crate::va::{LayoutError, VaAllocator};
@@ -53,6 +53,10 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         mmu: impl FnOnce(BusAddr) -> P::Mmu,
         dram_mmu: Option<(P::DramTables, impl FnOnce(BusAddr) -> P::DramMmu)>,
     ) -> Result<(Self, Privilege), BringUpError> {
+        let users = Open::with(P::MAX_ASID.unwrap_or(A::PROFILE.max_asid)).users();
+        if parts.seats.len() > usize::from(users) {
+            return Err(BringUpError::TooManySeats { users });
+        }
         if let (Some(default), true) =
             (&A::PROFILE.dram.default_page, parts.options.default_mapping)
         {

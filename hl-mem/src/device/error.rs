@@ -20,6 +20,11 @@ use super::ForeignPrivilege;
 pub enum BringUpError {
     /// The pool has too few tables for the roots.
     NoTableMemory,
+    /// There are more seats than the device may have users. Nothing was touched.
+    TooManySeats {
+        /// How many there may be.
+        users: u16,
+    },
     /// The device does not answer.
     DeviceLost,
     /// The nodes do not suffice for the address ranges.
@@ -34,6 +39,12 @@ impl fmt::Display for BringUpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoTableMemory => f.write_str("the pool has too few tables for the roots"),
+            Self::TooManySeats { users } => {
+                write!(
+                    f,
+                    "there are more seats than users, of whom there may be {users}"
+                )
+            }
             Self::DeviceLost => f.write_str("the device does not answer"),
             Self::Addresses(error) => write!(f, "no allocator of device addresses: {error}"),
             Self::Mmu(error) => write!(f, "the MMU does not start: {error}"),

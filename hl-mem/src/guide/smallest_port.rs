@@ -413,6 +413,9 @@ impl Port for SmallestPort {
     type Nodes = [Node; 16];
     type TimestampSlots = [TimestampSlot; 16];
 
+    // Two users; the profile of today's parts has one.
+    const MAX_ASID: Option<u16> = Some(3);
+
     fn before_lock(rank: LockRank) {
         let mut held = HELD.get();
         held.take(rank).unwrap();

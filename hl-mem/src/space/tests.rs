@@ -121,7 +121,6 @@ fn on_gaudi2(
             sizes.push(leaf.leaf.len());
             at = at.checked_add(leaf.leaf.len()).unwrap();
         }
-        core::mem::forget(mapped);
         Ok((range.start().get(), sizes))
     });
 }

@@ -98,8 +98,8 @@ impl TableBus for NotingBus {
 /// one for device memory.
 #[derive(Debug)]
 pub(crate) struct NoCache {
-    is_apart: bool,
-    asids: u16,
+    pub(crate) is_apart: bool,
+    pub(crate) asids: u16,
 }
 
 impl NoCache {
@@ -162,8 +162,8 @@ unsafe impl MmuControl for NoCache {
     }
 }
 
-type HostTables = TablePool<'static, NotingArena, SpinLock>;
-type DramTables = DeviceTablePool<'static, NotingBus, SpinLock>;
+pub(crate) type HostTables = TablePool<'static, NotingArena, SpinLock>;
+pub(crate) type DramTables = DeviceTablePool<'static, NotingBus, SpinLock>;
 
 /// The port, as types.
 #[derive(Debug)]
@@ -181,6 +181,8 @@ impl Port for ApartPort {
     type Scrubber = NoBytes;
     type Nodes = Vec<Node>;
     type TimestampSlots = Vec<TimestampSlot>;
+
+    const MAX_ASID: Option<u16> = Some(3);
 
     fn before_lock(rank: LockRank) {
         RecordingPort::before_lock(rank);

@@ -4,6 +4,7 @@ mod answers;
 mod apart;
 mod flow;
 mod interrupts;
+mod many;
 mod recording;
 /// The smallest port, which the guide shows and its examples run on.
 #[path = "../../src/guide/smallest_port.rs"]

@@ -25,11 +25,14 @@ use super::smallest_port::{
     View,
 };
 
+/// Something that happens while a run is scrubbed.
+pub(crate) type AtScrub = Box<dyn FnMut(Run)>;
+
 thread_local! {
     static HELD: RefCell<Vec<LockRank>> = const { RefCell::new(Vec::new()) };
     static SEEN: RefCell<Cases> = const { RefCell::new(Cases::new()) };
     /// What happens while device memory is scrubbed.
-    pub(crate) static AT_SCRUB: RefCell<Option<Box<dyn FnMut(Run)>>> = const { RefCell::new(None) };
+    pub(crate) static AT_SCRUB: RefCell<Option<AtScrub>> = const { RefCell::new(None) };
     /// What is wrong with pinned pages.
     pub(crate) static SPOILT_PIN: Cell<Spoilt> = const { Cell::new(Spoilt::Nothing) };
     /// Whether the port has no coherent memory.
@@ -364,6 +367,8 @@ impl Port for RecordingPort {
     type Scrubber = Noting<NoBytes>;
     type Nodes = Vec<Node>;
     type TimestampSlots = Vec<TimestampSlot>;
+
+    const MAX_ASID: Option<u16> = Some(4);
 
     fn before_lock(rank: LockRank) {
         HELD.with_borrow_mut(|held| {
