@@ -5,6 +5,7 @@ mod default;
 mod dump;
 mod list;
 mod map;
+mod map_table;
 mod protect;
 mod split;
 mod unmap;
