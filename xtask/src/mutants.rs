@@ -22,10 +22,11 @@ use crate::workspace::Session;
 
 /// Arguments of `cargo xtask mutants`.
 ///
-/// Each change costs one incremental build of the crate's tests and the tests up to the first that
-/// fails. For mmu-core that is 20 to 40 s of one processor, for hl-mem 5 to 15 s: all of it takes
-/// more than a day of one processor. Use --file for what was changed, and --shard to divide the
-/// rest among machines.
+/// Each change costs an incremental build of the crate's tests and the tests up to the first that
+/// fails. For mmu-core a build takes 18 s of one processor, and tests of which none fails take 32 s;
+/// hl-mem takes less. There are 4200 changes, a fifth of which do not compile: all of it takes more
+/// than a day of one processor. Use --file for what was changed, and --shard to divide the rest among
+/// machines.
 #[derive(Args, Debug)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Options {
