@@ -116,8 +116,10 @@ fn make(session: &Session, directory: &Path, selection: Vec<String>) -> Result<F
     let status = session
         .cargo("mutants")
         .lasting(settings.limit())
-        // It stops at the first test that fails, while cargo's own harness runs all of a program.
+        // With this profile it stops at the first test that fails, while cargo's own harness runs all
+        // of a program.
         .argument("--test-tool=nextest")
+        .variable("NEXTEST_PROFILE", "mutants")
         .argument(format!("--output={}", directory.display()))
         .arguments(selection)
         .argument(format!(
