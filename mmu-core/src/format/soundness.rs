@@ -168,3 +168,16 @@ fn a_set_of_leaf_sizes_has_what_was_put_into_it() {
     assert_eq!(hops(both), [3, 4]);
     assert_eq!(hops(both.or(LeafSizes::at(hop(3)))), [3, 4]);
 }
+
+#[test]
+fn a_hop_with_leaves_tells_their_bytes_and_any_other_none() {
+    fn of<F: Format>() -> Vec<Option<u64>> {
+        let hops = (0..MAX_HOPS as u8).filter_map(Hop::new);
+        hops.map(leaf_bytes::<F>).collect()
+    }
+    // Facts 2.1, and 2.6 for a page of scrambled addresses.
+    let (page, large) = (Some(0x1000), Some(0x20_0000));
+    assert_eq!(of::<V1>(), [None, None, None, large, page, None]);
+    let hmmu = of::<Gaudi2Hmmu<6>>();
+    assert_eq!(hmmu.iter().flatten().last(), Some(&0x3000_0000));
+}
