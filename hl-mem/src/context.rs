@@ -42,7 +42,7 @@ use crate::owner::Owner;
 use crate::port::{Engines, Port};
 use crate::profile::Asic;
 use crate::registry::{Registry, Slot};
-use crate::space::{Detached, Mapped, Space, User};
+use crate::space::{Confirmed, Detached, Mapped, Removals, Space, User};
 
 use buffers::KernelBuffer;
 use timestamps::Timestamps;
@@ -136,8 +136,11 @@ pub struct LeftBehind {
     pub handles: u32,
     /// Pieces of device memory that were not freed.
     pub dram: u32,
-    /// Kernel buffers that could not be given up and stay with the device in quarantine.
+    /// Blocks of the file that could not be given up and stay with the device in quarantine.
     pub quarantined_buffers: u32,
+    /// Address spaces that nobody gets any more, of which a file has one: its tables were not as this
+    /// crate left them, which means that somebody else wrote there.
+    pub address_spaces: u32,
 }
 
 /// What a context has in use, to be compared before and after.
@@ -164,39 +167,58 @@ pub(crate) struct ContextSpace<'d, A: Asic, P: Port> {
     /// Where device memory is mapped, if that has tables of its own.
     dram: Option<DramSpaceOf<User, A, P>>,
     mappings: Registry<'d, UserMapping<P>>,
-    /// Whether the tables were wiped after a reset of the device.
-    forgotten: bool,
+}
+
+/// What was removed from the address space of a context.
+struct ContextRemovals<P: Port> {
+    host: Locked<P, Removals<P::Tables>>,
+    /// Of device memory, if that has tables of its own.
+    dram: Locked<P, Removals<P::DramTables>>,
+}
+
+impl<P: Port> ContextRemovals<P> {
+    const fn new(resets: u32) -> Self {
+        Self {
+            host: Locked::new(LockRank::Removals, Removals::new(resets)),
+            dram: Locked::new(LockRank::Removals, Removals::new(resets)),
+        }
+    }
 }
 
 impl<A: Asic, P: Port> ContextSpace<'_, A, P> {
     /// Empties the tables after a reset, of which nobody knows what the device's memory has there:
     /// taken for empty ones, they would bring it along to their next users.
-    fn forget(&mut self) {
-        if !self.forgotten {
-            self.forgotten = true;
-            self.space.wipe();
+    fn forget(&mut self, removals: &ContextRemovals<P>, resets: u32) {
+        // Both are written anew in one go, so that one of them tells of both.
+        if removals.host.lock().is_stale(resets) {
             if let Some(dram) = &mut self.dram {
-                dram.wipe();
+                dram.wipe(&removals.dram, resets);
             }
+            self.space.wipe(&removals.host, resets);
         }
     }
 
-    fn unmap(&mut self, mapped: Mapped<User, Backing<P>>) -> Detached<User, Backing<P>> {
+    fn unmap(
+        &mut self,
+        removals: &ContextRemovals<P>,
+        mapped: Mapped<User, Backing<P>>,
+    ) -> Detached<User, Backing<P>> {
         match (mapped.backing(), &mut self.dram) {
-            (Backing::Dram { .. }, Some(dram)) => dram.unmap(mapped),
-            _ => self.space.unmap(mapped),
+            (Backing::Dram { .. }, Some(dram)) => dram.unmap(&removals.dram, mapped),
+            _ => self.space.unmap(&removals.host, mapped),
         }
     }
 
     /// Frees the addresses of what was a mapping, and gives back what is behind it; or nothing of
-    /// this while its removal is not confirmed.
+    /// this where its removal is not among those that are confirmed.
     fn release(
         &mut self,
         detached: Detached<User, Backing<P>>,
+        confirmed: Confirmed,
     ) -> Result<Backing<P>, Detached<User, Backing<P>>> {
         match (detached.backing(), &mut self.dram) {
-            (Backing::Dram { .. }, Some(dram)) => dram.release(detached),
-            _ => self.space.release(detached),
+            (Backing::Dram { .. }, Some(dram)) => dram.release(detached, confirmed),
+            _ => self.space.release(detached, confirmed),
         }
     }
 }
@@ -213,6 +235,7 @@ pub struct Context<'c, 'd, A: Asic, P: Port> {
     process: Process<P>,
     budget: &'c Budget,
     space: Locked<P, ContextSpace<'c, A, P>>,
+    removals: ContextRemovals<P>,
     handles: Locked<P, HandleTable<Object, &'c mut [HandleSlot<Object>]>>,
     timestamps: InterruptLocked<P, Timestamps<'c, P>>,
     left: LeftBehind,
@@ -252,7 +275,6 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             space: Space::new(tables.host, addresses),
             dram: dram.map(|(table, addresses)| Space::new(table, addresses)),
             mappings: Registry::new(storage.mappings),
-            forgotten: false,
         };
         // No invalidation: what the MMU may remember as absent only makes a stray access fault.
         let default_page = self.default_page();
@@ -262,6 +284,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             self.give_seat(seat, Tables { host, dram });
             return Err(OpenError::DefaultPage(error));
         }
+        let removals = ContextRemovals::new(seat.resets);
         Ok(Context {
             device: self,
             seat,
@@ -269,6 +292,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             process,
             budget,
             space: Locked::new(LockRank::Space, space),
+            removals,
             handles: Locked::new(LockRank::Handles, HandleTable::new(storage.handles, salt)),
             timestamps: Locked::new(LockRank::Timestamps, Timestamps::new(storage.timestamps)),
             left: LeftBehind::default(),

@@ -4,13 +4,17 @@
 //! user can name, and the users'. A mapping belongs to its kind, so that a privileged one cannot
 //! be handed to a user's unmap (hazard HZ-16).
 
+mod removals;
+
+pub(crate) use removals::{Batch, Begun, Confirmed, Pending, Removals};
+
 use core::fmt;
 use core::marker::PhantomData;
 
 use mmu_core::format::NoAttributes;
 use mmu_core::{
-    AddrRange, BusAddr, ConfirmError, DeviceAddr, Format, MapError, MapOptions, NotConfirmed,
-    PageTable, Removed, Run, TableMemory,
+    AddrRange, BusAddr, DeviceAddr, Format, MapError, MapOptions, PageTable, Removed, Run,
+    TableMemory,
 };
 
 use crate::host::{DmaRun, all_shifted};
@@ -113,10 +117,6 @@ impl<K, B> Detached<K, B> {
     }
 }
 
-/// Numbers the removals that are confirmed together.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct Batch(u64);
-
 /// Why something could not be mapped into a space.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -176,16 +176,11 @@ impl<N: AsRef<[Node]> + AsMut<[Node]>> Addresses<N> {
     }
 }
 
-/// One address space.
+/// One address space. What is removed from it waits in its [`Removals`], which are elsewhere, under a
+/// lock of their own; they are always those of this space.
 pub(crate) struct Space<K, F: Format, M: TableMemory, N> {
     table: PageTable<F, M>,
     addresses: Addresses<N>,
-    /// What was removed and is not confirmed, all of it together.
-    pending: Option<Removed<M>>,
-    /// The batch that the next removal belongs to.
-    batch: Batch,
-    /// Every batch before this one is confirmed.
-    unconfirmed: Batch,
     kind: PhantomData<K>,
 }
 
@@ -268,20 +263,6 @@ fn reserve<N: AsRef<[Node]> + AsMut<[Node]>>(
     Ok((block, shape.phase))
 }
 
-/// Adds a removal to those that wait for an invalidation.
-fn pend<M: TableMemory>(pending: &mut Option<Removed<M>>, removed: Removed<M>) {
-    match pending {
-        None => *pending = Some(removed),
-        Some(pending) => {
-            if let Err(foreign) = pending.absorb(removed) {
-                // All removals of a space come from its one page table. Were it otherwise,
-                // the foreign one would stay in quarantine for ever, which is safe.
-                drop(foreign);
-            }
-        }
-    }
-}
-
 impl<K, F, M, N> Space<K, F, M, N>
 where
     F: Format<Attributes = NoAttributes>,
@@ -292,9 +273,6 @@ where
         Self {
             table,
             addresses,
-            pending: None,
-            batch: Batch(0),
-            unconfirmed: Batch(0),
             kind: PhantomData,
         }
     }
@@ -303,6 +281,7 @@ where
     /// failure everything is as before, except what the failure itself carries.
     pub(crate) fn map(
         &mut self,
+        removals: &impl Pending<M>,
         len: u64,
         runs: impl Iterator<Item = DmaRun> + Clone,
         profile: &'static Profile,
@@ -321,29 +300,32 @@ where
             Some(Shape { large: true, .. }) => Zone::Large,
             _ => Zone::Small,
         };
-        self.map_shape(shape.filter(|shape| shape.len == len), zone, runs, wanted)
+        let shape = shape.filter(|shape| shape.len == len);
+        self.map_shape(removals, shape, zone, runs, wanted)
     }
 
     /// Maps `runs` of device memory, whole pages of it. Otherwise as [`map`](Self::map).
     pub(crate) fn map_dram(
         &mut self,
+        removals: &impl Pending<M>,
         runs: impl Iterator<Item = Run> + Clone,
         wanted: Wanted,
     ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
         // A page of it is what a leaf maps, so that there is nothing to align beyond pages.
         let shape = Shape::of(runs.clone(), 0);
-        self.map_shape(shape, Zone::Dram, runs, wanted)
+        self.map_shape(removals, shape, Zone::Dram, runs, wanted)
     }
 
     fn map_shape(
         &mut self,
+        removals: &impl Pending<M>,
         shape: Option<Shape>,
         zone: Zone,
         runs: impl Iterator<Item = Run> + Clone,
         wanted: Wanted,
     ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
         match self.reserve(shape, zone, wanted) {
-            Ok(extent) => self.install(extent, runs),
+            Ok(extent) => self.install(removals, extent, runs),
             Err(error) => Err(SpaceFailure {
                 error,
                 detached: None,
@@ -378,6 +360,7 @@ where
     /// Maps a run at the addresses `range`, which are in a window. Otherwise as [`map`](Self::map).
     pub(crate) fn map_window(
         &mut self,
+        removals: &impl Pending<M>,
         range: AddrRange<DeviceAddr>,
         run: Run,
     ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
@@ -388,23 +371,25 @@ where
             kind: PhantomData,
         };
         let outcome = self.table.map(range.start(), run, &MapOptions::default());
-        self.finish(extent, outcome)
+        self.finish(removals, extent, outcome)
     }
 
     fn install(
         &mut self,
+        removals: &impl Pending<M>,
         extent: Extent<K>,
         runs: impl Iterator<Item = Run> + Clone,
     ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
         let outcome = self
             .table
             .map_list(extent.range, runs, &MapOptions::default());
-        self.finish(extent, outcome)
+        self.finish(removals, extent, outcome)
     }
 
     /// What became of addresses that were to be mapped. Whatever the runs were, this is the same code.
     fn finish(
         &mut self,
+        removals: &impl Pending<M>,
         extent: Extent<K>,
         outcome: Result<(), MapError>,
     ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
@@ -417,7 +402,7 @@ where
         };
         let detached = match error {
             // The device may have seen entries before they were taken back.
-            MapError::RunsChanged | MapError::DeviceLost => Some(self.unmap(mapped)),
+            MapError::RunsChanged | MapError::DeviceLost => Some(self.unmap(removals, mapped)),
             _ => {
                 self.free(mapped.extent);
                 None
@@ -430,15 +415,20 @@ where
     }
 
     /// Takes a mapping out of the page table.
-    pub(crate) fn unmap<B>(&mut self, mapped: Mapped<K, B>) -> Detached<K, B> {
+    pub(crate) fn unmap<B>(
+        &mut self,
+        removals: &impl Pending<M>,
+        mapped: Mapped<K, B>,
+    ) -> Detached<K, B> {
         // What this space mapped is mapped as a whole, so that the exact form and the sweeping one
         // do the same; the sweeping one has no way to fail.
         let removed = self.table.sweep(mapped.extent.range);
-        pend(&mut self.pending, removed);
+        // After the work: whoever confirms waits for whoever is in there.
+        let batch = removals.pend(removed);
         Detached {
             extent: mapped.extent,
             backing: mapped.backing,
-            batch: self.batch,
+            batch,
         }
     }
 
@@ -451,64 +441,32 @@ where
     }
 
     /// Removes what is mapped by default, as one more removal.
-    pub(crate) fn remove_default(&mut self) {
+    pub(crate) fn remove_default(&mut self, removals: &impl Pending<M>) {
         if let Some(removed) = M::try_remove_default(&mut self.table) {
-            pend(&mut self.pending, removed);
+            removals.pend(removed);
         }
-    }
-
-    /// The batch of what was removed and is not confirmed; `None` where there is nothing.
-    pub(crate) fn waiting(&self) -> Option<Batch> {
-        self.pending.is_some().then_some(self.batch)
-    }
-
-    /// Whether a batch is confirmed.
-    pub(crate) fn is_confirmed(&self, batch: Batch) -> bool {
-        batch < self.unconfirmed
     }
 
     /// Unmaps everything and writes the root table anew, after a reset of the device. What was
     /// mapped is still to be unmapped, which then only frees its addresses.
-    pub(crate) fn wipe(&mut self) {
-        let removed = self.table.wipe();
-        pend(&mut self.pending, removed);
-    }
-
-    /// Takes all removals that wait, to confirm them outside of the space's lock. Later removals
-    /// form a new batch.
-    pub(crate) fn take_pending(&mut self) -> (Option<Removed<M>>, Batch) {
-        let batch = self.batch;
-        self.batch = Batch(batch.0 + 1);
-        (self.pending.take(), batch)
-    }
-
-    /// Ends the confirmation that [`take_pending`](Self::take_pending) began. Confirmations of one
-    /// space do not overlap: each holds the MMU's lock from beginning to end.
-    pub(crate) fn end_confirmation<E>(
-        &mut self,
-        batch: Batch,
-        outcome: Result<(), NotConfirmed<M, E>>,
-    ) -> Result<(), ConfirmError<E>> {
-        match outcome {
-            Ok(()) => {
-                self.unconfirmed = Batch(batch.0 + 1);
-                Ok(())
-            }
-            Err(refused) => {
-                let (removed, error) = refused.into_parts();
-                pend(&mut self.pending, removed);
-                Err(error)
-            }
-        }
+    ///
+    /// `resets` is how often the device had been reset before this was called.
+    pub(crate) fn wipe(&mut self, removals: &impl Pending<M>, resets: u32) {
+        let removed: Removed<M> = self.table.wipe();
+        removals.renewed(removed, resets);
     }
 
     /// Frees the addresses of what was a mapping and gives back the memory behind it.
     ///
     /// # Errors
     ///
-    /// Hands it back while its batch is not confirmed.
-    pub(crate) fn release<B>(&mut self, detached: Detached<K, B>) -> Result<B, Detached<K, B>> {
-        if !self.is_confirmed(detached.batch) {
+    /// Hands it back where its batch is not among those that are `confirmed`.
+    pub(crate) fn release<B>(
+        &mut self,
+        detached: Detached<K, B>,
+        confirmed: Confirmed,
+    ) -> Result<B, Detached<K, B>> {
+        if !confirmed.covers(detached.batch) {
             return Err(detached);
         }
         self.free(detached.extent);
@@ -553,11 +511,9 @@ where
         self.addresses.all().flat_map(VaAllocator::free_extents)
     }
 
-    /// Whether nothing is mapped, nothing waits for an invalidation, and every address is free.
+    /// Whether nothing is mapped and every address is free.
     pub(crate) fn is_idle(&self) -> bool {
-        self.table.is_empty()
-            && self.pending.is_none()
-            && self.addresses.all().all(VaAllocator::is_whole)
+        self.table.is_empty() && self.addresses.all().all(VaAllocator::is_whole)
     }
 
     /// The page table, for the next user of it.

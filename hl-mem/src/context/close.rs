@@ -89,34 +89,7 @@ impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
         reason = "the context itself is what the error hands back"
     )]
     pub fn close(mut self) -> Result<LeftBehind, CloseError<'c, 'd, A, P>> {
-        let mut left = self.left;
-        let device = self.device;
-        let timestamps = self.timestamps.get_mut();
-        for (_, Object(named)) in self.handles.get_mut().drain() {
-            left.handles += 1;
-            match named {
-                Named::Block(block) => {
-                    // A producer that does not stop leaves its block mapped, with the device.
-                    if device.detach_block(block.id).is_err() {
-                        left.quarantined_buffers += 1;
-                    }
-                }
-                // What maps it goes with the mappings below.
-                Named::CommandBuffer(buffer) => device.unname_buffer(buffer.id),
-                Named::Timestamps(place) => {
-                    if let Some(buffer) = timestamps.end_name(place) {
-                        device.unname_buffer(buffer);
-                    }
-                }
-                Named::Registers(_) => {}
-            }
-        }
-        while let Some(ended) = timestamps.end_any() {
-            ended.give_up(device);
-        }
-        if self.device.settle_quarantine().is_err() {
-            left.quarantined_buffers = self.device.usage().buffers.quarantined;
-        }
+        self.give_up_objects();
         let space = self.space.get_mut();
         let mut from = 0;
         while let Some((place, mapping)) = space.mappings.take_next(&mut from) {
@@ -124,17 +97,16 @@ impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
                 Stage::Live(mapped) => {
                     let of_user =
                         matches!(mapped.backing(), Backing::User(_) | Backing::Dram { .. });
-                    left.mappings += u32::from(of_user);
-                    Stage::Quarantined(space.unmap(mapped))
+                    self.left.mappings += u32::from(of_user);
+                    Stage::Quarantined(space.unmap(&self.removals, mapped))
                 }
                 quarantined @ Stage::Quarantined(_) => quarantined,
             };
             space.mappings.park(place, UserMapping(parked));
         }
-        if device.default_page().is_some() {
-            space.space.remove_default();
+        if self.device.default_page().is_some() {
+            space.space.remove_default(&self.removals.host);
         }
-        self.left = left;
         if let Err(reason) = self.settle_quarantine() {
             return Err(CloseError {
                 context: self,
@@ -149,11 +121,13 @@ impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
             });
         }
         self.left.dram += self.device.release_dram(self.owner);
+        // Only now, so that a file that stayed open had them until then.
+        self.left.handles = self.handles.get_mut().drain().count() as u32;
         let Self {
             device,
             seat,
             space,
-            left,
+            mut left,
             ..
         } = self;
         let ContextSpace { space, dram, .. } = space.into_inner();
@@ -161,7 +135,45 @@ impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
             let host = space.into_table();
             let dram = dram.map(Space::into_table);
             device.give_seat(seat, Tables { host, dram });
+        } else {
+            device.lose_seat(&seat);
+            left.address_spaces = 1;
         }
         Ok(left)
+    }
+
+    /// Gives up what handles name: of blocks, what the device has of them, by one invalidation. A block
+    /// that the device may still have stays with the device, and is counted.
+    fn give_up_objects(&mut self) {
+        let device = self.device;
+        let timestamps = self.timestamps.get_mut();
+        let handles = self.handles.get_mut();
+        for (_, Object(named)) in handles.iter() {
+            match named {
+                // A producer that does not stop leaves its block mapped, which is counted below.
+                Named::Block(block) => drop(device.detach_block(block.id)),
+                // What maps it goes with the mappings.
+                Named::CommandBuffer(buffer) => device.unname_buffer(buffer.id),
+                Named::Timestamps(place) => {
+                    if let Some(buffer) = timestamps.end_name(*place) {
+                        device.unname_buffer(buffer);
+                    }
+                }
+                Named::Registers(_) => {}
+            }
+        }
+        while let Some(ended) = timestamps.end_any() {
+            ended.give_up(device);
+        }
+        let (mut quarantined, mut confirms) = (0, true);
+        for (_, Object(named)) in handles.iter() {
+            if let Named::Block(block) = named {
+                // The first one takes all others along. Where it fails, they would as well.
+                let (kept, settled) = device.end_block(block.id, confirms);
+                quarantined += u32::from(kept);
+                confirms &= settled.is_ok();
+            }
+        }
+        self.left.quarantined_buffers = quarantined;
     }
 }

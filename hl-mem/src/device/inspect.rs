@@ -13,12 +13,12 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
     /// The locks of the space and of the kernel buffers are held meanwhile: `look` must not call into the device or a context
     /// of it.
     pub fn inspect(&self, _privilege: &Privilege, look: &mut dyn FnMut(Part<'_>)) {
-        let shown = self.shown.lock();
         let privileged = self.privileged.lock();
-        for extent in privileged.free_extents() {
+        let shown = self.shown.lock();
+        for extent in privileged.space.free_extents() {
             look(Part::Free(extent));
         }
-        for (range, stage, pages) in shown.buffers.mapped() {
+        for (range, stage, pages) in shown.buffers.mapped(self.resets()) {
             let runs = self.host.kernel_runs(pages);
             look(Part::Mapping {
                 range,

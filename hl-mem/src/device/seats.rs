@@ -10,7 +10,6 @@ use crate::lock::{InterruptLocked, LockRank, Locked};
 use crate::mmu::MmuControl;
 use crate::port::Port;
 use crate::profile::Asic;
-use crate::sync::Ordering;
 
 use super::{Device, DramTableOf, HostMmu, TableOf};
 
@@ -33,6 +32,8 @@ struct State<A: Asic, P: Port> {
     events: Option<SeatEvents>,
     /// The MMUs have not taken over the roots since a reset. Nobody gets the seat before they have.
     rootless: bool,
+    /// Nobody gets the seat any more.
+    lost: bool,
 }
 
 /// Events that are kept for one user (see [`Context::next_event`](crate::Context::next_event)).
@@ -55,6 +56,7 @@ impl<A: Asic, P: Port> Seat<A, P> {
             tables: None,
             events: None,
             rootless: false,
+            lost: false,
         };
         Self {
             asid: None,
@@ -90,6 +92,11 @@ impl<A: Asic, P: Port> Seat<A, P> {
     /// Whether no context has the seat.
     pub(super) fn is_free(&self) -> bool {
         self.state.lock().tables.is_some()
+    }
+
+    /// Whether nobody gets the seat any more.
+    pub(super) fn is_lost(&self) -> bool {
+        self.state.lock().lost
     }
 
     /// Empties the tables of a seat that is free, after a reset of the device.
@@ -149,7 +156,8 @@ pub(crate) struct SeatTicket {
     pub(crate) asid: UserAsid,
     /// The number of the context among all that had a seat.
     pub(crate) number: u32,
-    resets: u32,
+    /// How often the device had been reset.
+    pub(crate) resets: u32,
 }
 
 impl<A: Asic, P: Port> Device<'_, A, P> {
@@ -157,7 +165,7 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
     /// address space has not outlived.
     pub(crate) fn was_reset_since(&self, ticket: &SeatTicket) -> bool {
         // Whoever comes at the same time as the reset may be told either.
-        self.resets.load(Ordering::Relaxed) != ticket.resets
+        self.resets() != ticket.resets
     }
 
     /// Takes the address space of a user that has none; `None` when all are taken, or when the MMUs do
@@ -176,7 +184,7 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
             let ticket = SeatTicket {
                 asid,
                 number: *opened,
-                resets: self.resets.load(Ordering::Relaxed),
+                resets: self.resets(),
             };
             let mut state = seat.state.lock();
             state.rootless = false;
@@ -194,6 +202,15 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
             self.was_reset_since(&ticket) && !self.give_roots(&mut mmu.driver, asid, &mut tables);
         if let Some(seat) = self.seat(&ticket) {
             seat.put(tables, rootless);
+        }
+    }
+
+    /// Notes that an address space does not come back.
+    pub(crate) fn lose_seat(&self, ticket: &SeatTicket) {
+        if let Some(seat) = self.seat(ticket) {
+            let mut state = seat.state.lock();
+            state.lost = true;
+            state.events = None;
         }
     }
 

@@ -8,7 +8,7 @@ use crate::port::Port;
 use crate::profile::{Asic, Profile};
 use crate::space::{Detached, Mapped, Privileged};
 
-use super::{Device, HostMmu, MapWindowError, Privilege, Unconfirmed, settle};
+use super::{Device, MapWindowError, Privilege, PrivilegedSpace, SpaceOf, Unconfirmed};
 
 /// A window of the privileged address space (facts KM-4, HW-GO-5); Goya has them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -90,30 +90,31 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
             .and_then(|run| Some((part_of(range, run)?, run)))
             .ok_or(MapWindowError::Memory)?;
         // Held to the end, so that nobody else uses the window meanwhile.
-        let HostMmu {
-            driver, windows, ..
-        } = &mut *self.mmu.lock();
+        let PrivilegedSpace { space, windows } = &mut *self.privileged.lock();
         let place = window.place(windows);
         if place.is_some() {
             return Err(MapWindowError::Occupied);
         }
-        let mapped = self.privileged.lock().map_window(range, run);
+        let mapped = space.map_window(&self.removals, range, run);
         let (error, detached) = match mapped {
-            Ok(mapped) => match driver.announce() {
-                Ok(()) => {
-                    *place = Some(InWindow::Mapped(mapped.owning(run)));
-                    return Ok(range);
+            Ok(mapped) => {
+                let announced = self.mmu.lock().driver.announce();
+                match announced {
+                    Ok(()) => {
+                        *place = Some(InWindow::Mapped(mapped.owning(run)));
+                        return Ok(range);
+                    }
+                    Err(error) => {
+                        let detached = space.unmap(&self.removals, mapped);
+                        (MapWindowError::Mmu(error), Some(detached))
+                    }
                 }
-                Err(error) => {
-                    let detached = self.privileged.lock().unmap(mapped);
-                    (MapWindowError::Mmu(error), Some(detached))
-                }
-            },
+            }
             Err(failure) => (MapWindowError::Space(failure.error), failure.detached),
         };
         if let Some(detached) = detached {
             // The error that came first is the one that counts.
-            let _ = self.end_window(driver, place, detached.owning(run));
+            let _ = self.end_window(space, place, detached.owning(run));
         }
         Err(error)
     }
@@ -130,31 +131,32 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
         _privilege: &Privilege,
         window: PrivilegedWindow,
     ) -> Result<(), Unconfirmed> {
-        let HostMmu {
-            driver, windows, ..
-        } = &mut *self.mmu.lock();
+        let PrivilegedSpace { space, windows } = &mut *self.privileged.lock();
         let place = window.place(windows);
         let detached = match place.take() {
             None => return Ok(()),
-            Some(InWindow::Mapped(mapped)) => self.privileged.lock().unmap(mapped),
+            Some(InWindow::Mapped(mapped)) => space.unmap(&self.removals, mapped),
             Some(InWindow::Quarantined(detached)) => detached,
         };
-        self.end_window(driver, place, detached)
+        self.end_window(space, place, detached)
     }
 
     /// Everything after the removal.
     fn end_window(
         &self,
-        driver: &mut P::Mmu,
+        space: &mut SpaceOf<Privileged, A, P>,
         place: &mut Option<InWindow>,
         detached: Detached<Privileged, Run>,
     ) -> Result<(), Unconfirmed> {
-        let batch = detached.batch();
-        let settled = settle(driver, &self.privileged, |space| Some(space), batch);
-        if let Err(detached) = self.privileged.lock().release(detached) {
+        let settled = self.settle_privileged(detached.batch());
+        let released = match settled {
+            Ok(confirmed) => space.release(detached, confirmed).map(drop),
+            Err(_) => Err(detached),
+        };
+        if let Err(detached) = released {
             *place = Some(InWindow::Quarantined(detached));
         }
-        settled
+        settled.map(drop)
     }
 }
 
