@@ -24,19 +24,18 @@ use std::thread;
 use std::time::Instant;
 
 use hl_mem::budget::Budget;
-use hl_mem::buffer::ViewPolicy;
 use hl_mem::context::{MappingSlot, TimestampStorage};
 use hl_mem::device::{Seat, SpaceNodes};
-use hl_mem::dram::{DramContent, DramPool, DramRegion, PackRecord, PageRecord};
+use hl_mem::dram::{DramPool, NoScrub};
 use hl_mem::handle::HandleSlot;
 use hl_mem::profile::{Gaudi, Gaudi2, Goya};
 use hl_mem::va::Node;
-use hl_mem::{ContextStorage, Device, DeviceParts};
+use hl_mem::{ContextStorage, Device, DeviceOptions, DeviceParts};
 
 use crate::allocations;
 use crate::record::{best, median};
 use phases::Phase;
-use port::{BenchPort, Measured, NoEngines, NoScrubber, Numbers, Pages, timed_driver};
+use port::{BenchPort, Measured, NoEngines, Numbers, Pages, timed_driver};
 use shape::{Shape, shapes};
 use worker::{AddressesAlone, Requests, TablesAlone, Worker};
 
@@ -132,34 +131,21 @@ where
 {
     let clock_ns = phases::clock_cost();
     A::with_tables(|tables| {
-        let nodes = |count| SpaceNodes {
-            small: vec![Node::EMPTY; count],
-            large: vec![Node::EMPTY; count],
-            dram: vec![Node::EMPTY; count],
-        };
-        let dram = A::PROFILE.dram;
-        let region = DramRegion::new(dram.user_start, dram.page_bytes, 1).expect("a page");
-        let (mut dram_pages, mut packs) = ([PageRecord::EMPTY], [PackRecord::EMPTY]);
-        let dram = DramPool::new(region, &mut dram_pages, &mut packs, DramContent::Scrubbed);
+        let nodes = |count| SpaceNodes::each(|| vec![Node::EMPTY; count]);
         let mut seats: [Seat<A, BenchPort<'_, A>>; 2] = [Seat::new(), Seat::new()];
         let parts = DeviceParts {
             host: Numbers,
             engines: NoEngines,
             tables,
-            dram_tables: None,
             privileged: nodes(16),
             buffers: &mut [],
-            views: ViewPolicy::Single,
-            register_blocks: &[],
-            peer_window: None,
-            default_mapping: false,
+            options: DeviceOptions::default(),
             seats: &mut seats,
-            dram: dram.expect("there is a record"),
-            scrubber: NoScrubber,
+            dram: DramPool::none(),
+            scrubber: NoScrub,
         };
-        let (device, _privilege) =
-            Device::<A, BenchPort<'_, A>>::new(parts, timed_driver::<A>, timed_driver::<A>)
-                .expect("the device comes up");
+        let (device, _privilege) = Device::<A, BenchPort<'_, A>>::new(parts, timed_driver::<A>)
+            .expect("the device comes up");
         let budget = Budget::unlimited();
         let measure = |shape: &Shape| {
             let shape = *shape;

@@ -12,7 +12,8 @@ use hl_mem::context::{
     Context, ContextStorage, MappingSlot, Object, OpenError, TimestampPlace, TimestampStorage,
 };
 use hl_mem::device::{
-    BufferView, Device, DeviceParts, DeviceUsage, Privilege, RegisterBlock, Seat, SpaceNodes,
+    BufferView, Device, DeviceOptions, DeviceParts, DeviceUsage, Privilege, RegisterBlock, Seat,
+    SpaceNodes,
 };
 use hl_mem::dram::{DramContent, DramPool, DramRegion, DramUsage, PackRecord, PageRecord, Scrub};
 use hl_mem::handle::HandleSlot;
@@ -586,25 +587,27 @@ pub fn with_machine<A: Model, R>(
                 host: HarnessHost::new(&host, &registers),
                 engines: engines.clone(),
                 tables: memory,
-                dram_tables,
                 privileged: space_nodes(&config),
                 buffers: &mut buffers,
-                views: config.views,
                 seats: &mut seats,
-                register_blocks,
                 dram,
-                peer_window: Some(peer_window),
-                default_mapping: config.default_mapping,
+                options: DeviceOptions {
+                    views: config.views,
+                    register_blocks,
+                    peer_window: Some(peer_window),
+                    default_mapping: config.default_mapping,
+                },
                 scrubber: DmaScrubber {
                     engine: DmaEngine::new(&asic, "scrubber", InitiatorMode::Bypass),
                     dram: asic.dram_base(),
                 },
             };
             let registers = AsicRegisters::new(&asic);
-            let (device, privilege) = Device::new(
+            let dram_mmu = |parking| A::dram_mmu(registers.clone(), parking);
+            let (device, privilege) = Device::with_dram_mmu(
                 parts,
                 |parking| A::mmu(registers.clone(), parking),
-                |parking| A::dram_mmu(registers.clone(), parking),
+                dram_tables.map(|tables| (tables, dram_mmu)),
             )
             .expect("the device comes up");
             run(&Machine {

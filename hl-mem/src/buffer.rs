@@ -151,6 +151,8 @@ pub struct BufferUsage {
     pub views: u32,
     /// Mappings of them in address spaces of users, and other holds.
     pub holds: u32,
+    /// Places held for buffers that are being made.
+    pub held: u32,
 }
 
 /// Why there is no view.
@@ -189,6 +191,11 @@ impl<'d, H> Buffers<'d, H> {
     /// No buffers; slots beyond 2^32 are not used.
     pub(crate) fn new(slots: &'d mut [BufferSlot<H>], views: ViewPolicy) -> Self {
         Self { slots, views }
+    }
+
+    /// The slots.
+    pub(crate) fn into_slots(self) -> &'d mut [BufferSlot<H>] {
+        self.slots
     }
 
     /// Takes a slot for a new buffer; `None` when there is none left.
@@ -513,11 +520,15 @@ impl<'d, H> Buffers<'d, H> {
     pub(crate) fn usage(&self) -> BufferUsage {
         let mut usage = BufferUsage::default();
         for slot in self.slots.iter() {
-            if let State::Used(buffer) = &slot.state {
-                usage.buffers += 1;
-                usage.views += buffer.views;
-                usage.holds += buffer.holds;
-                usage.quarantined += u32::from(matches!(buffer.memory, Memory::Detached(_)));
+            match &slot.state {
+                State::Vacant => {}
+                State::Held => usage.held += 1,
+                State::Used(buffer) => {
+                    usage.buffers += 1;
+                    usage.views += buffer.views;
+                    usage.holds += buffer.holds;
+                    usage.quarantined += u32::from(matches!(buffer.memory, Memory::Detached(_)));
+                }
             }
         }
         usage

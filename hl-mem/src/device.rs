@@ -27,8 +27,10 @@ mod dram;
 mod error;
 mod events;
 mod inspect;
+mod privilege;
 mod seats;
 mod settle;
+mod shut_down;
 mod views;
 mod windows;
 
@@ -36,9 +38,11 @@ pub(crate) use bring_up::{Table, new_addresses};
 pub use error::{
     BringUpError, BufferError, DramError, MapBufferError, MapWindowError, RetireError, Unconfirmed,
 };
+pub use privilege::{BlockRangeError, DramRunError, ForeignPrivilege, Privilege, UnmapWindowError};
 pub use seats::{EVENTS, Seat};
 pub(crate) use seats::{SeatTicket, Tables};
 pub(crate) use settle::{Seen, settle};
+pub use shut_down::{ShutDown, ShutDownError, StillUsed};
 pub use views::BufferView;
 pub(crate) use views::ViewBufferError;
 use windows::Windows;
@@ -47,11 +51,12 @@ pub use windows::{PrivilegedWindow, WindowMemory};
 
 use core::fmt;
 
-use mmu_core::{AddrRange, DeviceAddr, PageTable, Run};
+use mmu_core::{PageTable, Run};
 
-use crate::buffer::{BufferId, BufferSlot, BufferUsage, Buffers, ViewPolicy};
+use crate::buffer::{BufferSlot, BufferUsage, Buffers, ViewPolicy};
 use crate::dram::{DramPool, DramUsage};
 use crate::host::HostMemory;
+use crate::identity::Identity;
 use crate::lock::Locked;
 use crate::port::Port;
 use crate::profile::{Asic, DefaultPage};
@@ -71,14 +76,6 @@ pub(crate) type DramSpaceOf<K, A, P> =
 /// The page table of that part.
 pub(crate) type DramTableOf<A, P> = PageTable<<A as Asic>::DramFormat, <P as Port>::DramTables>;
 
-/// The right to have memory mapped in the privileged address space.
-///
-/// There is one for each device, made with it. The driver keeps it; no request carries it, and
-/// nothing that handles requests has it. It is not compared with a device: a driver of several keeps
-/// each with its own.
-#[derive(Debug)]
-pub struct Privilege(());
-
 /// What keeps the addresses of one space apart: the nodes of its allocators.
 #[derive(Debug)]
 pub struct SpaceNodes<P: Port> {
@@ -91,6 +88,17 @@ pub struct SpaceNodes<P: Port> {
     pub dram: P::Nodes,
 }
 
+impl<P: Port> SpaceNodes<P> {
+    /// The nodes that `make` makes, for each of the three ranges.
+    pub fn each(mut make: impl FnMut() -> P::Nodes) -> Self {
+        Self {
+            small: make(),
+            large: make(),
+            dram: make(),
+        }
+    }
+}
+
 /// Registers of the device that users may map.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -101,7 +109,7 @@ pub struct RegisterBlock {
     pub registers: Run,
 }
 
-/// What a device is made of.
+/// What a device is made of: parts that every port supplies, and the choices that it makes.
 pub struct DeviceParts<'d, A: Asic, P: Port> {
     /// Pages of host memory.
     pub host: P::Host,
@@ -109,41 +117,43 @@ pub struct DeviceParts<'d, A: Asic, P: Port> {
     pub engines: P::Engines,
     /// Where the page tables live.
     pub tables: P::Tables,
-    /// Where those for device memory live, if they are apart from the others (see
-    /// [`Profile::one_table`](crate::profile::Profile)).
-    pub dram_tables: Option<P::DramTables>,
     /// Nodes for the addresses of the privileged space.
     pub privileged: SpaceNodes<P>,
     /// As many kernel buffers as there may be at a time.
     pub buffers: &'d mut [BufferSlot<KernelPages<P>>],
-    /// How many views of a kernel buffer there may be at a time.
-    pub views: ViewPolicy,
     /// One place for each user that there may be at a time, who get the ASIDs from 1 on. The C
     /// driver has one (facts 1.2); the hardware's ASIDs have 10 bits.
     pub seats: &'d mut [Seat<A, P>],
-    /// Registers that users may have mapped, each whole (facts MB-1); Gaudi2 has some.
-    pub register_blocks: &'d [RegisterBlock],
-    /// The device's own memory.
+    /// The device's own memory; [`DramPool::none`] where users get none of it.
     pub dram: DramPool<'d>,
-    /// The part of it that other devices on the host's bus reach, by its physical addresses; `None`
-    /// where there is no such window. How large it is depends on the board.
-    pub peer_window: Option<Run>,
-    /// Overwrites the device's own memory before another owner gets it.
+    /// Overwrites the device's own memory before another owner gets it; [`NoScrub`](crate::dram::NoScrub)
+    /// where there is nobody to get it.
     pub scrubber: P::Scrubber,
+    /// What a port may choose otherwise.
+    pub options: DeviceOptions<'d>,
+}
+
+/// What a port may choose otherwise than by default: each default is the least that users get.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct DeviceOptions<'d> {
+    /// How many views of a kernel buffer there may be at a time. One by default.
+    pub views: ViewPolicy,
+    /// Registers that users may have mapped, each whole (facts MB-1). None by default; Gaudi2 has some.
+    pub register_blocks: &'d [RegisterBlock],
+    /// The part of the device's memory that other devices on the host's bus reach, by its physical
+    /// addresses. How large it is depends on the board. `None` by default: nothing is exported.
+    pub peer_window: Option<Run>,
     /// Whether each context gets the ASIC's [default page](crate::profile::DefaultPage), as the C driver
     /// has it on Goya: 130 tables and 65 666 stores for each file that is opened (facts DP-3, DP-5).
-    /// Of no effect on the other ASICs.
+    /// `false` by default: stray accesses fault. Of no effect on the other ASICs.
     pub default_mapping: bool,
 }
 
 impl<A: Asic, P: Port> fmt::Debug for DeviceParts<'_, A, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "DeviceParts({} buffers, {} seats)",
-            self.buffers.len(),
-            self.seats.len()
-        )
+        let (buffers, seats) = (self.buffers.len(), self.seats.len());
+        write!(f, "DeviceParts({buffers} buffers, {seats} seats)")
     }
 }
 
@@ -204,6 +214,8 @@ struct PrivilegedSpace<A: Asic, P: Port> {
 
 /// One device and its memory.
 pub struct Device<'d, A: Asic, P: Port> {
+    /// Its [`Privilege`] has it, too.
+    identity: Identity,
     pub(crate) host: P::Host,
     engines: P::Engines,
     pub(crate) mmu: Locked<P, HostMmu<A, P>>,
@@ -213,12 +225,9 @@ pub struct Device<'d, A: Asic, P: Port> {
     /// What was removed from the privileged space.
     removals: Locked<P, Removals<P::Tables>>,
     seats: &'d mut [Seat<A, P>],
-    pub(crate) register_blocks: &'d [RegisterBlock],
-    pub(crate) peer_window: Option<Run>,
+    pub(crate) options: DeviceOptions<'d>,
     pub(crate) dram: Locked<P, DramPool<'d>>,
     scrubber: Locked<P, P::Scrubber>,
-    /// Whether contexts get the ASIC's default page.
-    default_mapping: bool,
     /// How often the device was reset; changes with the locks of the privileged space and of the MMU
     /// of host memory held, before either MMU is brought back.
     resets: AtomicU32,
@@ -243,8 +252,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         &self.engines
     }
 
-    /// Gives `look` the MMU's driver, with its lock held: for what has no call of its own here, such as
-    /// disabling it when the device is given up.
+    /// Gives `look` the MMU's driver, with its lock held: for what has no call of its own here.
     pub fn with_mmu<T>(&self, look: impl FnOnce(&mut P::Mmu) -> T) -> T {
         look(&mut self.mmu.lock().driver)
     }
@@ -270,29 +278,11 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         }
     }
 
-    /// Gives `look` the page table of the privileged address space, for inspection.
-    pub fn with_privileged_table<T>(
-        &self,
-        _privilege: &Privilege,
-        look: impl FnOnce(&TableOf<A, P>) -> T,
-    ) -> T {
-        look(self.privileged.lock().space.table())
-    }
-
-    /// Where the device finds a block, for programming its engines; `None` where it does not any
-    /// more: when the block is given up, or the device was reset since it was made (facts 11.15).
-    pub fn block_range(
-        &self,
-        _privilege: &Privilege,
-        block: BufferId,
-    ) -> Option<AddrRange<DeviceAddr>> {
-        let resets = self.resets();
-        self.shown.lock().buffers.live_range(block, resets)
-    }
-
     /// The page that contexts get by default, if they get one.
     pub(crate) fn default_page(&self) -> Option<&'static DefaultPage> {
         let default_page = &A::PROFILE.dram.default_page;
-        default_page.as_ref().filter(|_| self.default_mapping)
+        default_page
+            .as_ref()
+            .filter(|_| self.options.default_mapping)
     }
 }

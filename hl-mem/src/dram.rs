@@ -128,7 +128,7 @@ pub use error::{AllocateError, ExportError, Foreign, PackError, RegionError};
 pub use pack::{Contiguity, DramHold, PackHandle, PackInfo, PackRecord, Sharing};
 pub(crate) use pages::RunCursor;
 pub use pages::{DramRegion, PageRecord, Runs};
-pub use scrub::{DirtyRun, Scrub, ScrubFailed, ScrubbedRun};
+pub use scrub::{DirtyRun, NoScrub, NotScrubbed, Scrub, ScrubFailed, ScrubbedRun};
 pub use usage::{DramContent, DramUsage, OwnerReleased, OwnerUsage};
 
 use pack::{Pack, Packs};
@@ -147,6 +147,12 @@ pub struct DramPool<'s> {
 }
 
 impl<'s> DramPool<'s> {
+    /// A pool without memory: each allocation is refused.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::over(DramRegion::EMPTY, &mut [], &mut [], DramContent::Scrubbed)
+    }
+
     /// A pool over all pages of `region`, with one of `pages` for each and as many packs at a time
     /// as there are `packs`, up to 2^20 - 1.
     ///
@@ -166,11 +172,21 @@ impl<'s> DramPool<'s> {
         let pages = pages
             .get_mut(..count as usize)
             .ok_or(RegionError::TooFewPageRecords { needed: count })?;
+        Ok(Self::over(region, pages, packs, content))
+    }
+
+    fn over(
+        region: DramRegion,
+        pages: &'s mut [PageRecord],
+        packs: &'s mut [PackRecord],
+        content: DramContent,
+    ) -> Self {
+        let count = region.pages();
         let (state, clean) = match content {
             DramContent::Unknown => (State::Dirty, 0),
             DramContent::Scrubbed => (State::Clean, count),
         };
-        Ok(Self {
+        Self {
             region,
             pages: Pages::new(pages, state),
             packs: Packs::new(packs),
@@ -183,7 +199,7 @@ impl<'s> DramPool<'s> {
                 orphans: 0,
             },
             identity: Identity::new(),
-        })
+        }
     }
 
     /// Frees a pack.

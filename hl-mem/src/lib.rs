@@ -29,7 +29,7 @@ pub mod va;
 
 pub use asid::{Asid, UserAsid};
 pub use context::{Context, ContextStorage};
-pub use device::{Device, DeviceParts, Privilege};
+pub use device::{Device, DeviceOptions, DeviceParts, Privilege};
 pub use owner::Owner;
 pub use port::Port;
 pub use space::{SpaceError, Wanted};

@@ -91,6 +91,7 @@ mod fault;
 mod gaudi;
 mod gaudi2;
 mod goya;
+mod none;
 mod registers;
 mod roots;
 #[cfg(test)]
@@ -105,6 +106,7 @@ pub use gaudi2::{
     Gaudi2DramMmu, Gaudi2DramRegisters, Gaudi2HostMmu, Gaudi2HostRegisters, HostPages,
 };
 pub use goya::{GoyaMmu, GoyaRegisters};
+pub use none::NoDramMmu;
 pub use registers::{PollBudget, Registers};
 
 use core::time::Duration;
@@ -141,7 +143,8 @@ pub struct Timeouts {
 /// 2. after `enable` has returned `Err`, the MMU is disabled, unless the device does not answer;
 /// 3. after `set_root` or `park` has returned `Ok`, no walk of that ASID that begins later starts
 ///    at the root it had before;
-/// 4. `invalidate_all` returns `Ok` only when `invalidate` may for whatever was removed before.
+/// 4. `invalidate_all` returns `Ok` only when `invalidate` may for whatever was removed before;
+/// 5. after `disable` has returned `Ok`, no table is read and nothing is translated until `enable`.
 #[expect(
     unsafe_code,
     reason = "a wrong implementation hands memory in use by the device to others"

@@ -63,8 +63,8 @@ pub trait Port {
     type Mmu: MmuControl;
     /// Where its tables live: a reference to a pool of `mmu-core`.
     type Tables: TableMemory;
-    /// The MMU that translates accesses to device memory, where that is another one; elsewhere
-    /// [`Mmu`](Self::Mmu) once more.
+    /// The MMU that translates accesses to device memory, where that is another one (Gaudi2) and users
+    /// map device memory; elsewhere [`NoDramMmu`](crate::mmu::NoDramMmu).
     type DramMmu: MmuControl;
     /// Where that one's tables live; elsewhere [`Tables`](Self::Tables) once more.
     type DramTables: TableMemory;

@@ -516,6 +516,11 @@ where
         self.table.is_empty() && self.addresses.all().all(VaAllocator::is_whole)
     }
 
+    /// The page table, and the addresses.
+    pub(crate) fn into_parts(self) -> (PageTable<F, M>, Addresses<N>) {
+        (self.table, self.addresses)
+    }
+
     /// The page table, for the next user of it.
     pub(crate) fn into_table(self) -> PageTable<F, M> {
         self.table

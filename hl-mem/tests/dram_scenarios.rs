@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use hl_mem::Owner;
 use hl_mem::dram::{
     AllocateError, Contiguity, DirtyRun, DramContent, DramPool, DramRegion, DramUsage, ExportError,
-    Foreign, PackError, PackHandle, PackRecord, PageRecord, RegionError, Scrub, Sharing,
+    Foreign, NoScrub, NotScrubbed, PackError, PackHandle, PackRecord, PageRecord, RegionError,
+    Scrub, Sharing,
 };
 use mmu_core::{AddrRange, BusAddr, Run};
 
@@ -618,4 +619,23 @@ fn a_region_that_cannot_be_numbered_or_addressed_is_refused() {
     let (mut pages, mut packs) = ([PageRecord::EMPTY; 2], [PackRecord::EMPTY; 2]);
     let pool = DramPool::new(region, &mut pages, &mut packs, DramContent::Scrubbed).map(drop);
     assert_eq!(pool, Err(RegionError::TooFewPageRecords { needed: 3 }));
+}
+
+#[test]
+fn a_pool_without_memory_refuses_whoever_asks() {
+    let mut pool = DramPool::none();
+    let empty = pool.usage();
+    for contiguity in [Contiguous, Scattered] {
+        assert!(pool.allocate(ALICE, 1, contiguity, Private).is_err());
+        assert_eq!(
+            pool.allocate(ALICE, 0, contiguity, Private),
+            Err(AllocateError::ZeroLength)
+        );
+    }
+    let first = AddrRange::new(BusAddr::new(0), 4096).unwrap();
+    assert!(pool.take_dirty(first).is_none());
+    assert_eq!(pool.release_owner(ALICE).freed, 0);
+    assert_eq!(pool.usage(), empty);
+    let run = Run::new(BASE, 4096).unwrap();
+    assert_eq!(NoScrub.scrub(run), Err(NotScrubbed));
 }

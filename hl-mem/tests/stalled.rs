@@ -10,17 +10,17 @@ use std::thread;
 use std::time::Duration;
 
 use hl_mem::budget::Budget;
-use hl_mem::buffer::{BufferSlot, ViewPolicy};
+use hl_mem::buffer::BufferSlot;
 use hl_mem::context::{ContextStorage, MappingSlot, TimestampStorage};
 use hl_mem::device::{
-    Device, DeviceParts, Privilege, PrivilegedWindow, Seat, SpaceNodes, WindowMemory,
+    Device, DeviceOptions, DeviceParts, Privilege, PrivilegedWindow, Seat, SpaceNodes, WindowMemory,
 };
 use hl_mem::dram::{
     Contiguity, DramContent, DramPool, DramRegion, PackRecord, PageRecord, Sharing,
 };
 use hl_mem::handle::HandleSlot;
 use hl_mem::lock::{HeldLocks, LockRank};
-use hl_mem::mmu::GoyaMmu;
+use hl_mem::mmu::{GoyaMmu, NoDramMmu};
 use hl_mem::port::{Port, SpinLock};
 use hl_mem::profile::{Asic, Goya};
 use hl_mem::timestamps::TimestampSlot;
@@ -145,12 +145,12 @@ impl Port for GatedPort {
     type Host = &'static Ram;
     type Mmu = GoyaMmu<&'static MmuRegisters, 3>;
     type Tables = &'static Tables;
-    type DramMmu = Self::Mmu;
+    type DramMmu = NoDramMmu;
     type DramTables = Self::Tables;
     type Engines = NoEngines;
     type Scrubber = NoBytes;
-    type Nodes = Vec<Node>;
-    type TimestampSlots = Vec<TimestampSlot>;
+    type Nodes = [Node; 16];
+    type TimestampSlots = [TimestampSlot; 16];
 
     fn before_lock(rank: LockRank) {
         pass(Point::Lock(rank));
@@ -166,15 +166,6 @@ type User<'c> = Context<'c, 'static, Goya, GatedPort>;
 
 fn storage<T>(count: usize, make: impl Fn() -> T) -> &'static mut [T] {
     Vec::leak((0..count).map(|_| make()).collect())
-}
-
-fn nodes() -> SpaceNodes<GatedPort> {
-    let nodes = || vec![Node::EMPTY; 16];
-    SpaceNodes {
-        small: nodes(),
-        large: nodes(),
-        dram: nodes(),
-    }
 }
 
 struct Machine {
@@ -206,19 +197,18 @@ impl Machine {
             host: ram,
             engines: NoEngines,
             tables,
-            dram_tables: None,
-            privileged: nodes(),
+            privileged: SpaceNodes::each(|| [Node::EMPTY; 16]),
             buffers: storage(8, BufferSlot::new),
-            views: ViewPolicy::Single,
             seats: storage(2, Seat::new),
-            register_blocks: &[],
             dram: pool_of_dram.unwrap(),
-            peer_window: dram.user_memory(),
-            default_mapping: false,
             scrubber: NoBytes,
+            options: DeviceOptions {
+                peer_window: dram.user_memory(),
+                ..DeviceOptions::default()
+            },
         };
         let mmu = |parking| GoyaMmu::new(registers, Goya::PROFILE.timeouts, parking);
-        let (device, privilege) = Device::new(parts, mmu, mmu).unwrap();
+        let (device, privilege) = Device::new(parts, mmu).unwrap();
         Self {
             device,
             privilege,
@@ -228,7 +218,7 @@ impl Machine {
 
     fn open(&self) -> User<'_> {
         let storage = ContextStorage {
-            nodes: nodes(),
+            nodes: SpaceNodes::each(|| [Node::EMPTY; 16]),
             mappings: storage(16, MappingSlot::new),
             handles: storage(16, HandleSlot::new),
             timestamps: TimestampStorage::none(),
@@ -390,7 +380,7 @@ fn nobody_waits_for_a_user_for_whom_a_block_is_mapped() {
         let range = told.recv_timeout(TOO_LONG);
         others_get_on(scope, machine, other, || building.go_on());
         let range = range.expect("the driver waits for the user");
-        assert_eq!(range.map(|range| range.len()), Some(0x3000));
+        assert_eq!(range.map(|range| range.len()), Ok(0x3000));
     });
     // Nothing of it was lost on the way.
     let view = slow.mmap(block, 0x3000).unwrap();
@@ -424,7 +414,10 @@ fn nobody_waits_for_a_block_that_is_made_while_the_device_is_looked_at() {
         },
         |machine, _| {
             let _ = machine.device.usage();
-            machine.device.inspect(&machine.privilege, &mut |_| {});
+            machine
+                .device
+                .inspect(&machine.privilege, &mut |_| {})
+                .unwrap();
         },
     );
 }

@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hl_mem::Asid;
-use hl_mem::dram::Scrub;
+use hl_mem::dram::NoScrub;
 use hl_mem::host::{DeviceAccess, DmaAddr, DmaRun, HostError, HostMemory, UserPages, ViewRights};
 use hl_mem::mmu::{
-    Fault, Gaudi2HostMmu, GaudiMmu, GoyaMmu, HostPages, MmuControl, MmuError, PollBudget, Registers,
+    Fault, Gaudi2HostMmu, GaudiMmu, GoyaMmu, HostPages, MmuControl, MmuError, NoDramMmu,
+    PollBudget, Registers,
 };
 use hl_mem::port::{Engines, Port, SpinLock};
 use hl_mem::profile::{Asic, Gaudi, Gaudi2, Goya};
@@ -20,8 +21,7 @@ use hl_mem::timestamps::{NoTimestamps, TimestampSlot};
 use hl_mem::va::Node;
 use mmu_core::{
     AddrRange, BusAddr, ChildMap, DeviceAddr, DeviceLost, DeviceTablePool, DeviceTableRecord,
-    Invalidate, Region, ReuseOrder, Run, Stale, TableBus, TableMemory, TablePool, TableRecord,
-    Word,
+    Invalidate, Region, ReuseOrder, Stale, TableBus, TableMemory, TablePool, TableRecord, Word,
 };
 
 use super::phases::{Phase, during};
@@ -245,18 +245,6 @@ unsafe impl Engines for NoEngines {
     }
 }
 
-/// Device memory that is never handed out.
-#[derive(Debug)]
-pub(crate) struct NoScrubber;
-
-impl Scrub for NoScrubber {
-    type Error = Infallible;
-
-    fn scrub(&mut self, _run: Run) -> Result<(), Infallible> {
-        Ok(())
-    }
-}
-
 /// Table memory behind a bus that is as fast as memory.
 #[derive(Debug)]
 pub(crate) struct MemoryBus {
@@ -384,10 +372,10 @@ impl<'m, A: Measured> Port for BenchPort<'m, A> {
     type Host = Numbers;
     type Mmu = Timed<A::Driver>;
     type Tables = A::Memory<'m>;
-    type DramMmu = Timed<A::Driver>;
+    type DramMmu = NoDramMmu;
     type DramTables = A::Memory<'m>;
     type Engines = NoEngines;
-    type Scrubber = NoScrubber;
+    type Scrubber = NoScrub;
     type TimestampSlots = [TimestampSlot; 0];
     type Nodes = Vec<Node>;
 }

@@ -55,7 +55,7 @@ pub fn create<A: Model>(
     let range = machine
         .device
         .block_range(&machine.privilege, block)
-        .ok_or_else(|| Failure::check("the new block has no device address"))?;
+        .or_fail("finding the block")?;
     machine.log.record(Event::Map {
         asid: 0,
         address: range.start(),
@@ -67,6 +67,7 @@ pub fn create<A: Model>(
         let driver = machine
             .device
             .with_privileged_table(&machine.privilege, |table| table.query(rest.start()))
+            .or_fail("looking at the driver's table")?
             .or_fail("asking the driver's table")?;
         let device = machine.asic.explain(0, rest.start()).outcome;
         check(

@@ -2,7 +2,7 @@
 
 use mmu_core::{AddrRange, BusAddr, DeviceAddr};
 
-use super::failure::{Failure, check};
+use super::failure::{Failure, OrFail, check};
 use super::report::Report;
 use crate::machine::{Machine, MachineContext, Model};
 use hl_mem::profile::LargeHost;
@@ -42,7 +42,8 @@ pub fn inspect<A: Model>(
 ) -> Result<Opened, Failure> {
     let privileged = machine
         .device
-        .with_privileged_table(&machine.privilege, |table| table.root());
+        .with_privileged_table(&machine.privilege, |table| table.root())
+        .or_fail("looking at the privileged table")?;
     let user = context.with_table(|table| table.root());
     let asid = context.asid().get();
     let roots = [

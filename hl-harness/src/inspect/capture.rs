@@ -70,7 +70,10 @@ impl State {
         let profile = A::PROFILE;
         let mut privileged = SpaceParts::default();
         let look = &mut |part: Part<'_>| privileged.take(part);
-        machine.device.inspect(&machine.privilege, look);
+        machine
+            .device
+            .inspect(&machine.privilege, look)
+            .expect("the privilege is this device's");
         let mut spaces = vec![privileged.space(&profile, 0, "the driver".to_owned())];
         for context in contexts {
             let mut parts = SpaceParts::default();
@@ -128,7 +131,9 @@ impl SpaceParts {
                 backing: match backing {
                     Behind::Pinned => Backing::UserPages,
                     Behind::Block => Backing::Block,
+                    Behind::Buffer => Backing::Buffer,
                     Behind::DeviceMemory => Backing::DeviceMemory,
+                    Behind::Window => Backing::Window,
                     _ => Backing::Other,
                 },
                 quarantined: stage == Stage::Quarantined,

@@ -36,7 +36,9 @@ pub(crate) const fn colour(backing: Backing) -> &'static str {
     match backing {
         Backing::UserPages => "#2f7fbf",
         Backing::Block => "#8457a8",
+        Backing::Buffer => "#b0568f",
         Backing::DeviceMemory => "#2d9d83",
+        Backing::Window => "#5d6b2f",
         Backing::Other => "#7b8794",
     }
 }
@@ -46,7 +48,9 @@ pub(crate) const fn light_colour(backing: Backing) -> &'static str {
     match backing {
         Backing::UserPages => "#9cc7e8",
         Backing::Block => "#cdb4e0",
+        Backing::Buffer => "#e3bfd6",
         Backing::DeviceMemory => "#a0dccd",
+        Backing::Window => "#c8d09f",
         Backing::Other => "#cbd2d9",
     }
 }

@@ -238,18 +238,24 @@ pub enum Backing {
     UserPages,
     /// Kernel pages of a block.
     Block,
+    /// Kernel pages of a buffer that the driver mapped for a user.
+    Buffer,
     /// Device memory.
     DeviceMemory,
+    /// What the driver mapped in a fixed window.
+    Window,
     /// Something that this program has no word for.
     Other,
 }
 
 impl Backing {
     /// Every kind, in the order of legends.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 6] = [
         Self::UserPages,
         Self::Block,
+        Self::Buffer,
         Self::DeviceMemory,
+        Self::Window,
         Self::Other,
     ];
 }
@@ -259,7 +265,9 @@ impl core::fmt::Display for Backing {
         f.pad(match self {
             Self::UserPages => "user pages",
             Self::Block => "kernel block",
+            Self::Buffer => "kernel buffer",
             Self::DeviceMemory => "device memory",
+            Self::Window => "window",
             Self::Other => "other",
         })
     }

@@ -304,7 +304,8 @@ fn c05_a_panic_under_a_lock_leaves_it_free<A: Model>() {
                     .device
                     .with_privileged_table(&machine.privilege, |_| {
                         panic!("in a callback, on purpose")
-                    });
+                    })
+                    .unwrap();
             });
             watched("c05, poisoned", |_| {
                 let at = map(&context, buffer, PAGE).unwrap();

@@ -5,6 +5,7 @@ mod default_page;
 mod dram;
 mod failures;
 mod kinds;
+mod privilege;
 mod rig;
 mod spaces;
 mod user;

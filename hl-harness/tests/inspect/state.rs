@@ -1,8 +1,9 @@
 use hl_harness::asic::{Completion, Operation};
-use hl_harness::inspect::{Backing, Extent, SpaceState};
+use hl_harness::inspect::{Backing, Extent, SpaceState, State};
 use hl_harness::machine::Model;
+use hl_mem::device::{PrivilegedWindow, WindowMemory};
 use hl_mem::uapi::{self, MemoryInput, OP_UNMAP};
-use mmu_core::DeviceAddr;
+use mmu_core::{BusAddr, DeviceAddr, Run};
 
 use crate::rig::{PAGE, on_each_asic, with_user};
 
@@ -11,6 +12,7 @@ on_each_asic!(
     what_a_mapping_owns_is_as_long_as_it,
     looking_changes_nothing,
     quarantine_is_part_of_the_state,
+    what_the_driver_maps_for_a_user_has_its_own_kind,
 );
 
 /// What of a range is neither free nor mapped nor the driver's own.
@@ -121,5 +123,42 @@ fn quarantine_is_part_of_the_state<A: Model>() {
                 .contains("kept until an invalidation is confirmed")
         );
         user.machine.asic.clear_injections();
+    });
+}
+
+fn what_the_driver_maps_for_a_user_has_its_own_kind<A: Model>() {
+    with_user::<A>(|user| {
+        let before = user.state();
+        let (device, privilege) = (&user.machine.device, &user.machine.privilege);
+        let buffer = user.context.create_command_buffer(PAGE, true).unwrap();
+        let memory = WindowMemory::Device(Run::new(BusAddr::new(0), PAGE).unwrap());
+        let window = PrivilegedWindow::Firmware;
+        let mut expected = vec![(1, Backing::Buffer)];
+        if device.map_window(privilege, window, memory).is_ok() {
+            expected.push((0, Backing::Window));
+        }
+        let doorbell = A::PROFILE.host.fixed.first().map(|window| window.start());
+        let mapped = doorbell.map(|at| user.context.map_window(privilege, at, memory));
+        if mapped.is_some_and(|mapped| mapped.is_ok()) {
+            expected.push((1, Backing::Window));
+        }
+        let seen = |state: &State| -> Vec<(u16, Backing)> {
+            let spaces = state.spaces.iter();
+            let mappings = spaces.flat_map(|space| {
+                let kinds = space.mappings.iter().map(|mapping| mapping.backing);
+                kinds.map(|kind| (space.asid, kind))
+            });
+            mappings.collect()
+        };
+        let mut new = seen(&user.state());
+        for kind in seen(&before) {
+            let place = new.iter().position(|known| *known == kind).unwrap();
+            new.remove(place);
+        }
+        new.sort();
+        expected.sort();
+        assert_eq!(new, expected);
+        user.context.destroy_command_buffer(buffer).unwrap();
+        device.unmap_window(privilege, window).unwrap();
     });
 }

@@ -57,9 +57,10 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
     /// Each part that can refuse has its variant of [`BufferError`].
     pub fn create_block(
         &self,
-        _privilege: &Privilege,
+        privilege: &Privilege,
         bytes: u64,
     ) -> Result<(RawHandle, BufferId), BufferError> {
+        self.device.check(privilege)?;
         let bytes = whole_pages::<P>(bytes, MAX_BLOCK_BYTES)?;
         let make = || self.device.allocate_block(bytes).map(|id| (id, id));
         self.publish(HandleKind::Block, make, |id| {
@@ -109,10 +110,11 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
     /// Each part that can refuse has its variant of [`MapBufferError`].
     pub fn map_block(
         &self,
-        _privilege: &Privilege,
+        privilege: &Privilege,
         handle: RawHandle,
         wanted: Wanted,
     ) -> Result<DeviceAddr, MapBufferError> {
+        self.device.check(privilege)?;
         let place = self.hold_place()?;
         // Locked while the pages are gone through, so that nobody destroys, shows or maps the block
         // meanwhile. Others of the same file wait for that long, and nobody else does.
@@ -340,7 +342,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
     /// * [`RegisterBlockError::Unknown`] when no such registers are at `address`;
     /// * [`RegisterBlockError::TooManyHandles`].
     pub fn register_block(&self, address: u64) -> Result<(RawHandle, u64), RegisterBlockError> {
-        let mut blocks = self.device.register_blocks.iter().zip(0..);
+        let mut blocks = self.device.options.register_blocks.iter().zip(0..);
         let (block, number) = blocks
             .find(|(block, _)| block.address == address)
             .ok_or(RegisterBlockError::Unknown)?;
@@ -386,7 +388,12 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
             }
             Named::Registers(number) => {
                 let gone = ViewError::Handle(HandleError::Unknown);
-                let block = self.device.register_blocks.get(*number).ok_or(gone)?;
+                let block = self
+                    .device
+                    .options
+                    .register_blocks
+                    .get(*number)
+                    .ok_or(gone)?;
                 let expected = block.registers.len();
                 if len != expected {
                     return Err(ViewError::Length { expected });

@@ -9,26 +9,29 @@ use crate::space::Space;
 
 use super::{Backing, Context, ContextSpace, LeftBehind, Named, Object, Stage, UserMapping};
 
-/// A file that is not closed, and why. It has the context, whose address space, pins and buffers are
-/// still the user's: take it out, keep it, and close it again when the device was reset.
+/// A file that is not closed, and why. It has the context, to which its address space and whatever is
+/// in quarantine still belong: take it out, keep it, and close it again when the device was reset.
 ///
 /// ```
 /// # mod port { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/guide/smallest_port.rs")); }
 /// # use port::*;
+/// # use hl_mem::uapi::{FLAG_USERPTR, MemoryInput, OP_MAP, dispatch};
 /// # let machine = Machine::new()?;
 /// # let context = machine.open()?;
+/// # let arguments = [USER_BASE, 0, PAGE_BYTES];
+/// # let map = MemoryInput { arguments, op: OP_MAP, flags: FLAG_USERPTR, ..MemoryInput::default() };
+/// # dispatch(&context, &map.to_bytes())?;
 /// # machine.registers.lose();
-/// let mut open = Some(context);
-/// if let Some(context) = open.take()
-///     && let Err(refused) = context.close()
-/// {
-///     // For the log: "the file stays open: ...".
-///     assert!(refused.to_string().contains("open"));
-///     open = Some(refused.into_context());
-/// }
+/// let unclosed = match context.close() {
+///     Ok(_left_behind) => None,
+///     Err(refused) => {
+///         eprintln!("{refused}");
+///         Some(refused.into_context())
+///     }
+/// };
 /// # machine.registers.reset();
 /// machine.device.recover()?;
-/// open.ok_or("the context")?.close().expect("the device answers");
+/// unclosed.ok_or("a device that is lost confirms nothing")?.close().expect("it is back");
 /// # Ok::<(), Box<dyn core::error::Error>>(())
 /// ```
 #[must_use = "the context is in here, and keeps what it has for ever if it is dropped"]
@@ -81,8 +84,8 @@ impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
     ///
     /// # Errors
     ///
-    /// [`CloseError`] has the context, open as before, when the device does not confirm that it has
-    /// forgotten the user's mappings. Everything that concerns them is in quarantine, the address space
+    /// [`CloseError`] has the context when the device does not confirm that it has forgotten the user's
+    /// mappings. Everything that concerns them is in quarantine, the address space
     /// included; try again when the device has been reset.
     #[expect(
         clippy::result_large_err,

@@ -142,7 +142,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         bytes: u64,
         offset: u64,
     ) -> Result<DramExport, ExportDramError> {
-        let window = self.device.peer_window;
+        let window = self.device.options.peer_window;
         let window = window.ok_or(ExportDramError::OutOfReach)?;
         let mut space = self.space.lock();
         let mut dram = self.device.dram.lock();
@@ -203,5 +203,18 @@ impl fmt::Display for DramExport {
             Some(range) => write!(f, "export of {range}, {:#x} bytes in", self.offset),
             None => f.write_str("export of nothing"),
         }
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for DramExport {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(
+            f,
+            "export of {=u64:#x} bytes at {}, {=u64:#x} in",
+            self.bytes,
+            self.at,
+            self.offset
+        );
     }
 }

@@ -41,6 +41,12 @@ impl<P: Port> TimestampPlace<P> {
     }
 }
 
+impl<P: Port<TimestampSlots: Default>> Default for TimestampPlace<P> {
+    fn default() -> Self {
+        Self::new(P::TimestampSlots::default())
+    }
+}
+
 impl<P: Port> fmt::Debug for TimestampPlace<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {

@@ -21,10 +21,11 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
     /// Each part that can refuse has its variant of [`MapWindowError`].
     pub fn map_window(
         &self,
-        _privilege: &Privilege,
+        privilege: &Privilege,
         window: DeviceAddr,
         memory: WindowMemory,
     ) -> Result<DeviceAddr, MapWindowError> {
+        self.device.check(privilege)?;
         let mut windows = A::PROFILE.host.fixed.iter();
         let window = windows
             .find(|range| range.contains(window))

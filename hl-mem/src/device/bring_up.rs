@@ -6,8 +6,9 @@ use crate::asid::{Asid, UserAsid};
 use crate::buffer::Buffers;
 use crate::dram::Scrub;
 use crate::events::DeviceEvent;
+use crate::identity::Identity;
 use crate::lock::{LockRank, Locked};
-use crate::mmu::MmuControl;
+use crate::mmu::{MmuControl, NoDramMmu};
 use crate::port::Port;
 use crate::profile::{Asic, DefaultPage, LargeHost};
 use crate::space::{Addresses, Removals, Space};
@@ -19,11 +20,26 @@ use super::{
     Shown, SpaceNodes, TableOf, Tables, settle,
 };
 
-impl<'d, A: Asic, P: Port> Device<'d, A, P> {
+impl<'d, A: Asic, P: Port<DramMmu = NoDramMmu>> Device<'d, A, P> {
     /// Brings a device's memory up: a root table for each ASID, and the MMU enabled as the last
     /// step. `mmu` makes the MMU's driver, given the address of the table that ASIDs without an
-    /// address space use; `dram_mmu` that of the MMU for device memory, and is called only where
-    /// that has tables of its own.
+    /// address space use.
+    ///
+    /// # Errors
+    ///
+    /// As [`with_dram_mmu`](Self::with_dram_mmu).
+    pub fn new(
+        parts: DeviceParts<'d, A, P>,
+        mmu: impl FnOnce(BusAddr) -> P::Mmu,
+    ) -> Result<(Self, Privilege), BringUpError> {
+        Self::with_dram_mmu(parts, mmu, None::<(_, fn(_) -> _)>)
+    }
+}
+
+impl<'d, A: Asic, P: Port> Device<'d, A, P> {
+    /// Brings a device's memory up as [`new`](Self::new) does, with an MMU and page tables for device
+    /// memory, where that has its own (see [`Profile::one_table`](crate::profile::Profile)): where the
+    /// tables live, and what makes the MMU's driver. Without them users map none of it.
     ///
     /// The tables of the roots are the first that are taken from the pool, that of ASID 0 first
     /// (facts HOP0-1).
@@ -32,12 +48,14 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     ///
     /// One for each part that can refuse; see [`BringUpError`]. The root tables taken by then are
     /// lost to the pool, since it is not known what the device makes of them.
-    pub fn new(
+    pub fn with_dram_mmu(
         mut parts: DeviceParts<'d, A, P>,
         mmu: impl FnOnce(BusAddr) -> P::Mmu,
-        dram_mmu: impl FnOnce(BusAddr) -> P::DramMmu,
+        dram_mmu: Option<(P::DramTables, impl FnOnce(BusAddr) -> P::DramMmu)>,
     ) -> Result<(Self, Privilege), BringUpError> {
-        if let (Some(default), true) = (&A::PROFILE.dram.default_page, parts.default_mapping) {
+        if let (Some(default), true) =
+            (&A::PROFILE.dram.default_page, parts.options.default_mapping)
+        {
             fill(&mut parts.scrubber, default)?;
         }
         let table: TableOf<A, P> = new_table(parts.tables)?;
@@ -45,27 +63,22 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         let addresses = new_addresses::<A, P>(parts.privileged, Table::Privileged);
         let (addresses, _) = addresses.map_err(BringUpError::Addresses)?;
         let space = Space::new(table, addresses);
-        let dram_table = match parts.dram_tables {
-            Some(tables) => Some(new_table(tables)?),
-            None => None,
-        };
+        let dram_tables = dram_mmu.as_ref().map(|(tables, _)| *tables);
+        let dram_table = dram_tables.map(new_table).transpose()?;
         let asids = (1..=u16::MAX).map_while(UserAsid::new);
         for (seat, asid) in parts.seats.iter_mut().zip(asids) {
             let host = new_table(parts.tables)?;
-            let dram = match parts.dram_tables {
-                Some(tables) => Some(new_table(tables)?),
-                None => None,
-            };
+            let dram = dram_tables.map(new_table).transpose()?;
             *seat = Seat::free(asid, Tables { host, dram });
         }
         let parking: TableOf<A, P> = new_table(parts.tables)?;
         let mut mmu = mmu(parking.root());
         let roots = parts.seats.iter().filter_map(Seat::root);
         start(&mut mmu, core::iter::once(privileged_root).chain(roots))?;
-        let dram_mmu = match (parts.dram_tables, dram_table) {
-            (Some(tables), Some(privileged)) => {
+        let dram_mmu = match (dram_mmu, dram_table) {
+            (Some((tables, make)), Some(privileged)) => {
                 let parking = new_table(tables)?;
-                let mut driver = dram_mmu(parking.root());
+                let mut driver = make(parking.root());
                 let roots = parts.seats.iter().filter_map(Seat::dram_root);
                 let root = (Asid::PRIVILEGED, privileged.root());
                 if let Err(error) = start(&mut driver, core::iter::once(root).chain(roots)) {
@@ -83,7 +96,9 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             }
             _ => None,
         };
+        let identity = Identity::new();
         let device = Self {
+            identity,
             host: parts.host,
             engines: parts.engines,
             mmu: Locked::new(
@@ -99,7 +114,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             shown: Locked::new(
                 LockRank::Buffers,
                 Shown {
-                    buffers: Buffers::new(parts.buffers, parts.views),
+                    buffers: Buffers::new(parts.buffers, parts.options.views),
                     register_views: 0,
                 },
             ),
@@ -112,14 +127,12 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             ),
             removals: Locked::new(LockRank::Removals, Removals::new(0)),
             seats: parts.seats,
-            register_blocks: parts.register_blocks,
-            peer_window: parts.peer_window,
+            options: parts.options,
             dram: Locked::new(LockRank::Dram, parts.dram),
             scrubber: Locked::new(LockRank::Scrubber, parts.scrubber),
-            default_mapping: parts.default_mapping,
             resets: AtomicU32::new(0),
         };
-        Ok((device, Privilege(())))
+        Ok((device, Self::privilege(identity)))
     }
 
     /// Brings the MMU back after a reset of the device, which may have wiped its memory: writes the

@@ -214,7 +214,8 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     }
 
     /// Tries again to give up the buffers in quarantine: to stop their producers, and to confirm
-    /// their removal by one invalidation.
+    /// their removal by one invalidation, with whatever else was removed from the privileged space,
+    /// such as all of it by a [recovery](Self::recover).
     ///
     /// # Errors
     ///

@@ -13,7 +13,7 @@ use crate::owner::Owner;
 use crate::port::Port;
 use crate::profile::Asic;
 
-use super::{Device, DramError, Privilege};
+use super::{Device, DramError, DramRunError, Privilege};
 
 /// Runs that are looked up at a time.
 const FEW: usize = 4;
@@ -60,19 +60,22 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     ///
     /// # Errors
     ///
-    /// Those of [`DramPool::hold`](crate::dram::DramPool::hold): `owner` has no such piece.
+    /// * [`DramRunError::ForeignPrivilege`];
+    /// * [`DramRunError::Pack`], those of [`DramPool::hold`](crate::dram::DramPool::hold): `owner` has no
+    ///   such piece.
     pub fn dram_run(
         &self,
-        _privilege: &Privilege,
+        privilege: &Privilege,
         owner: Owner,
         handle: PackHandle,
-    ) -> Result<Run, PackError> {
+    ) -> Result<Run, DramRunError> {
+        self.check(privilege)?;
         let mut dram = self.dram.lock();
-        let hold = dram.hold(handle, owner)?;
+        let hold = dram.hold(handle, owner).map_err(DramRunError::Pack)?;
         let run = dram.runs(&hold).and_then(|mut runs| runs.next());
         let released = dram.release(hold);
         debug_assert!(released.is_ok(), "the hold is of this pool");
-        run.ok_or(PackError::Unknown)
+        run.ok_or(DramRunError::Pack(PackError::Unknown))
     }
 
     /// Holds a piece of device memory, of `owner` or shared, and tells where it is.

@@ -11,6 +11,8 @@ use crate::mmu::MmuError;
 use crate::space::SpaceError;
 use crate::va::LayoutError;
 
+use super::ForeignPrivilege;
+
 /// Why a device does not come up. The MMU is left disabled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -57,6 +59,8 @@ pub type Unconfirmed = ConfirmError<MmuError>;
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum BufferError {
+    /// The privilege is that of another device.
+    ForeignPrivilege,
     /// The size is zero or too large.
     Size,
     /// There are as many buffers as there may be.
@@ -76,6 +80,7 @@ pub enum BufferError {
 impl fmt::Display for BufferError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::ForeignPrivilege => ForeignPrivilege.fmt(f),
             Self::Size => f.write_str("no buffer of that kind has that size"),
             Self::TooManyBuffers => f.write_str("there are as many buffers as there may be"),
             Self::TooManyHandles => f.write_str("the file has as many handles as it may have"),
@@ -94,6 +99,8 @@ impl core::error::Error for BufferError {}
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum MapBufferError {
+    /// The privilege is that of another device.
+    ForeignPrivilege,
     /// The handle does not name a buffer of that kind of this file.
     Handle(HandleError),
     /// The buffer is mapped there already.
@@ -114,6 +121,7 @@ pub enum MapBufferError {
 impl fmt::Display for MapBufferError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::ForeignPrivilege => ForeignPrivilege.fmt(f),
             Self::Handle(error) => write!(f, "{error}"),
             Self::Mapped { at } => write!(f, "the buffer is mapped at {at}"),
             Self::TooManyMappings => f.write_str("there are as many mappings as there may be"),
@@ -131,6 +139,8 @@ impl core::error::Error for MapBufferError {}
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum MapWindowError {
+    /// The privilege is that of another device.
+    ForeignPrivilege,
     /// The ASIC has no such window.
     NoWindow,
     /// The memory is larger than the window, or the device does not reach it.
@@ -150,6 +160,7 @@ pub enum MapWindowError {
 impl fmt::Display for MapWindowError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::ForeignPrivilege => ForeignPrivilege.fmt(f),
             Self::NoWindow => f.write_str("the ASIC has no such window"),
             Self::Memory => {
                 f.write_str("the memory does not fit in the window, or is out of reach")

@@ -99,6 +99,16 @@ impl<A: Asic, P: Port> Seat<A, P> {
         self.state.lock().lost
     }
 
+    /// Whether a context has the seat.
+    pub(super) fn is_taken(&self) -> bool {
+        self.asid.is_some() && !self.is_free()
+    }
+
+    /// Takes the tables out for good; the seat is as a new one.
+    pub(super) fn end(&mut self) -> Option<Tables<A, P>> {
+        core::mem::take(self).state.into_inner().tables
+    }
+
     /// Empties the tables of a seat that is free, after a reset of the device.
     pub(super) fn wipe(&self) {
         let taken = self.state.lock().tables.take();

@@ -3,12 +3,15 @@
 use mmu_core::{AddrRange, DeviceAddr, Run};
 
 use crate::host::{DmaRun, seen_by_device};
+use crate::inspect::Stage;
 use crate::mmu::MmuControl;
 use crate::port::Port;
 use crate::profile::{Asic, Profile};
 use crate::space::{Detached, Mapped, Privileged};
 
-use super::{Device, MapWindowError, Privilege, PrivilegedSpace, SpaceOf, Unconfirmed};
+use super::{
+    Device, MapWindowError, Privilege, PrivilegedSpace, SpaceOf, Unconfirmed, UnmapWindowError,
+};
 
 /// A window of the privileged address space (facts KM-4, HW-GO-5); Goya has them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,9 +65,27 @@ impl WindowMemory {
 pub(super) type Windows = [Option<InWindow>; 2];
 
 pub(super) enum InWindow {
-    Mapped(Mapped<Privileged, Run>),
+    /// When the device had been reset so many times.
+    Mapped(Mapped<Privileged, Run>, u32),
     /// Removed, or never mapped as a whole, and not proved to be gone from the device.
     Quarantined(Detached<Privileged, Run>),
+}
+
+impl InWindow {
+    /// Where it is in a device that was reset so many times, how far its life is, and the memory.
+    pub(super) fn part(&self, resets: u32) -> (AddrRange<DeviceAddr>, Stage, Run) {
+        match self {
+            Self::Mapped(mapped, since) => {
+                let stage = if *since == resets {
+                    Stage::Live
+                } else {
+                    Stage::Lost
+                };
+                (mapped.range(), stage, *mapped.backing())
+            }
+            Self::Quarantined(gone) => (gone.range(), Stage::Quarantined, *gone.backing()),
+        }
+    }
 }
 
 impl<A: Asic, P: Port> Device<'_, A, P> {
@@ -80,11 +101,13 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
     /// may have seen a part of the mapping and does not confirm that it forgot it: unmap it later.
     pub fn map_window(
         &self,
-        _privilege: &Privilege,
+        privilege: &Privilege,
         window: PrivilegedWindow,
         memory: WindowMemory,
     ) -> Result<AddrRange<DeviceAddr>, MapWindowError> {
-        let range = window.range(&A::PROFILE).ok_or(MapWindowError::NoWindow)?;
+        self.check(privilege)?;
+        let range = window.range(&A::PROFILE);
+        let range = range.ok_or(MapWindowError::NoWindow)?;
         let run = memory.run(&A::PROFILE);
         let (range, run) = run
             .and_then(|run| Some((part_of(range, run)?, run)))
@@ -101,7 +124,7 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
                 let announced = self.mmu.lock().driver.announce();
                 match announced {
                     Ok(()) => {
-                        *place = Some(InWindow::Mapped(mapped.owning(run)));
+                        *place = Some(InWindow::Mapped(mapped.owning(run), self.resets()));
                         return Ok(range);
                     }
                     Err(error) => {
@@ -124,21 +147,24 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
     ///
     /// # Errors
     ///
-    /// [`Unconfirmed`] when the device does not confirm that it has forgotten it: the window stays
-    /// occupied, and this can be called again.
+    /// * [`UnmapWindowError::ForeignPrivilege`];
+    /// * [`UnmapWindowError::Unconfirmed`] when the device does not confirm that it has forgotten it: the
+    ///   window stays occupied, and this can be called again.
     pub fn unmap_window(
         &self,
-        _privilege: &Privilege,
+        privilege: &Privilege,
         window: PrivilegedWindow,
-    ) -> Result<(), Unconfirmed> {
+    ) -> Result<(), UnmapWindowError> {
+        self.check(privilege)?;
         let PrivilegedSpace { space, windows } = &mut *self.privileged.lock();
         let place = window.place(windows);
         let detached = match place.take() {
             None => return Ok(()),
-            Some(InWindow::Mapped(mapped)) => space.unmap(&self.removals, mapped),
+            Some(InWindow::Mapped(mapped, _)) => space.unmap(&self.removals, mapped),
             Some(InWindow::Quarantined(detached)) => detached,
         };
-        self.end_window(space, place, detached)
+        let ended = self.end_window(space, place, detached);
+        ended.map_err(UnmapWindowError::Unconfirmed)
     }
 
     /// Everything after the removal.

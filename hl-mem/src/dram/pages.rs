@@ -23,6 +23,13 @@ pub struct DramRegion {
 }
 
 impl DramRegion {
+    /// No pages.
+    pub(super) const EMPTY: Self = Self {
+        base: BusAddr::new(0),
+        page_bytes: NonZeroU64::MIN,
+        pages: 0,
+    };
+
     /// The region of `pages` pages from `base`.
     ///
     /// # Errors

@@ -38,6 +38,32 @@ pub trait Scrub {
     }
 }
 
+/// Overwrites nothing, and says so: for a port whose users get no device memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct NoScrub;
+
+impl Scrub for NoScrub {
+    type Error = NotScrubbed;
+
+    fn scrub(&mut self, _run: Run) -> Result<(), NotScrubbed> {
+        Err(NotScrubbed)
+    }
+}
+
+/// [`NoScrub`] was asked to overwrite memory. It did not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct NotScrubbed;
+
+impl fmt::Display for NotScrubbed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nothing here overwrites device memory")
+    }
+}
+
+impl core::error::Error for NotScrubbed {}
+
 /// Free pages with somebody's content, taken out of their pool to be scrubbed.
 ///
 /// One that is dropped keeps its pages out of the pool, as [`DramUsage::scrubbing`] shows.

@@ -5,16 +5,18 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::time::{Duration, Instant};
 
 use hl_mem::budget::Budget;
-use hl_mem::buffer::{BufferSlot, ViewPolicy};
+use hl_mem::buffer::BufferSlot;
 use hl_mem::context::{
     Context, ContextStorage, MappingSlot, OpenError, TimestampPlace, TimestampStorage,
 };
-use hl_mem::device::{BringUpError, Device, DeviceParts, Privilege, Seat, SpaceNodes};
+use hl_mem::device::{
+    BringUpError, Device, DeviceOptions, DeviceParts, Privilege, Seat, SpaceNodes,
+};
 use hl_mem::dram::{DramContent, DramPool, DramRegion, PackRecord, PageRecord, Scrub};
 use hl_mem::handle::HandleSlot;
 use hl_mem::host::{DeviceAccess, DmaAddr, DmaRun, HostError, HostMemory, UserPages, ViewRights};
 use hl_mem::lock::{HeldLocks, LockRank};
-use hl_mem::mmu::{GoyaMmu, Registers};
+use hl_mem::mmu::{GoyaMmu, NoDramMmu, Registers};
 use hl_mem::port::{Engines, Port, SpinLock};
 use hl_mem::profile::{Asic, Goya};
 use hl_mem::ring::{BlockIndices, BlockRead, SharedWords, SharedWordsError};
@@ -403,13 +405,13 @@ impl Port for SmallestPort {
     // Three ASIDs: the privileged one and two users'.
     type Mmu = GoyaMmu<&'static MmuRegisters, 3>;
     type Tables = &'static Tables;
-    // Goya has one MMU for everything, so these two are never used.
-    type DramMmu = Self::Mmu;
+    // Goya has one MMU for everything.
+    type DramMmu = NoDramMmu;
     type DramTables = Self::Tables;
     type Engines = NoEngines;
     type Scrubber = NoBytes;
-    type Nodes = Vec<Node>;
-    type TimestampSlots = Vec<TimestampSlot>;
+    type Nodes = [Node; 16];
+    type TimestampSlots = [TimestampSlot; 16];
 
     fn before_lock(rank: LockRank) {
         let mut held = HELD.get();
@@ -427,15 +429,6 @@ impl Port for SmallestPort {
 /// Storage for the life of the program. A firmware has statics instead, a kernel frees it later.
 fn storage<T>(count: usize, make: impl Fn() -> T) -> &'static mut [T] {
     Vec::leak((0..count).map(|_| make()).collect())
-}
-
-fn nodes() -> SpaceNodes<SmallestPort> {
-    let nodes = || vec![Node::EMPTY; 16];
-    SpaceNodes {
-        small: nodes(),
-        large: nodes(),
-        dram: nodes(),
-    }
 }
 
 /// A device that is up, and what it is made of.
@@ -471,31 +464,29 @@ impl Machine {
         let tables: &Tables = Box::leak(Box::new(pool.expect("the tables are aligned")));
         let dram = Goya::PROFILE.dram;
         let region = DramRegion::new(dram.user_start, dram.page_bytes, 8);
-        let region = region.expect("whole pages");
+        let memory = DramPool::new(
+            region.expect("whole pages"),
+            storage(8, || PageRecord::EMPTY),
+            storage(8, || PackRecord::EMPTY),
+            DramContent::Scrubbed,
+        );
         let parts = DeviceParts {
             host: ram,
             engines: NoEngines,
             tables,
-            dram_tables: None,
-            privileged: nodes(),
+            privileged: SpaceNodes::each(|| [Node::EMPTY; 16]),
             buffers: storage(8, BufferSlot::new),
-            views: ViewPolicy::Single,
             seats: storage(2, Seat::new),
-            register_blocks: &[],
-            dram: DramPool::new(
-                region,
-                storage(8, || PageRecord::EMPTY),
-                storage(8, || PackRecord::EMPTY),
-                DramContent::Scrubbed,
-            )
-            .expect("a record for each page"),
-            peer_window: dram.user_memory(),
-            default_mapping: false,
+            dram: memory.expect("a record for each page"),
             scrubber: NoBytes,
+            options: DeviceOptions {
+                peer_window: dram.user_memory(),
+                ..DeviceOptions::default()
+            },
         };
         let timeouts = Goya::PROFILE.timeouts;
         let mmu = |parking| GoyaMmu::new(registers, timeouts, parking);
-        let (device, privilege) = Device::new(parts, mmu, mmu)?;
+        let (device, privilege) = Device::new(parts, mmu)?;
         let budget = Box::leak(Box::new(Budget::new(32)));
         Ok(Self {
             device,
@@ -509,14 +500,13 @@ impl Machine {
 
     /// Opens a file.
     pub fn open(&self) -> Result<Context<'_, 'static, Goya, SmallestPort>, OpenError> {
-        let slots = || (0..16).map(|_| TimestampSlot::new()).collect();
         let timestamps = TimestampStorage {
-            pools: storage(2, || TimestampPlace::new(slots())),
+            pools: storage(2, TimestampPlace::default),
             waits: storage(16, WaitSlot::new),
             counters: storage(4, CounterSlot::new),
         };
         let storage = ContextStorage {
-            nodes: nodes(),
+            nodes: SpaceNodes::each(|| [Node::EMPTY; 16]),
             mappings: storage(16, MappingSlot::new),
             handles: storage(16, HandleSlot::new),
             timestamps,

@@ -167,7 +167,8 @@ unsafe impl<H: Hardware, const ASIDS: usize> Invalidate for Mmu<H, ASIDS> {
 // 2. each error of it leads through `switch(false)`;
 // 3. `replace_root` returns `Ok` only when `point` did, which waits for the hardware, and does not
 //    believe a confirmation that may belong to an earlier request;
-// 4. `invalidate_all` does what `invalidate` does for the largest extent.
+// 4. `invalidate_all` does what `invalidate` does for the largest extent;
+// 5. `switch(false)` returns `Ok` only when the hardware is read to be disabled.
 unsafe impl<H: Hardware, const ASIDS: usize> MmuControl for Mmu<H, ASIDS> {
     fn enable(&mut self) -> Result<(), MmuError> {
         self.enabled = false;

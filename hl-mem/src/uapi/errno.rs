@@ -160,6 +160,7 @@ impl From<OpenError> for Errno {
 impl From<BufferError> for Errno {
     fn from(error: BufferError) -> Self {
         match error {
+            BufferError::ForeignPrivilege => Self::EPERM,
             BufferError::Size => Self::EINVAL,
             BufferError::TooManyBuffers
             | BufferError::TooManyHandles
@@ -174,6 +175,7 @@ impl From<BufferError> for Errno {
 impl From<MapBufferError> for Errno {
     fn from(error: MapBufferError) -> Self {
         match error {
+            MapBufferError::ForeignPrivilege => Self::EPERM,
             MapBufferError::Handle(_) | MapBufferError::Mapped { .. } => Self::EINVAL,
             MapBufferError::TooManyMappings => Self::ENOMEM,
             MapBufferError::Space(error) => error.into(),

@@ -307,6 +307,11 @@ impl<S: AsRef<[Node]> + AsMut<[Node]>> VaAllocator<S> {
         }
     }
 
+    /// The storage, whatever is out.
+    pub(crate) fn into_storage(self) -> S {
+        self.storage
+    }
+
     /// Ends the allocator and gives the storage back, if everything is [whole](Self::is_whole).
     ///
     /// # Errors

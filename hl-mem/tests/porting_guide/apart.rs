@@ -4,9 +4,11 @@
 use hl_mem::Wanted;
 use hl_mem::asid::Asid;
 use hl_mem::budget::Budget;
-use hl_mem::buffer::{BufferSlot, ViewPolicy};
+use hl_mem::buffer::BufferSlot;
 use hl_mem::context::{ContextStorage, MappingSlot, TimestampStorage};
-use hl_mem::device::{BringUpError, Device, DeviceParts, Privilege, Seat, SpaceNodes};
+use hl_mem::device::{
+    BringUpError, Device, DeviceOptions, DeviceParts, Privilege, Seat, SpaceNodes,
+};
 use hl_mem::dram::{
     Contiguity, DramContent, DramPool, DramRegion, PackRecord, PageRecord, Sharing,
 };
@@ -229,19 +231,16 @@ fn bring_up(asids: u16) -> Result<(Device<'static, Chip, ApartPort>, Privilege),
         host: ram,
         engines: NoEngines,
         tables,
-        dram_tables: Some(dram_tables),
         privileged: nodes(),
         buffers: storage(8, BufferSlot::new),
-        views: ViewPolicy::Single,
         seats: storage(2, Seat::new),
-        register_blocks: &[],
         dram: pool.unwrap(),
-        peer_window: None,
-        default_mapping: false,
         scrubber: NoBytes,
+        options: DeviceOptions::default(),
     };
     let mmu = |is_apart, asids| move |_parking| NoCache { is_apart, asids };
-    Device::new(parts, mmu(false, 3), mmu(true, asids))
+    let dram_mmu = Some((dram_tables, mmu(true, asids)));
+    Device::with_dram_mmu(parts, mmu(false, 3), dram_mmu)
 }
 
 /// Makes each call that concerns what is apart.
@@ -290,4 +289,6 @@ pub(crate) fn everything() {
     device.recover().unwrap();
     context.close().unwrap();
     open().close().unwrap();
+    device.settle_quarantine().unwrap();
+    assert!(device.shut_down().unwrap().dram_mmu.is_some());
 }

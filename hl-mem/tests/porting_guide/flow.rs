@@ -5,11 +5,11 @@ use std::num::NonZeroU64;
 
 use hl_mem::Wanted;
 use hl_mem::budget::Budget;
-use hl_mem::buffer::{BufferSlot, ViewPolicy};
+use hl_mem::buffer::BufferSlot;
 use hl_mem::context::{Context, ContextStorage, MappingSlot, TimestampPlace, TimestampStorage};
 use hl_mem::device::{
-    BringUpError, Device, DeviceParts, Privilege, PrivilegedWindow, RegisterBlock, Seat,
-    SpaceNodes, WindowMemory,
+    BringUpError, Device, DeviceOptions, DeviceParts, Privilege, PrivilegedWindow, RegisterBlock,
+    Seat, SpaceNodes, WindowMemory,
 };
 use hl_mem::dram::{
     Contiguity, DramContent, DramPool, DramRegion, PackRecord, PageRecord, Sharing,
@@ -84,19 +84,19 @@ pub(crate) fn bring_up(
         host: Noting(ram),
         engines: Noting(NoEngines),
         tables,
-        dram_tables: None,
         privileged: nodes(),
         buffers: storage(8, BufferSlot::new),
-        views: ViewPolicy::Single,
         seats: storage(seats, Seat::new),
-        register_blocks: &REGISTER_BLOCKS,
         dram: pool.unwrap(),
-        peer_window: dram.user_memory(),
-        default_mapping: false,
         scrubber: Noting(NoBytes),
+        options: DeviceOptions {
+            register_blocks: &REGISTER_BLOCKS,
+            peer_window: dram.user_memory(),
+            ..DeviceOptions::default()
+        },
     };
     let mmu = |parking| NotingMmu(GoyaMmu::new(slow, Goya::PROFILE.timeouts, parking));
-    let (device, privilege) = Device::new(parts, mmu, mmu)?;
+    let (device, privilege) = Device::new(parts, mmu)?;
     Ok((device, privilege, registers))
 }
 
@@ -138,6 +138,7 @@ pub(crate) fn everything() {
     device_memory(&context);
     lost_and_recovered(&device, registers, context);
     windows(&device, &privilege);
+    device.shut_down().unwrap();
     failing_bring_up();
     the_port_in_the_guide();
 }
@@ -150,7 +151,7 @@ fn blocks_and_views(
     let (block, id) = context.create_block(privilege, 2 * PAGE_BYTES).unwrap();
     let range = device.block_range(privilege, id).unwrap();
     let found = device.with_privileged_table(privilege, |table| table.query(range.start()));
-    found.unwrap();
+    found.unwrap().unwrap();
     context
         .map_block(privilege, block, Wanted::Anywhere)
         .unwrap();

@@ -94,7 +94,8 @@ fn an_interrupt_handler_takes_no_lock_that_sleeps_wherever_it_stopped_a_thread()
     handler(1);
     device.with_mmu(|_| handler(2));
     context.with_table(|_| handler(3));
-    device.with_privileged_table(&privilege, |_| handler(4));
+    let looked = device.with_privileged_table(&privilege, |_| handler(4));
+    looked.unwrap();
     for _ in 0..4 {
         let report = context.next_event().unwrap();
         context.confirm_event(&report).unwrap();

@@ -9,7 +9,7 @@ use hl_mem::context::DramExport;
 use hl_mem::dram::Scrub;
 use hl_mem::host::{DeviceAccess, DmaRun, HostError, HostMemory, UserPages, ViewRights};
 use hl_mem::lock::LockRank;
-use hl_mem::mmu::{Fault, GoyaMmu, MmuControl, MmuError, Registers};
+use hl_mem::mmu::{Fault, GoyaMmu, MmuControl, MmuError, NoDramMmu, Registers};
 use hl_mem::port::{Engines, Port, SpinLock};
 use hl_mem::timestamps::{TimestampMemory, TimestampSlot};
 use hl_mem::uapi::{ExportRefused, Exporter};
@@ -323,7 +323,7 @@ impl Port for RecordingPort {
     type Host = Noting<&'static Ram>;
     type Mmu = NotingMmu;
     type Tables = &'static Tables;
-    type DramMmu = Self::Mmu;
+    type DramMmu = NoDramMmu;
     type DramTables = Self::Tables;
     type Engines = Noting<NoEngines>;
     type Scrubber = Noting<NoBytes>;

@@ -134,7 +134,7 @@ fn create(
     let created = context.create_block(&machine.privilege, LAYOUT.block_len());
     let (handle, block) = created.or_fail("creating the block")?;
     let range = machine.device.block_range(&machine.privilege, block);
-    let range = range.ok_or(Failure("the block has no device address"))?;
+    let range = range.or_fail("asking for the block's device address")?;
     #[cfg(feature = "planted-fault")]
     crate::device::damage(
         0,
@@ -147,6 +147,7 @@ fn create(
         let there = machine
             .device
             .with_privileged_table(&machine.privilege, |table| table.query(at))
+            .or_fail("looking at the table")?
             .or_fail("asking the table")?;
         defmt::debug!("  {} -> {}", at, there.bus);
         scattered |=

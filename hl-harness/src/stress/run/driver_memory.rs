@@ -451,7 +451,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             if let Some(id) = self.blocks.get(&name) {
                 let privilege = &self.machine.privilege;
                 let range = self.machine.device.block_range(privilege, *id);
-                let range = range.ok_or("the block has no address")?;
+                let range = range.map_err(|error| error.to_string())?;
                 let seen = self.device_word(self.engines[super::USERS], range.start().get() + 16);
                 let seen = seen.map_err(|error| format!("a block: {error}"))?;
                 self.check_word(PageName::Buffer(name, 0), 16, seen)?;

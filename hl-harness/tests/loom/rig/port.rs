@@ -6,18 +6,21 @@
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use hl_mem::budget::Budget;
-use hl_mem::buffer::{BufferSlot, ViewPolicy};
+use hl_mem::buffer::BufferSlot;
 use hl_mem::context::{Context, ContextStorage, MappingSlot, TimestampStorage};
-use hl_mem::device::{Device, DeviceParts, DeviceUsage, Privilege, Seat, SpaceNodes};
-use hl_mem::dram::{DramContent, DramPool, DramRegion, PackRecord, PageRecord, Scrub};
+use hl_mem::device::{
+    Device, DeviceOptions, DeviceParts, DeviceUsage, Privilege, Seat, SpaceNodes,
+};
+use hl_mem::dram::{DramPool, NoScrub};
 use hl_mem::handle::HandleSlot;
 use hl_mem::host::{DeviceAccess, DmaAddr, DmaRun, HostError, HostMemory, UserPages, ViewRights};
+use hl_mem::mmu::NoDramMmu;
 use hl_mem::port::{Engines, Port};
 use hl_mem::profile::{Asic, Gaudi};
 use hl_mem::timestamps::{NoTimestamps, TimestampSlot};
 use hl_mem::uapi::{self, FLAG_USERPTR, MemoryInput, OP_MAP, OP_UNMAP};
 use hl_mem::va::Node;
-use mmu_core::{AddrRange, DeviceAddr, PoolUsage, Run};
+use mmu_core::{AddrRange, DeviceAddr, PoolUsage};
 
 use super::device::{Hardware, Mmu};
 use super::hold::Hold;
@@ -133,18 +136,6 @@ unsafe impl Engines for ModelEngines {
     }
 }
 
-/// There is no device memory to scrub.
-#[derive(Debug)]
-pub(crate) struct NoScrubber;
-
-impl Scrub for NoScrubber {
-    type Error = ();
-
-    fn scrub(&mut self, _run: Run) -> Result<(), ()> {
-        Err(())
-    }
-}
-
 /// The port, as types.
 #[derive(Debug)]
 pub(crate) struct ModelPort;
@@ -155,10 +146,10 @@ impl Port for ModelPort {
     type Host = ModelHost;
     type Mmu = Mmu;
     type Tables = &'static Pool<ModelLock>;
-    type DramMmu = Mmu;
+    type DramMmu = NoDramMmu;
     type DramTables = &'static Pool<ModelLock>;
     type Engines = ModelEngines;
-    type Scrubber = NoScrubber;
+    type Scrubber = NoScrub;
     type TimestampSlots = [TimestampSlot; 0];
     type Nodes = Vec<Node>;
 }
@@ -200,8 +191,6 @@ impl Machine {
             probed: true,
         };
         let rig = Rig::new(hold, size, weak);
-        let dram = Gaudi::PROFILE.dram;
-        let region = DramRegion::new(dram.user_start, dram.page_bytes, 1);
         let parts = DeviceParts {
             host: ModelHost {
                 pages: rig.pages,
@@ -209,25 +198,14 @@ impl Machine {
             },
             engines: ModelEngines(rig.hardware),
             tables: rig.pool,
-            dram_tables: None,
             privileged: nodes(),
-            views: ViewPolicy::Single,
-            register_blocks: &[],
-            peer_window: None,
-            default_mapping: false,
+            options: DeviceOptions::default(),
             buffers: hold.keep(vec![BufferSlot::new()]),
             seats: hold.keep(vec![Seat::new()]),
-            dram: DramPool::new(
-                region.expect("the profile's region"),
-                hold.keep([PageRecord::EMPTY]),
-                hold.keep([PackRecord::EMPTY]),
-                DramContent::Scrubbed,
-            )
-            .expect("there is a record for the page"),
-            scrubber: NoScrubber,
+            dram: DramPool::none(),
+            scrubber: NoScrub,
         };
-        let (device, privilege) =
-            Device::new(parts, |_| rig.mmu(), |_| rig.mmu()).expect("the device comes up");
+        let (device, privilege) = Device::new(parts, |_| rig.mmu()).expect("the device comes up");
         hold.keep(Self {
             rig,
             device,

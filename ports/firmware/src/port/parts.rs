@@ -4,7 +4,7 @@ use core::convert::Infallible;
 use core::time::Duration;
 
 use hl_mem::dram::Scrub;
-use hl_mem::mmu::{Gaudi2HostMmu, PollBudget, Registers};
+use hl_mem::mmu::{Gaudi2HostMmu, NoDramMmu, PollBudget, Registers};
 use hl_mem::port::{Engines, Port, SpinLock};
 use hl_mem::timestamps::TimestampSlot;
 use hl_mem::va::Node;
@@ -80,8 +80,7 @@ impl Port for FirmwarePort {
     type Host = StaticHost;
     type Mmu = Gaudi2HostMmu<&'static Pmmu>;
     type Tables = &'static Tables;
-    // There is no device memory behind an MMU here, so these two are never used.
-    type DramMmu = Self::Mmu;
+    type DramMmu = NoDramMmu;
     type DramTables = Self::Tables;
     type Engines = EngineControl;
     type Scrubber = NoDram;

@@ -1,9 +1,11 @@
 //! Static storage, and bringing a device up in it.
 
 use hl_mem::budget::Budget;
-use hl_mem::buffer::{BufferSlot, ViewPolicy};
+use hl_mem::buffer::BufferSlot;
 use hl_mem::context::{Context, ContextStorage, MappingSlot, Object, OpenError, TimestampStorage};
-use hl_mem::device::{BringUpError, BufferView, Device, DeviceParts, Privilege, Seat, SpaceNodes};
+use hl_mem::device::{
+    BringUpError, BufferView, Device, DeviceOptions, DeviceParts, Privilege, Seat, SpaceNodes,
+};
 use hl_mem::dram::{DramContent, DramPool, DramRegion, PackRecord, PageRecord};
 use hl_mem::handle::HandleSlot;
 use hl_mem::mmu::{Gaudi2HostMmu, HostPages};
@@ -120,14 +122,9 @@ pub fn bring_up() -> Option<Result<(Machine, FileStorage), BringUpError>> {
         host: StaticHost,
         engines: EngineControl,
         tables,
-        dram_tables: None,
         privileged: nodes(),
         buffers: claim(&BLOCK_SLOTS)?,
-        views: ViewPolicy::Single,
         seats: claim(&SEATS)?,
-        register_blocks: &[],
-        peer_window: None,
-        default_mapping: false,
         dram: DramPool::new(
             region,
             claim(&PAGE_RECORDS)?,
@@ -136,11 +133,11 @@ pub fn bring_up() -> Option<Result<(Machine, FileStorage), BringUpError>> {
         )
         .ok()?,
         scrubber: NoDram,
+        options: DeviceOptions::default(),
     };
     let (timeouts, pages) = (Chip::PROFILE.timeouts, HostPages::Of4K);
     let mmu = |parking| Gaudi2HostMmu::new(&PMMU, timeouts, pages, parking);
-    // Without tables for device memory, the second is not asked for.
-    let up = Device::new(parts, mmu, mmu);
+    let up = Device::new(parts, mmu);
     let (device, privilege) = match up {
         Ok(up) => up,
         Err(error) => return Some(Err(error)),

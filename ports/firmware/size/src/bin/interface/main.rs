@@ -14,7 +14,9 @@ use hl_mem::Wanted;
 use hl_mem::budget::Budget;
 use hl_mem::buffer::ViewPolicy;
 use hl_mem::context::{Context, ContextStorage, DramExport, TimestampStorage};
-use hl_mem::device::{BufferView, Device, DeviceParts, Privilege, SpaceNodes, WindowMemory};
+use hl_mem::device::{
+    BufferView, Device, DeviceOptions, DeviceParts, Privilege, SpaceNodes, WindowMemory,
+};
 use hl_mem::dram::PackHandle;
 use hl_mem::events::DeviceEvent;
 use hl_mem::handle::RawHandle;
@@ -24,7 +26,7 @@ use hl_mem::profile::{Asic, Gaudi2};
 use hl_mem::uapi::{
     CommandBufferInput, MemoryInput, Request, dispatch, dispatch_command_buffer, dispatch_with,
 };
-use mmu_core::DeviceAddr;
+use mmu_core::{DeviceAddr, PageTable};
 
 use port::{Nothing, Tables};
 
@@ -50,20 +52,21 @@ fn bring_up(tables: Tables) {
         host: Nothing,
         engines: Nothing,
         tables,
-        dram_tables: None,
         privileged: nodes(),
         buffers: slice(),
-        views: any_policy(),
         seats: slice(),
-        register_blocks: slice(),
-        peer_window: None,
-        default_mapping: any() == 0,
         dram: owned(),
         scrubber: Nothing,
+        options: DeviceOptions {
+            views: any_policy(),
+            register_blocks: slice(),
+            peer_window: None,
+            default_mapping: any() == 0,
+        },
     };
     let timeouts = Chip::PROFILE.timeouts;
     let mmu = |parking| Gaudi2HostMmu::new(Nothing, timeouts, HostPages::Of4K, parking);
-    used(Device::<Chip, Nothing>::new(parts, mmu, mmu));
+    used(Device::<Chip, Nothing>::new(parts, mmu));
 }
 
 /// Something of a type that the compiler knows nothing about, owned.
@@ -75,13 +78,15 @@ fn owned<T: 'static>() -> T {
 fn use_device(device: &'static Device<'static, Chip, Nothing>, privilege: &Privilege) {
     used((device.host(), device.engines(), device.usage()));
     used((device.recover(), device.settle_quarantine()));
+    used(owned::<Device<'static, Chip, Nothing>>().shut_down());
     used(device.block_range(privilege, *opaque()));
     used(device.dram_run(privilege, *opaque(), PackHandle::new(any())));
-    device.with_privileged_table(privilege, |table| used(table.query(DeviceAddr::new(any()))));
+    let query = |table: &PageTable<_, _>| used(table.query(DeviceAddr::new(any())));
+    used(device.with_privileged_table(privilege, query));
     used(device.with_mmu(hl_mem::mmu::MmuControl::take_fault));
     used(device.report_faults(used));
     used(device.post(DeviceEvent::DeviceLost));
-    device.inspect(privilege, &mut |part| used(part));
+    used(device.inspect(privilege, &mut |part| used(part)));
     used(device.map_window(privilege, *opaque(), *opaque()));
     used(device.unmap_window(privilege, *opaque()));
     let storage = ContextStorage {

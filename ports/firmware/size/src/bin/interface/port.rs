@@ -6,7 +6,7 @@ use hl_firmware_size::{any, used};
 use hl_mem::context::DramExport;
 use hl_mem::dram::Scrub;
 use hl_mem::host::{DeviceAccess, DmaAddr, DmaRun, HostError, HostMemory, UserPages, ViewRights};
-use hl_mem::mmu::{Gaudi2HostMmu, PollBudget, Registers};
+use hl_mem::mmu::{Gaudi2HostMmu, NoDramMmu, PollBudget, Registers};
 use hl_mem::port::{Engines, Port, SpinLock};
 use hl_mem::timestamps::{TimestampMemory, TimestampSlot};
 use hl_mem::uapi::{Errno, ExportRefused, Exporter};
@@ -148,8 +148,8 @@ impl Port for Nothing {
     type Host = Self;
     type Mmu = Gaudi2HostMmu<Self>;
     type Tables = Tables;
-    // With device memory behind an MMU of its own it is more code; these two are never used.
-    type DramMmu = Self::Mmu;
+    // With device memory behind an MMU of its own it is more code.
+    type DramMmu = NoDramMmu;
     type DramTables = Tables;
     type Engines = Self;
     type Scrubber = Self;
