@@ -1,6 +1,6 @@
 //! A whole machine: the host model, a software ASIC, and `hl-mem` driving both through the port.
 
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::marker::PhantomData;
 use std::io;
@@ -286,6 +286,10 @@ impl<'m, A: Model> Port for HarnessPort<'m, A> {
     type TimestampSlots = Vec<TimestampSlot>;
 
     fn before_lock(rank: LockRank) {
+        let due = STOP.with_borrow_mut(|stop| stop.take_if(|(ranks, _)| ranks.contains(&rank)));
+        if let Some((_, stop)) = due {
+            stop();
+        }
         HELD.with(|held| {
             let mut locks = held.get();
             let order = locks.take(rank);
@@ -306,9 +310,19 @@ impl<'m, A: Model> Port for HarnessPort<'m, A> {
     }
 }
 
+/// Which locks, and what is done before the first of them is taken.
+type Stop = (&'static [LockRank], Box<dyn FnOnce()>);
+
 thread_local! {
     /// The locks of `hl-mem` that this thread holds.
     static HELD: Cell<HeldLocks> = const { Cell::new(HeldLocks::NONE) };
+    static STOP: RefCell<Option<Stop>> = const { RefCell::new(None) };
+}
+
+/// Has this thread do something, once, when it is about to take one of these locks: for a test that puts
+/// threads in an order. Debug builds only, as locks are not told to the port otherwise.
+pub fn before_next_lock(ranks: &'static [LockRank], stop: impl FnOnce() + 'static) {
+    STOP.set(Some((ranks, Box::new(stop))));
 }
 
 /// Overwrites device memory by a DMA engine.
@@ -555,7 +569,7 @@ pub fn with_machine<A: Model, R>(
     let mut packs = vec![PackRecord::EMPTY; config.packs];
     let mut buffers: Vec<BufferSlot<KernelBlock>> =
         (0..config.buffers).map(|_| BufferSlot::new()).collect();
-    let engines = HarnessEngines::default();
+    let engines = HarnessEngines::new(&asic);
     let registers = host
         .kernel_contiguous(REGISTER_PAGES, 1, "registers")
         .expect("the host has room for registers");

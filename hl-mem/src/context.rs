@@ -28,7 +28,7 @@ use core::fmt;
 
 use mmu_core::Run;
 
-use crate::asid::UserAsid;
+use crate::asid::{InitiatorMode, UserAsid};
 use crate::budget::{Budget, Charge};
 use crate::buffer::BufferHold;
 use crate::device::{
@@ -259,7 +259,8 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     /// * [`OpenError::NoAddressSpace`] when every ASID is taken;
     /// * [`OpenError::Storage`] when the nodes do not suffice for the ranges of the ASIC;
     /// * [`OpenError::DefaultPage`] when the tables do not suffice for the default page, or the device
-    ///   does not answer.
+    ///   does not answer;
+    /// * [`OpenError::Engines`] when the port does not [assign](Engines::assign) the engines of users.
     pub fn open<'c>(
         &'c self,
         process: Process<P>,
@@ -276,12 +277,23 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             dram: dram.map(|(table, addresses)| Space::new(table, addresses)),
             mappings: Registry::new(storage.mappings),
         };
-        // No invalidation: what the MMU may remember as absent only makes a stray access fault.
-        let default_page = self.default_page();
-        if let Some(Err(error)) = default_page.map(|page| space.space.set_default(page)) {
+        // The seat comes back only when it is certain that no engine has its ASID.
+        let give_back = |seat: SeatTicket, space: ContextSpace<'c, A, P>| {
             let ContextSpace { space, dram, .. } = space;
             let (host, dram) = (space.into_table(), dram.map(Space::into_table));
             self.give_seat(seat, Tables { host, dram });
+        };
+        if self.engines.assign(InitiatorMode::User(seat.asid)).is_err() {
+            give_back(seat, space);
+            return Err(OpenError::Engines);
+        }
+        // No invalidation: what the MMU may remember as absent only makes a stray access fault.
+        let default_page = self.default_page();
+        if let Some(Err(error)) = default_page.map(|page| space.space.set_default(page)) {
+            match self.engines.halt(seat.asid) {
+                Ok(()) => give_back(seat, space),
+                Err(_) => self.lose_seat(&seat),
+            }
             return Err(OpenError::DefaultPage(error));
         }
         let removals = ContextRemovals::new(seat.resets);

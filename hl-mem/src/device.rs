@@ -217,7 +217,7 @@ pub struct Device<'d, A: Asic, P: Port> {
     /// Its [`Privilege`] has it, too.
     identity: Identity,
     pub(crate) host: P::Host,
-    engines: P::Engines,
+    pub(crate) engines: P::Engines,
     pub(crate) mmu: Locked<P, HostMmu<A, P>>,
     pub(crate) dram_mmu: Option<Locked<P, DramMmu<A, P>>>,
     pub(crate) shown: Locked<P, Shown<'d, P>>,

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
-use hl_mem::asid::Asid;
+use hl_mem::asid::{Asid, InitiatorMode, UserAsid};
 use hl_mem::context::DramExport;
 use hl_mem::dram::Scrub;
 use hl_mem::host::{DeviceAccess, DmaRun, HostError, HostMemory, UserPages, ViewRights};
@@ -269,6 +269,16 @@ unsafe impl Engines for Noting<NoEngines> {
     fn stop(&self, block: AddrRange<DeviceAddr>) -> Result<(), Infallible> {
         note("Engines and Scrub", "stop");
         self.0.stop(block)
+    }
+
+    fn assign(&self, mode: InitiatorMode) -> Result<(), Infallible> {
+        note("Engines and Scrub", "assign");
+        self.0.assign(mode)
+    }
+
+    fn halt(&self, asid: UserAsid) -> Result<(), Infallible> {
+        note("Engines and Scrub", "halt");
+        self.0.halt(asid)
     }
 }
 
