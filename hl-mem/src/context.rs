@@ -38,6 +38,7 @@ use crate::dram::DramHold;
 use crate::handle::{HandleSlot, HandleTable};
 use crate::host::{DeviceAccess, HostMemory};
 use crate::lock::{InterruptLocked, LockRank, Locked};
+use crate::mmu::MmuControl;
 use crate::owner::Owner;
 use crate::port::{Engines, Port};
 use crate::profile::Asic;
@@ -191,7 +192,8 @@ impl<A: Asic, P: Port> ContextSpace<'_, A, P> {
     fn forget(&mut self, removals: &ContextRemovals<P>, resets: u32) {
         // Both are written anew in one go, so that one of them tells of both.
         if removals.host.lock().is_stale(resets) {
-            if let Some(dram) = &mut self.dram {
+            let apart = self.dram.as_mut().filter(|_| P::DramMmu::EXISTS);
+            if let Some(dram) = apart {
                 dram.wipe(&removals.dram, resets);
             }
             self.space.wipe(&removals.host, resets);
@@ -203,7 +205,8 @@ impl<A: Asic, P: Port> ContextSpace<'_, A, P> {
         removals: &ContextRemovals<P>,
         mapped: Mapped<User, Backing<P>>,
     ) -> Detached<User, Backing<P>> {
-        match (mapped.backing(), &mut self.dram) {
+        let apart = self.dram.as_mut().filter(|_| P::DramMmu::EXISTS);
+        match (mapped.backing(), apart) {
             (Backing::Dram { .. }, Some(dram)) => dram.unmap(&removals.dram, mapped),
             _ => self.space.unmap(&removals.host, mapped),
         }
@@ -216,7 +219,8 @@ impl<A: Asic, P: Port> ContextSpace<'_, A, P> {
         detached: Detached<User, Backing<P>>,
         confirmed: Confirmed,
     ) -> Result<Backing<P>, Detached<User, Backing<P>>> {
-        match (detached.backing(), &mut self.dram) {
+        let apart = self.dram.as_mut().filter(|_| P::DramMmu::EXISTS);
+        match (detached.backing(), apart) {
             (Backing::Dram { .. }, Some(dram)) => dram.release(detached, confirmed),
             _ => self.space.release(detached, confirmed),
         }

@@ -38,6 +38,7 @@ pub(crate) use bring_up::{Table, new_addresses};
 pub use error::{
     BringUpError, BufferError, DramError, MapBufferError, MapWindowError, RetireError, Unconfirmed,
 };
+pub use events::FaultsReported;
 pub use privilege::{BlockRangeError, DramRunError, ForeignPrivilege, Privilege, UnmapWindowError};
 pub use seats::{EVENTS, Seat};
 pub(crate) use seats::{SeatTicket, Tables};
@@ -58,6 +59,7 @@ use crate::dram::{DramPool, DramUsage};
 use crate::host::HostMemory;
 use crate::identity::Identity;
 use crate::lock::Locked;
+use crate::mmu::MmuControl;
 use crate::port::Port;
 use crate::profile::{Asic, DefaultPage};
 use crate::space::{Privileged, Removals, Space};
@@ -276,6 +278,11 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             free_asids,
             lost_asids,
         }
+    }
+
+    /// The MMU for device memory, if there is one.
+    pub(crate) fn dram_mmu(&self) -> Option<&Locked<P, DramMmu<A, P>>> {
+        self.dram_mmu.as_ref().filter(|_| P::DramMmu::EXISTS)
     }
 
     /// The page that contexts get by default, if they get one.

@@ -46,8 +46,8 @@ pub enum LockRank {
 
 impl LockRank {
     /// Whether it is of the kind that interrupt handlers take,
-    /// [`Port::InterruptLock`](crate::Port::InterruptLock). All of these come after all others, so that
-    /// nobody waits for a lock that sleeps with one of them held.
+    /// [`Port::InterruptLock`]. All of these come after all others, so that nobody waits for a lock that
+    /// sleeps with one of them held.
     #[must_use]
     pub const fn is_interrupt(self) -> bool {
         self as u8 >= Self::Timestamps as u8

@@ -144,12 +144,17 @@ pub struct Timeouts {
 /// 3. after `set_root` or `park` has returned `Ok`, no walk of that ASID that begins later starts
 ///    at the root it had before;
 /// 4. `invalidate_all` returns `Ok` only when `invalidate` may for whatever was removed before;
-/// 5. after `disable` has returned `Ok`, no table is read and nothing is translated until `enable`.
+/// 5. after `disable` has returned `Ok`, no table is read and nothing is translated until `enable`;
+/// 6. `EXISTS` is `false` only where the type has no value.
 #[expect(
     unsafe_code,
     reason = "a wrong implementation hands memory in use by the device to others"
 )]
 pub unsafe trait MmuControl: Invalidate<Error = MmuError> {
+    /// Whether there is a value of the type: `false` for [`NoDramMmu`] alone, so that a port without an
+    /// MMU for device memory has none of the code for one.
+    const EXISTS: bool = true;
+
     /// Sets the MMU up and, as the last step, enables it. Every ASID is parked. Also brings it back
     /// after a reset.
     ///
@@ -208,11 +213,22 @@ pub unsafe trait MmuControl: Invalidate<Error = MmuError> {
     /// certain.
     fn invalidate_all(&mut self) -> Result<(), MmuError>;
 
-    /// Takes one captured fault. Clears exactly what it reports and nothing else (facts HZ-35);
-    /// call it until it yields `None`.
+    /// Takes one captured fault, of a place for captures that comes at `from` or after it, and sets `from`
+    /// to what comes after that. So whoever begins with zero and goes on until it yields `None` has
+    /// looked at each place once, however fast a device that goes on fills them again. Clears exactly
+    /// what it reports and nothing else (facts HZ-35).
     ///
     /// # Errors
     ///
     /// [`MmuError::DeviceLost`], instead of the endless faults that a dead device seems to have.
-    fn take_fault(&mut self) -> Result<Option<Fault>, MmuError>;
+    fn next_fault(&mut self, from: &mut u32) -> Result<Option<Fault>, MmuError>;
+
+    /// Takes any one captured fault.
+    ///
+    /// # Errors
+    ///
+    /// As [`next_fault`](Self::next_fault).
+    fn take_fault(&mut self) -> Result<Option<Fault>, MmuError> {
+        self.next_fault(&mut 0)
+    }
 }

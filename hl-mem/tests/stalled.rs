@@ -263,7 +263,7 @@ fn everything_of(machine: &Machine, user: &User<'_>) {
     user.end_export(export).unwrap();
     user.unmap(at).unwrap();
     user.free_dram(memory).unwrap();
-    machine.device.report_faults(|_| {}).unwrap();
+    let _ = machine.device.report_faults(|_| {}).unwrap();
 }
 
 /// Sees whether another user gets on while threads are stopped, and lets them go then.

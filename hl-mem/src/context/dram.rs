@@ -91,7 +91,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
     ///
     /// Each part that can refuse has its variant of [`MapDramError`].
     pub fn map_dram(&self, handle: PackHandle, wanted: Wanted) -> Result<DeviceAddr, MapDramError> {
-        let has_tables = A::PROFILE.one_table || self.device.dram_mmu.is_some();
+        let has_tables = A::PROFILE.one_table || self.device.dram_mmu().is_some();
         if A::PROFILE.dram.mapped_at.is_none() || !has_tables {
             return Err(MapDramError::Unsupported);
         }

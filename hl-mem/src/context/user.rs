@@ -145,7 +145,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
                 return Err(MappingError::Space(failure.error));
             }
         };
-        let announced = match (mapped.backing(), &self.device.dram_mmu) {
+        let announced = match (mapped.backing(), self.device.dram_mmu()) {
             (Backing::Dram { .. }, Some(dram_mmu)) => dram_mmu.lock().driver.announce(),
             _ => self.device.mmu.lock().driver.announce(),
         };
@@ -218,7 +218,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         detached: Detached<User, Backing<P>>,
     ) -> Result<(), Unconfirmed> {
         let batch = detached.batch();
-        let settled = match (detached.backing(), &self.device.dram_mmu) {
+        let settled = match (detached.backing(), self.device.dram_mmu()) {
             (Backing::Dram { .. }, Some(dram_mmu)) => self.settle_dram(dram_mmu, batch),
             _ => self.settle_host(batch),
         };
@@ -248,7 +248,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
             let _ = self.settle_host(batch)?;
         }
         let waiting = self.removals.dram.lock().waiting();
-        match (waiting, &self.device.dram_mmu) {
+        match (waiting, self.device.dram_mmu()) {
             (Some(batch), Some(dram_mmu)) => self.settle_dram(dram_mmu, batch).map(drop),
             _ => Ok(()),
         }

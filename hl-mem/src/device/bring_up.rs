@@ -168,7 +168,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         let roots = core::iter::once((Asid::PRIVILEGED, root)).chain(roots);
         restart(driver, parking, roots)?;
         *forgot = resets;
-        if let Some(dram_mmu) = &self.dram_mmu {
+        if let Some(dram_mmu) = self.dram_mmu() {
             let mut dram_mmu = dram_mmu.lock();
             let DramMmu {
                 driver,

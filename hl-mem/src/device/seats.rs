@@ -5,7 +5,7 @@ use core::fmt;
 use mmu_core::{BusAddr, Format, PageTable, TableMemory};
 
 use crate::asid::{Asid, UserAsid};
-use crate::events::{DeviceEvent, EventQueue, EventSlot};
+use crate::events::{DeviceEvent, DeviceEvents, EventSlot};
 use crate::lock::{InterruptLocked, LockRank, Locked};
 use crate::mmu::MmuControl;
 use crate::port::Port;
@@ -36,10 +36,10 @@ struct State<A: Asic, P: Port> {
     lost: bool,
 }
 
-/// Events that are kept for one user (see [`Context::next_event`](crate::Context::next_event)).
+/// Faults that are kept for one user (see [`Context::next_event`](crate::Context::next_event)).
 pub const EVENTS: usize = 8;
 
-pub(super) type SeatEvents = EventQueue<DeviceEvent, [EventSlot<DeviceEvent>; EVENTS]>;
+pub(super) type SeatEvents = DeviceEvents<[EventSlot<DeviceEvent>; EVENTS]>;
 
 /// The page tables of one ASID.
 pub(crate) struct Tables<A: Asic, P: Port> {
@@ -198,7 +198,7 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
             };
             let mut state = seat.state.lock();
             state.rootless = false;
-            state.events = Some(EventQueue::new([EventSlot::new(); EVENTS]));
+            state.events = Some(DeviceEvents::new([EventSlot::new(); EVENTS]));
             Some((ticket, tables))
         })
     }
@@ -243,7 +243,7 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
     /// the MMUs have taken them over; the space is of no use before.
     fn give_roots(&self, mmu: &mut P::Mmu, asid: Asid, tables: &mut Tables<A, P>) -> bool {
         let host = give_root(mmu, asid, &mut tables.host);
-        let dram = match (&self.dram_mmu, &mut tables.dram) {
+        let dram = match (self.dram_mmu(), &mut tables.dram) {
             (Some(dram_mmu), Some(table)) => give_root(&mut dram_mmu.lock().driver, asid, table),
             _ => true,
         };

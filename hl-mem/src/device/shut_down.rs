@@ -176,7 +176,9 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         for seat in self.seats.iter_mut() {
             if let Some(tables) = seat.end() {
                 give_back(tables.host);
-                tables.dram.map(give_back);
+                if let Some(dram) = tables.dram {
+                    give_back(dram);
+                }
             }
         }
         let (table, addresses) = self.privileged.into_inner().space.into_parts();

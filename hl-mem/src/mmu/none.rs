@@ -6,7 +6,7 @@ use super::{Fault, MmuControl, MmuError};
 use crate::asid::Asid;
 
 /// The MMU for device memory where there is none of its own: on Goya and Gaudi, and in a port that maps
-/// no device memory. There is no value of it, so that what would use it is not compiled.
+/// no device memory. There is no value of it, and what would use one is not compiled.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum NoDramMmu {}
@@ -24,6 +24,8 @@ unsafe impl Invalidate for NoDramMmu {
 #[expect(unsafe_code, reason = "nobody calls what has no value")]
 // SAFETY: there is no value of it.
 unsafe impl MmuControl for NoDramMmu {
+    const EXISTS: bool = false;
+
     fn enable(&mut self) -> Result<(), MmuError> {
         match *self {}
     }
@@ -48,7 +50,7 @@ unsafe impl MmuControl for NoDramMmu {
         match *self {}
     }
 
-    fn take_fault(&mut self) -> Result<Option<Fault>, MmuError> {
+    fn next_fault(&mut self, _from: &mut u32) -> Result<Option<Fault>, MmuError> {
         match *self {}
     }
 }

@@ -256,9 +256,9 @@ unsafe impl MmuControl for NotingMmu {
         self.0.invalidate_all()
     }
 
-    fn take_fault(&mut self) -> Result<Option<Fault>, MmuError> {
-        note(MMU, "take_fault");
-        self.0.take_fault()
+    fn next_fault(&mut self, from: &mut u32) -> Result<Option<Fault>, MmuError> {
+        note(MMU, "next_fault");
+        self.0.next_fault(from)
     }
 }
 
