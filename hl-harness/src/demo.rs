@@ -308,14 +308,14 @@ impl Demo<'_> {
         let context_after = counters::of_context(context.usage());
         context
             .close()
-            .map_err(|refused| refused.reason())
+            .map_err(|refused| *refused.reason())
             .or_fail("closing the file")?;
         report.part("closing the other file, which tidied nothing up");
         user::map(machine, &other, &budget, memories.1)?;
         let invalidations = machine.asic.counters().invalidations_done;
         let left = other
             .close()
-            .map_err(|refused| refused.reason())
+            .map_err(|refused| *refused.reason())
             .or_fail("closing the other file")?;
         let invalidations = machine.asic.counters().invalidations_done - invalidations;
         teardown::print_left(left, invalidations, report);

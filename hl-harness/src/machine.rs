@@ -4,7 +4,7 @@ mod model;
 
 pub use model::{DevicePool, HostPool, Model};
 
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::marker::PhantomData;
 use std::io;
@@ -117,6 +117,10 @@ impl<'m, A: Model> Port for HarnessPort<'m, A> {
     const MAX_ASID: Option<u16> = Some(model::ASIDS as u16);
 
     fn before_lock(rank: LockRank) {
+        let due = STOP.with_borrow_mut(|stop| stop.take_if(|(ranks, _)| ranks.contains(&rank)));
+        if let Some((_, stop)) = due {
+            stop();
+        }
         HELD.with(|held| {
             let mut locks = held.get();
             let order = locks.take(rank);
@@ -137,9 +141,19 @@ impl<'m, A: Model> Port for HarnessPort<'m, A> {
     }
 }
 
+/// Which locks, and what is done before the first of them is taken.
+type Stop = (&'static [LockRank], Box<dyn FnOnce()>);
+
 thread_local! {
     /// The locks of `hl-mem` that this thread holds.
     static HELD: Cell<HeldLocks> = const { Cell::new(HeldLocks::NONE) };
+    static STOP: RefCell<Option<Stop>> = const { RefCell::new(None) };
+}
+
+/// Has this thread do something, once, when it is about to take one of these locks: for a test that puts
+/// threads in an order. Debug builds only, as locks are not told to the port otherwise.
+pub fn before_next_lock(ranks: &'static [LockRank], stop: impl FnOnce() + 'static) {
+    STOP.set(Some((ranks, Box::new(stop))));
 }
 
 /// Overwrites device memory by a DMA engine.
@@ -389,7 +403,7 @@ pub fn with_machine<A: Model, R>(
     let mut packs = vec![PackRecord::EMPTY; config.packs];
     let mut buffers: Vec<BufferSlot<KernelBlock>> =
         (0..config.buffers).map(|_| BufferSlot::new()).collect();
-    let engines = HarnessEngines::default();
+    let engines = HarnessEngines::new(&asic);
     let registers = host
         .kernel_contiguous(REGISTER_PAGES, 1, "registers")
         .expect("the host has room for registers");

@@ -48,6 +48,8 @@ struct Buffer<H> {
     views: u32,
     /// Mappings of it outside of the privileged space, and whatever else writes it.
     holds: u32,
+    /// How often the device had been reset when it was mapped in the privileged space.
+    resets: u32,
     memory: Memory<H>,
 }
 
@@ -58,8 +60,9 @@ enum Memory<H> {
     Detached(Detached<Privileged, H>),
     /// The device cannot reach the pages.
     Unmapped(H),
-    /// In the hands of the operation that is changing it.
-    Changing,
+    /// In the hands of an operation. Where that only goes through the pages, the device finds them all
+    /// the while.
+    Away(Option<AddrRange<DeviceAddr>>),
 }
 
 impl<H> Memory<H> {
@@ -68,7 +71,7 @@ impl<H> Memory<H> {
             Self::Mapped(mapped) => Some(mapped.backing()),
             Self::Detached(detached) => Some(detached.backing()),
             Self::Unmapped(pages) => Some(pages),
-            Self::Changing => None,
+            Self::Away(_) => None,
         }
     }
 }
@@ -108,6 +111,22 @@ pub(crate) struct NewBuffer(BufferId);
 impl NewBuffer {
     pub(crate) fn id(&self) -> BufferId {
         self.0
+    }
+}
+
+/// The pages of a buffer while somebody goes through them without the lock.
+///
+/// Ends with [`Buffers::take_back`]. Until then nobody else finds them: only for a buffer that nobody
+/// else looks at meanwhile.
+#[must_use = "nobody finds the pages until they are taken back"]
+pub(crate) struct Lent<H> {
+    id: BufferId,
+    memory: Memory<H>,
+}
+
+impl<H> Lent<H> {
+    pub(crate) fn pages(&self) -> Option<&H> {
+        self.memory.pages()
     }
 }
 
@@ -196,34 +215,44 @@ impl<'d, H> Buffers<'d, H> {
         self.vacate(new.0);
     }
 
-    /// Registers a block, which is mapped in the privileged space and which a handle names.
+    /// Registers a block, which was mapped in the privileged space when the device had been reset so
+    /// many times, and which a handle names.
     pub(crate) fn register_mapped(
         &mut self,
         new: &NewBuffer,
         bytes: u64,
+        resets: u32,
         mapped: Mapped<Privileged, H>,
     ) {
-        self.use_slot(new, bytes, true, Memory::Mapped(mapped));
+        self.use_slot(new, bytes, true, resets, Memory::Mapped(mapped));
     }
 
     /// Registers a buffer that is not mapped there and that a handle names.
     pub(crate) fn register(&mut self, new: &NewBuffer, bytes: u64, pages: H) {
-        self.use_slot(new, bytes, true, Memory::Unmapped(pages));
+        self.use_slot(new, bytes, true, 0, Memory::Unmapped(pages));
     }
 
     /// Keeps the pages of a block that did not come to be, until the device is known not to use
     /// them.
     pub(crate) fn quarantine(&mut self, new: NewBuffer, detached: Detached<Privileged, H>) {
-        self.use_slot(&new, 0, false, Memory::Detached(detached));
+        self.use_slot(&new, 0, false, 0, Memory::Detached(detached));
     }
 
-    fn use_slot(&mut self, new: &NewBuffer, bytes: u64, named: bool, memory: Memory<H>) {
+    fn use_slot(
+        &mut self,
+        new: &NewBuffer,
+        bytes: u64,
+        named: bool,
+        resets: u32,
+        memory: Memory<H>,
+    ) {
         if let Some(slot) = self.slots.get_mut(new.0.slot as usize) {
             slot.state = State::Used(Buffer {
                 bytes,
                 named,
                 views: 0,
                 holds: 0,
+                resets,
                 memory,
             });
         }
@@ -239,21 +268,44 @@ impl<'d, H> Buffers<'d, H> {
         }
     }
 
-    /// Where the device finds a block; `None` where it does not any more.
+    /// Where a device that was reset so many times finds a block; `None` where it does not any more.
+    pub(crate) fn live_range(
+        &mut self,
+        id: BufferId,
+        resets: u32,
+    ) -> Option<AddrRange<DeviceAddr>> {
+        let mapped_since = self.buffer(id)?.resets;
+        self.range(id).filter(|_| mapped_since == resets)
+    }
+
+    /// The device addresses of a block, whether or not a reset undid the mapping; `None` once it is
+    /// removed.
     pub(crate) fn range(&mut self, id: BufferId) -> Option<AddrRange<DeviceAddr>> {
         match &self.buffer(id)?.memory {
             Memory::Mapped(mapped) => Some(mapped.range()),
+            Memory::Away(range) => *range,
             _ => None,
         }
     }
 
-    /// The blocks that have a place in the privileged space: where, and their pages.
-    pub(crate) fn mapped(&self) -> impl Iterator<Item = (AddrRange<DeviceAddr>, Stage, &H)> + '_ {
-        self.slots.iter().filter_map(|slot| match &slot.state {
+    /// The blocks that have a place in the privileged space of a device that was reset so many times:
+    /// where, and their pages.
+    pub(crate) fn mapped(
+        &self,
+        resets: u32,
+    ) -> impl Iterator<Item = (AddrRange<DeviceAddr>, Stage, &H)> + '_ {
+        self.slots.iter().filter_map(move |slot| match &slot.state {
             State::Used(buffer) => match &buffer.memory {
-                Memory::Mapped(mapped) => Some((mapped.range(), Stage::Live, mapped.backing())),
+                Memory::Mapped(mapped) => {
+                    let stage = if buffer.resets == resets {
+                        Stage::Live
+                    } else {
+                        Stage::Lost
+                    };
+                    Some((mapped.range(), stage, mapped.backing()))
+                }
                 Memory::Detached(gone) => Some((gone.range(), Stage::Quarantined, gone.backing())),
-                Memory::Unmapped(_) | Memory::Changing => None,
+                Memory::Unmapped(_) | Memory::Away(_) => None,
             },
             State::Vacant | State::Held => None,
         })
@@ -274,7 +326,7 @@ impl<'d, H> Buffers<'d, H> {
     /// Takes the mapping of a block out, to undo it; `None` where the block is not mapped.
     pub(crate) fn take_mapped(&mut self, id: BufferId) -> Option<Mapped<Privileged, H>> {
         let memory = &mut self.buffer(id)?.memory;
-        match core::mem::replace(memory, Memory::Changing) {
+        match core::mem::replace(memory, Memory::Away(None)) {
             Memory::Mapped(mapped) => Some(mapped),
             other => {
                 *memory = other;
@@ -293,7 +345,7 @@ impl<'d, H> Buffers<'d, H> {
     /// Takes what was a mapping of the block out; `None` where there is none.
     pub(crate) fn take_detached(&mut self, id: BufferId) -> Option<Detached<Privileged, H>> {
         let memory = &mut self.buffer(id)?.memory;
-        match core::mem::replace(memory, Memory::Changing) {
+        match core::mem::replace(memory, Memory::Away(None)) {
             Memory::Detached(detached) => Some(detached),
             other => {
                 *memory = other;
@@ -319,7 +371,7 @@ impl<'d, H> Buffers<'d, H> {
         {
             return None;
         }
-        let memory = core::mem::replace(&mut buffer.memory, Memory::Changing);
+        let memory = core::mem::replace(&mut buffer.memory, Memory::Away(None));
         self.vacate(id);
         match memory {
             Memory::Unmapped(pages) => Some(pages),
@@ -351,8 +403,24 @@ impl<'d, H> Buffers<'d, H> {
         buffer.memory.pages().ok_or(ViewRefusal::Gone)
     }
 
+    /// Takes the pages of a buffer out, for somebody who goes through them without the lock; `None`
+    /// where the buffer is gone.
+    pub(crate) fn lend(&mut self, id: BufferId) -> Option<Lent<H>> {
+        let range = self.range(id);
+        let memory = &mut self.buffer(id)?.memory;
+        let memory = core::mem::replace(memory, Memory::Away(range));
+        Some(Lent { id, memory })
+    }
+
+    /// Puts lent pages back.
+    pub(crate) fn take_back(&mut self, lent: Lent<H>) {
+        if let Some(buffer) = self.buffer(lent.id) {
+            buffer.memory = lent.memory;
+        }
+    }
+
     /// The pages of a buffer; `None` where it is gone.
-    pub(crate) fn pages(&self, id: BufferId) -> Option<&H> {
+    fn pages(&self, id: BufferId) -> Option<&H> {
         let slot = self.slots.get(id.slot as usize)?;
         match &slot.state {
             State::Used(buffer) if slot.generation == id.generation => buffer.memory.pages(),
@@ -416,8 +484,22 @@ impl<'d, H> Buffers<'d, H> {
         None
     }
 
-    /// A block whose removal is not confirmed, at slot `from` or after it, with its batch.
-    pub(crate) fn next_quarantined(&self, from: &mut usize) -> Option<(BufferId, Batch)> {
+    /// The removal of a block that was not found to be confirmed; `None` where there is none.
+    pub(crate) fn batch(&mut self, id: BufferId) -> Option<Batch> {
+        match &self.buffer(id)?.memory {
+            Memory::Detached(detached) => Some(detached.batch()),
+            _ => None,
+        }
+    }
+
+    /// Whether the privileged space has, or may have, a block.
+    pub(crate) fn is_kept(&mut self, id: BufferId) -> bool {
+        self.buffer(id)
+            .is_some_and(|buffer| !matches!(buffer.memory, Memory::Unmapped(_)))
+    }
+
+    /// A block whose removal was not found to be confirmed, at slot `from` or after it.
+    pub(crate) fn next_quarantined(&self, from: &mut usize) -> Option<BufferId> {
         while let Some(slot) = self.slots.get(*from) {
             let id = BufferId {
                 slot: *from as u32,
@@ -425,11 +507,11 @@ impl<'d, H> Buffers<'d, H> {
             };
             *from += 1;
             if let State::Used(Buffer {
-                memory: Memory::Detached(detached),
+                memory: Memory::Detached(_),
                 ..
             }) = &slot.state
             {
-                return Some((id, detached.batch()));
+                return Some(id);
             }
         }
         None

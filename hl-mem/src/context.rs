@@ -28,7 +28,7 @@ use core::fmt;
 
 use mmu_core::Run;
 
-use crate::asid::UserAsid;
+use crate::asid::{InitiatorMode, UserAsid};
 use crate::budget::{Budget, Charge};
 use crate::buffer::BufferHold;
 use crate::device::{
@@ -43,7 +43,7 @@ use crate::owner::Owner;
 use crate::port::{Engines, Port};
 use crate::profile::Asic;
 use crate::registry::{Registry, Slot};
-use crate::space::{Detached, Mapped, Space, User};
+use crate::space::{Confirmed, Detached, Mapped, Removals, Space, User};
 
 use buffers::KernelBuffer;
 use timestamps::Timestamps;
@@ -137,8 +137,11 @@ pub struct LeftBehind {
     pub handles: u32,
     /// Pieces of device memory that were not freed.
     pub dram: u32,
-    /// Kernel buffers that could not be given up and stay with the device in quarantine.
+    /// Blocks of the file that could not be given up and stay with the device in quarantine.
     pub quarantined_buffers: u32,
+    /// Address spaces that nobody gets any more, of which a file has one: its tables were not as this
+    /// crate left them, which means that somebody else wrote there.
+    pub address_spaces: u32,
 }
 
 /// What a context has in use, to be compared before and after.
@@ -165,43 +168,61 @@ pub(crate) struct ContextSpace<'d, A: Asic, P: Port> {
     /// Where device memory is mapped, if that has tables of its own.
     dram: Option<DramSpaceOf<User, A, P>>,
     mappings: Registry<'d, UserMapping<P>>,
-    /// The reset of the device after which the tables were wiped last, or that came before they were
-    /// first used.
-    forgotten: u32,
+}
+
+/// What was removed from the address space of a context.
+struct ContextRemovals<P: Port> {
+    host: Locked<P, Removals<P::Tables>>,
+    /// Of device memory, if that has tables of its own.
+    dram: Locked<P, Removals<P::DramTables>>,
+}
+
+impl<P: Port> ContextRemovals<P> {
+    const fn new(resets: u32) -> Self {
+        Self {
+            host: Locked::new(LockRank::Removals, Removals::new(resets)),
+            dram: Locked::new(LockRank::Removals, Removals::new(resets)),
+        }
+    }
 }
 
 impl<A: Asic, P: Port> ContextSpace<'_, A, P> {
     /// Empties the tables after a reset, of which nobody knows what the device's memory has there:
-    /// taken for empty ones, they would bring it along to their next users. A map that began before a
-    /// reset may write tables after it, so that each reset counts, not the first alone.
-    fn forget(&mut self, resets: u32) {
-        if self.forgotten != resets {
-            self.forgotten = resets;
-            self.space.wipe();
-            if let Some(dram) = &mut self.dram {
-                dram.wipe();
+    /// taken for empty ones, they would bring it along to their next users.
+    fn forget(&mut self, removals: &ContextRemovals<P>, resets: u32) {
+        // Both are written anew in one go, so that one of them tells of both.
+        if removals.host.lock().is_stale(resets) {
+            let apart = self.dram.as_mut().filter(|_| P::DramMmu::EXISTS);
+            if let Some(dram) = apart {
+                dram.wipe(&removals.dram, resets);
             }
+            self.space.wipe(&removals.host, resets);
         }
     }
 
-    fn unmap(&mut self, mapped: Mapped<User, Backing<P>>) -> Detached<User, Backing<P>> {
+    fn unmap(
+        &mut self,
+        removals: &ContextRemovals<P>,
+        mapped: Mapped<User, Backing<P>>,
+    ) -> Detached<User, Backing<P>> {
         let apart = self.dram.as_mut().filter(|_| P::DramMmu::EXISTS);
         match (mapped.backing(), apart) {
-            (Backing::Dram { .. }, Some(dram)) => dram.unmap(mapped),
-            _ => self.space.unmap(mapped),
+            (Backing::Dram { .. }, Some(dram)) => dram.unmap(&removals.dram, mapped),
+            _ => self.space.unmap(&removals.host, mapped),
         }
     }
 
     /// Frees the addresses of what was a mapping, and gives back what is behind it; or nothing of
-    /// this while its removal is not confirmed.
+    /// this where its removal is not among those that are confirmed.
     fn release(
         &mut self,
         detached: Detached<User, Backing<P>>,
+        confirmed: Confirmed,
     ) -> Result<Backing<P>, Detached<User, Backing<P>>> {
         let apart = self.dram.as_mut().filter(|_| P::DramMmu::EXISTS);
         match (detached.backing(), apart) {
-            (Backing::Dram { .. }, Some(dram)) => dram.release(detached),
-            _ => self.space.release(detached),
+            (Backing::Dram { .. }, Some(dram)) => dram.release(detached, confirmed),
+            _ => self.space.release(detached, confirmed),
         }
     }
 }
@@ -218,6 +239,7 @@ pub struct Context<'c, 'd, A: Asic, P: Port> {
     process: Process<P>,
     budget: &'c Budget,
     space: Locked<P, ContextSpace<'c, A, P>>,
+    removals: ContextRemovals<P>,
     handles: Locked<P, HandleTable<Object, &'c mut [HandleSlot<Object>]>>,
     timestamps: InterruptLocked<P, Timestamps<'c, P>>,
     left: LeftBehind,
@@ -241,7 +263,8 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     /// * [`OpenError::NoAddressSpace`] when every ASID is taken;
     /// * [`OpenError::Storage`] when the nodes do not suffice for the ranges of the ASIC;
     /// * [`OpenError::DefaultPage`] when the tables do not suffice for the default page, or the device
-    ///   does not answer.
+    ///   does not answer;
+    /// * [`OpenError::Engines`] when the port does not [assign](Engines::assign) the engines of users.
     pub fn open<'c>(
         &'c self,
         process: Process<P>,
@@ -257,16 +280,27 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             space: Space::new(tables.host, addresses),
             dram: dram.map(|(table, addresses)| Space::new(table, addresses)),
             mappings: Registry::new(storage.mappings),
-            forgotten: seat.resets(),
         };
-        // No invalidation: what the MMU may remember as absent only makes a stray access fault.
-        let default_page = self.default_page();
-        if let Some(Err(error)) = default_page.map(|page| space.space.set_default(page)) {
+        // The seat comes back only when it is certain that no engine has its ASID.
+        let give_back = |seat: SeatTicket, space: ContextSpace<'c, A, P>| {
             let ContextSpace { space, dram, .. } = space;
             let (host, dram) = (space.into_table(), dram.map(Space::into_table));
             self.give_seat(seat, Tables { host, dram });
+        };
+        if self.engines.assign(InitiatorMode::User(seat.asid)).is_err() {
+            give_back(seat, space);
+            return Err(OpenError::Engines);
+        }
+        // No invalidation: what the MMU may remember as absent only makes a stray access fault.
+        let default_page = self.default_page();
+        if let Some(Err(error)) = default_page.map(|page| space.space.set_default(page)) {
+            match self.engines.halt(seat.asid) {
+                Ok(()) => give_back(seat, space),
+                Err(_) => self.lose_seat(&seat),
+            }
             return Err(OpenError::DefaultPage(error));
         }
+        let removals = ContextRemovals::new(seat.resets);
         Ok(Context {
             device: self,
             seat,
@@ -274,6 +308,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             process,
             budget,
             space: Locked::new(LockRank::Space, space),
+            removals,
             handles: Locked::new(LockRank::Handles, HandleTable::new(storage.handles, salt)),
             timestamps: Locked::new(LockRank::Timestamps, Timestamps::new(storage.timestamps)),
             left: LeftBehind::default(),

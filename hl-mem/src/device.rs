@@ -29,6 +29,7 @@ mod events;
 mod inspect;
 mod privilege;
 mod seats;
+mod settle;
 mod shut_down;
 mod views;
 mod windows;
@@ -37,9 +38,11 @@ pub(crate) use bring_up::{Table, new_addresses};
 pub use error::{
     BringUpError, BufferError, DramError, MapBufferError, MapWindowError, RetireError, Unconfirmed,
 };
+pub use events::FaultsReported;
 pub use privilege::{BlockRangeError, DramRunError, ForeignPrivilege, Privilege, UnmapWindowError};
 pub use seats::{EVENTS, Seat};
 pub(crate) use seats::{SeatTicket, Tables};
+pub(crate) use settle::{Seen, settle};
 pub use shut_down::{ShutDown, ShutDownError, StillUsed};
 pub use views::BufferView;
 pub(crate) use views::ViewBufferError;
@@ -49,8 +52,7 @@ pub use windows::{PrivilegedWindow, WindowMemory};
 
 use core::fmt;
 
-use mmu_core::format::NoAttributes;
-use mmu_core::{Format, PageTable, Run, TableMemory};
+use mmu_core::{PageTable, Run};
 
 use crate::buffer::{BufferSlot, BufferUsage, Buffers, ViewPolicy};
 use crate::dram::{DramPool, DramUsage};
@@ -60,9 +62,8 @@ use crate::lock::Locked;
 use crate::mmu::MmuControl;
 use crate::port::Port;
 use crate::profile::{Asic, DefaultPage};
-use crate::space::{Batch, Privileged, Space};
+use crate::space::{Privileged, Removals, Space};
 use crate::sync::AtomicU32;
-use crate::va::Node;
 
 /// The kernel pages of a port.
 pub(crate) type KernelPages<P> = <<P as Port>::Host as HostMemory>::KernelPages;
@@ -174,6 +175,9 @@ pub struct DeviceUsage {
     pub dram: DramUsage,
     /// Address spaces of users that no context has.
     pub free_asids: u32,
+    /// Address spaces that nobody gets any more (see
+    /// [`LeftBehind::address_spaces`](crate::context::LeftBehind::address_spaces)).
+    pub lost_asids: u32,
 }
 
 /// What users see of the driver and of the device.
@@ -182,22 +186,32 @@ pub(crate) struct Shown<'d, P: Port> {
     register_views: u32,
 }
 
-/// The MMU that translates accesses to host memory, and the fixed windows that it serves.
+/// The MMU that translates accesses to host memory.
 pub(crate) struct HostMmu<A: Asic, P: Port> {
     pub(crate) driver: P::Mmu,
     /// The table that ASIDs without an address space are given.
     parking: TableOf<A, P>,
-    windows: Windows,
     /// How many contexts there were: tells the handles of one from those of another.
     opened: u32,
+    /// How often the device had been reset when the MMU last was brought back and had forgotten
+    /// everything.
+    pub(crate) forgot: u32,
 }
 
 /// The MMU that translates accesses to device memory, where that is another one.
 pub(crate) struct DramMmu<A: Asic, P: Port> {
     pub(crate) driver: P::DramMmu,
     parking: DramTableOf<A, P>,
+    /// As that of [`HostMmu`].
+    pub(crate) forgot: u32,
     /// Nothing is ever mapped there: the driver's engines use device memory by its own addresses.
     privileged: DramTableOf<A, P>,
+}
+
+/// The privileged address space, and what is in its fixed windows.
+struct PrivilegedSpace<A: Asic, P: Port> {
+    space: SpaceOf<Privileged, A, P>,
+    windows: Windows,
 }
 
 /// One device and its memory.
@@ -205,16 +219,19 @@ pub struct Device<'d, A: Asic, P: Port> {
     /// Its [`Privilege`] has it, too.
     identity: Identity,
     pub(crate) host: P::Host,
-    engines: P::Engines,
+    pub(crate) engines: P::Engines,
     pub(crate) mmu: Locked<P, HostMmu<A, P>>,
     pub(crate) dram_mmu: Option<Locked<P, DramMmu<A, P>>>,
     pub(crate) shown: Locked<P, Shown<'d, P>>,
-    privileged: Locked<P, SpaceOf<Privileged, A, P>>,
+    privileged: Locked<P, PrivilegedSpace<A, P>>,
+    /// What was removed from the privileged space.
+    removals: Locked<P, Removals<P::Tables>>,
     seats: &'d mut [Seat<A, P>],
     pub(crate) options: DeviceOptions<'d>,
     pub(crate) dram: Locked<P, DramPool<'d>>,
     scrubber: Locked<P, P::Scrubber>,
-    /// How often the device was reset; changes with the lock of the MMU of host memory held.
+    /// How often the device was reset; changes with the locks of the privileged space and of the MMU
+    /// of host memory held, before either MMU is brought back.
     resets: AtomicU32,
 }
 
@@ -245,16 +262,21 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     /// What is in use.
     pub fn usage(&self) -> DeviceUsage {
         let free_asids = self.seats.iter().filter(|seat| seat.is_free()).count() as u32;
+        let lost_asids = self.seats.iter().filter(|seat| seat.is_lost()).count() as u32;
         let dram = self.dram.lock().usage();
+        let (privileged_bytes, privileged_extents) = {
+            let space = &self.privileged.lock().space;
+            (space.used(), space.extents())
+        };
         let shown = self.shown.lock();
-        let privileged = self.privileged.lock();
         DeviceUsage {
             dram,
-            privileged_bytes: privileged.used(),
-            privileged_extents: privileged.extents(),
+            privileged_bytes,
+            privileged_extents,
             buffers: shown.buffers.usage(),
             register_views: shown.register_views,
             free_asids,
+            lost_asids,
         }
     }
 
@@ -269,44 +291,5 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         default_page
             .as_ref()
             .filter(|_| self.options.default_mapping)
-    }
-
-    /// Sees to it that a batch of removals of the privileged space is confirmed.
-    fn settle_privileged(&self, batch: Batch) -> Result<(), Unconfirmed> {
-        settle(
-            &mut self.mmu.lock().driver,
-            &self.privileged,
-            |space| Some(space),
-            batch,
-        )
-    }
-}
-
-/// Sees to it that a batch of removals is confirmed by `mmu`, together with all others of its
-/// space that wait. Nothing is to be done where the holder has no such space.
-pub(crate) fn settle<P, T, K, F, M, N, U>(
-    mmu: &mut U,
-    holder: &Locked<P, T>,
-    space: impl Fn(&mut T) -> Option<&mut Space<K, F, M, N>>,
-    batch: Batch,
-) -> Result<(), Unconfirmed>
-where
-    P: Port,
-    F: Format<Attributes = NoAttributes>,
-    M: TableMemory,
-    N: AsRef<[Node]> + AsMut<[Node]>,
-    U: MmuControl,
-{
-    let (removed, taken) = {
-        let mut holder = holder.lock();
-        match space(&mut holder) {
-            Some(space) if !space.is_confirmed(batch) => space.take_pending(),
-            _ => return Ok(()),
-        }
-    };
-    let outcome = removed.map_or(Ok(()), |removed| removed.confirm(mmu));
-    match space(&mut holder.lock()) {
-        Some(space) => space.end_confirmation(taken, outcome),
-        None => Ok(()),
     }
 }

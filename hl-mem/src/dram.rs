@@ -126,6 +126,7 @@ mod usage;
 
 pub use error::{AllocateError, ExportError, Foreign, PackError, RegionError};
 pub use pack::{Contiguity, DramHold, PackHandle, PackInfo, PackRecord, Sharing};
+pub(crate) use pages::RunCursor;
 pub use pages::{DramRegion, PageRecord, Runs};
 pub use scrub::{DirtyRun, NoScrub, NotScrubbed, Scrub, ScrubFailed, ScrubbedRun};
 pub use usage::{DramContent, DramUsage, OwnerReleased, OwnerUsage};
@@ -306,6 +307,17 @@ impl<'s> DramPool<'s> {
     pub fn runs(&self, hold: &DramHold) -> Option<Runs<'_>> {
         let (pack, bytes) = self.held(hold)?;
         Some(self.part(pack, 0, bytes))
+    }
+
+    /// Where the runs of a pack begin, to be [taken](Self::take_runs) for as long as it is held;
+    /// `None` where the hold is one of another pool.
+    pub(crate) fn cursor(&self, hold: &DramHold) -> Option<RunCursor> {
+        Some(self.runs(hold)?.cursor())
+    }
+
+    /// The next few runs of a pack that is held.
+    pub(crate) fn take_runs<const FEW: usize>(&self, cursor: &mut RunCursor) -> [Option<Run>; FEW] {
+        core::array::from_fn(|_| cursor.next(self.pages.records()))
     }
 
     /// The addresses of `len` bytes of a pack from `offset`, for an export to a peer.

@@ -42,6 +42,10 @@
 //! The queue is a plain value. Whoever posts and whoever reads do so under a lock of the embedder's,
 //! one that an interrupt handler can take.
 
+mod lasting;
+
+pub use lasting::DeviceEvents;
+
 use core::fmt;
 use core::marker::PhantomData;
 use core::num::NonZeroU64;
@@ -224,6 +228,17 @@ impl<E: Copy, S: AsRef<[EventSlot<E>]> + AsMut<[EventSlot<E>]>> EventQueue<E, S>
             sequence,
             kept,
             wake,
+        }
+    }
+
+    /// Gives an event that is kept elsewhere the next number.
+    fn pass(&mut self) -> Posted {
+        let sequence = self.next;
+        self.next = sequence.saturating_add(1);
+        Posted {
+            sequence,
+            kept: true,
+            wake: self.unread == sequence,
         }
     }
 

@@ -30,6 +30,8 @@ pub enum Backing {
 pub enum Stage {
     /// The device may use it.
     Live,
+    /// It was mapped when the device was reset, and leads nowhere since; it is still to be removed.
+    Lost,
     /// It is removed, and no invalidation proves that the device has forgotten it.
     Quarantined,
 }

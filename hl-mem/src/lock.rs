@@ -22,6 +22,9 @@ use crate::port::Port;
 pub enum LockRank {
     /// The handles of a context.
     Handles,
+    /// An address space: the privileged one, or that of one context. No two of them are taken at a
+    /// time. Nobody waits for one with a lock held that another context needs.
+    Space,
     /// The MMU of host memory. Held while it invalidates and while it starts again.
     HostMmu,
     /// The MMU of device memory. Held while it invalidates and while it starts again.
@@ -32,9 +35,9 @@ pub enum LockRank {
     Dram,
     /// The kernel buffers.
     Buffers,
-    /// An address space: the privileged one, or that of one context. No two of them are taken at a
+    /// What was removed from an address space and is not confirmed. No two of them are taken at a
     /// time.
-    Space,
+    Removals,
     /// The timestamp pools of a context. An [interrupt lock](Self::is_interrupt).
     Timestamps,
     /// The seat of a user, with his events. An [interrupt lock](Self::is_interrupt).
@@ -55,12 +58,13 @@ impl fmt::Display for LockRank {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Handles => "the handles of a context",
+            Self::Space => "an address space",
             Self::HostMmu => "the MMU of host memory",
             Self::DramMmu => "the MMU of device memory",
             Self::Scrubber => "the scrubber",
             Self::Dram => "the pool of device memory",
             Self::Buffers => "the kernel buffers",
-            Self::Space => "an address space",
+            Self::Removals => "the removals of an address space",
             Self::Timestamps => "the timestamp pools of a context",
             Self::Seat => "the seat of a user",
         })
@@ -90,9 +94,9 @@ impl core::error::Error for OutOfOrder {}
 ///
 /// let mut held = HeldLocks::NONE;
 /// held.take(LockRank::HostMmu)?;
-/// held.take(LockRank::Space)?;
+/// held.take(LockRank::Removals)?;
 /// assert!(held.take(LockRank::Dram).is_err());
-/// held.release(LockRank::Space);
+/// held.release(LockRank::Removals);
 /// held.take(LockRank::Dram)?;
 /// # Ok::<(), hl_mem::lock::OutOfOrder>(())
 /// ```

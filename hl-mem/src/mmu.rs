@@ -228,11 +228,22 @@ pub unsafe trait MmuControl: Invalidate<Error = MmuError> {
     /// certain.
     fn invalidate_all(&mut self) -> Result<(), MmuError>;
 
-    /// Takes one captured fault. Clears exactly what it reports and nothing else (facts HZ-35);
-    /// call it until it yields `None`.
+    /// Takes one captured fault, of a place for captures that comes at `from` or after it, and sets `from`
+    /// to what comes after that. So whoever begins with zero and goes on until it yields `None` has
+    /// looked at each place once, however fast a device that goes on fills them again. Clears exactly
+    /// what it reports and nothing else (facts HZ-35).
     ///
     /// # Errors
     ///
     /// [`MmuError::DeviceLost`], instead of the endless faults that a dead device seems to have.
-    fn take_fault(&mut self) -> Result<Option<Fault>, MmuError>;
+    fn next_fault(&mut self, from: &mut u32) -> Result<Option<Fault>, MmuError>;
+
+    /// Takes any one captured fault.
+    ///
+    /// # Errors
+    ///
+    /// As [`next_fault`](Self::next_fault).
+    fn take_fault(&mut self) -> Result<Option<Fault>, MmuError> {
+        self.next_fault(&mut 0)
+    }
 }

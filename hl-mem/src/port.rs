@@ -6,6 +6,7 @@
 use lock_api::RawMutex;
 use mmu_core::{AddrRange, DeviceAddr, TableMemory};
 
+use crate::asid::{InitiatorMode, UserAsid};
 use crate::dram::Scrub;
 use crate::host::HostMemory;
 use crate::lock::LockRank;
@@ -13,12 +14,19 @@ use crate::mmu::MmuControl;
 use crate::timestamps::TimestampSlot;
 use crate::va::Node;
 
-/// The engines of a device that write into blocks: where production is stopped.
+/// The engines of a device: where production into blocks is stopped, and where those that work for
+/// users get and lose their address spaces.
 ///
 /// # Safety
 ///
-/// [`stop`](Self::stop) returns `Ok` only when no engine works on those addresses any more and no
-/// access to them by an engine is on its way. Pages are handed to others on the strength of it.
+/// 1. [`stop`](Self::stop) returns `Ok` only when no engine works on those addresses any more and no
+///    access to them by an engine is on its way;
+/// 2. [`halt`](Self::halt) returns `Ok` only when no initiator accesses anything under that ASID any
+///    more, no such access is on its way, and none is made until [`assign`](Self::assign) names the
+///    ASID again. Doing nothing, as it does by default, is right only where no initiator ever has the
+///    ASID of a user.
+///
+/// Pages are handed to others on the strength of the first, and the ASID on that of the second.
 #[expect(
     unsafe_code,
     reason = "a wrong implementation lets the device write into freed memory"
@@ -35,6 +43,30 @@ pub unsafe trait Engines {
     ///
     /// Whatever keeps the implementation from being certain. The block then stays mapped.
     fn stop(&self, block: AddrRange<DeviceAddr>) -> Result<(), Self::Error>;
+
+    /// Has the initiators that users program make their accesses in an address space, and not past the
+    /// MMU (facts AS-2). Called with no lock held when a file is opened, with
+    /// [`InitiatorMode::User`]. Initiators of the driver are its own business (facts AS-3).
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the implementation from it. No initiator then works under that ASID, and the file
+    /// is not opened.
+    fn assign(&self, mode: InitiatorMode) -> Result<(), Self::Error> {
+        let _ = mode;
+        Ok(())
+    }
+
+    /// Halts whatever works under the ASID of a user, and waits until its accesses have arrived. Called
+    /// with no lock held as the first step of closing a file, and again where closing failed.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the implementation from being certain. The file then stays open.
+    fn halt(&self, asid: UserAsid) -> Result<(), Self::Error> {
+        let _ = asid;
+        Ok(())
+    }
 }
 
 /// The lock to take where there is nothing better: it spins.

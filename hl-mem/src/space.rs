@@ -4,13 +4,16 @@
 //! user can name, and the users'. A mapping belongs to its kind, so that a privileged one cannot
 //! be handed to a user's unmap (hazard HZ-16).
 
+mod removals;
+
+pub(crate) use removals::{Batch, Begun, Confirmed, Pending, Removals};
+
 use core::fmt;
 use core::marker::PhantomData;
 
 use mmu_core::format::{LeafSizes, NoAttributes};
 use mmu_core::{
-    AddrRange, ConfirmError, DeviceAddr, Format, MapError, MapOptions, NotConfirmed, PageTable,
-    Removed, Run, TableMemory,
+    AddrRange, DeviceAddr, Format, MapError, MapOptions, PageTable, Removed, Run, TableMemory,
 };
 
 use crate::host::{DmaRun, all_seen_by_device};
@@ -113,10 +116,6 @@ impl<K, B> Detached<K, B> {
     }
 }
 
-/// Numbers the removals that are confirmed together.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct Batch(u64);
-
 /// Why something could not be mapped into a space.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -199,16 +198,11 @@ impl<N: AsRef<[Node]> + AsMut<[Node]>> Addresses<N> {
     }
 }
 
-/// One address space.
+/// One address space. What is removed from it waits in its [`Removals`], which are elsewhere, under a
+/// lock of their own; they are always those of this space.
 pub(crate) struct Space<K, F: Format, M: TableMemory, N> {
     table: PageTable<F, M>,
     addresses: Addresses<N>,
-    /// What was removed and is not confirmed, all of it together.
-    pending: Option<Removed<M>>,
-    /// The batch that the next removal belongs to.
-    batch: Batch,
-    /// Every batch before this one is confirmed.
-    unconfirmed: Batch,
     kind: PhantomData<K>,
 }
 
@@ -315,20 +309,6 @@ where
     table.map(at, run, options)
 }
 
-/// Adds a removal to those that wait for an invalidation.
-fn pend<M: TableMemory>(pending: &mut Option<Removed<M>>, removed: Removed<M>) {
-    match pending {
-        None => *pending = Some(removed),
-        Some(pending) => {
-            if let Err(foreign) = pending.absorb(removed) {
-                // All removals of a space come from its one page table. Were it otherwise,
-                // the foreign one would stay in quarantine for ever, which is safe.
-                drop(foreign);
-            }
-        }
-    }
-}
-
 impl<K, F, M, N> Space<K, F, M, N>
 where
     F: Format<Attributes = NoAttributes>,
@@ -339,9 +319,6 @@ where
         Self {
             table,
             addresses,
-            pending: None,
-            batch: Batch(0),
-            unconfirmed: Batch(0),
             kind: PhantomData,
         }
     }
@@ -350,6 +327,7 @@ where
     /// failure everything is as before, except what the failure itself carries.
     pub(crate) fn map(
         &mut self,
+        removals: &impl Pending<M>,
         len: u64,
         runs: impl Iterator<Item = DmaRun> + Clone,
         profile: &'static Profile,
@@ -377,9 +355,9 @@ where
         let mapped = match (ahead.next(), ahead.next()) {
             // One run needs none of what a list does.
             (Some(run), None) if run.len() == extent.range.len() => {
-                self.install_run(extent, run, &options)
+                self.install_run(removals, extent, run, &options)
             }
-            _ => self.install(extent, runs.clone(), &options),
+            _ => self.install(removals, extent, runs.clone(), &options),
         };
         mapped.map_err(|failure| match failure.detached {
             None if are_pages && checked(runs).is_none() => SpaceError::Runs.into(),
@@ -390,13 +368,14 @@ where
     /// Maps `runs` of device memory, whole pages of it. Otherwise as [`map`](Self::map).
     pub(crate) fn map_dram(
         &mut self,
+        removals: &impl Pending<M>,
         runs: impl Iterator<Item = Run> + Clone,
         wanted: Wanted,
     ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
         // A page of it is what a leaf maps, so that there is nothing to align beyond pages.
         let shape = Shape::of(runs.clone(), 0);
         let extent = self.reserve(shape, Zone::Dram, wanted)?;
-        self.install(extent, runs, &MapOptions::default())
+        self.install(removals, extent, runs, &MapOptions::default())
     }
 
     /// Reserves addresses for runs of a shape: at the address that is wanted, or else, where it is not
@@ -459,6 +438,7 @@ where
     /// Maps a run at the addresses `range`, which are in a window. Otherwise as [`map`](Self::map).
     pub(crate) fn map_window(
         &mut self,
+        removals: &impl Pending<M>,
         range: AddrRange<DeviceAddr>,
         run: Run,
     ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
@@ -468,32 +448,35 @@ where
             zone: Zone::Small,
             kind: PhantomData,
         };
-        self.install_run(extent, run, &MapOptions::default())
+        self.install_run(removals, extent, run, &MapOptions::default())
     }
 
     fn install_run(
         &mut self,
+        removals: &impl Pending<M>,
         extent: Extent<K>,
         run: Run,
         options: &MapOptions<NoAttributes>,
     ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
         let outcome = map_run(&mut self.table, extent.range.start(), run, options);
-        self.finish(extent, outcome)
+        self.finish(removals, extent, outcome)
     }
 
     fn install(
         &mut self,
+        removals: &impl Pending<M>,
         extent: Extent<K>,
         runs: impl Iterator<Item = Run> + Clone,
         options: &MapOptions<NoAttributes>,
     ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
         let outcome = self.table.map_list(extent.range, runs, options);
-        self.finish(extent, outcome)
+        self.finish(removals, extent, outcome)
     }
 
     /// What became of addresses that were to be mapped. Whatever the runs were, this is the same code.
     fn finish(
         &mut self,
+        removals: &impl Pending<M>,
         extent: Extent<K>,
         outcome: Result<(), MapError>,
     ) -> Result<Mapped<K, ()>, SpaceFailure<K>> {
@@ -506,7 +489,7 @@ where
         };
         let detached = match error {
             // The device may have seen entries before they were taken back.
-            MapError::RunsChanged | MapError::DeviceLost => Some(self.unmap(mapped)),
+            MapError::RunsChanged | MapError::DeviceLost => Some(self.unmap(removals, mapped)),
             _ => {
                 self.free(mapped.extent);
                 None
@@ -519,15 +502,20 @@ where
     }
 
     /// Takes a mapping out of the page table.
-    pub(crate) fn unmap<B>(&mut self, mapped: Mapped<K, B>) -> Detached<K, B> {
+    pub(crate) fn unmap<B>(
+        &mut self,
+        removals: &impl Pending<M>,
+        mapped: Mapped<K, B>,
+    ) -> Detached<K, B> {
         // What this space mapped is mapped as a whole, so that the exact form and the sweeping one
         // do the same; the sweeping one has no way to fail.
         let removed = self.table.sweep(mapped.extent.range);
-        pend(&mut self.pending, removed);
+        // After the work: whoever confirms waits for whoever is in there.
+        let batch = removals.pend(removed);
         Detached {
             extent: mapped.extent,
             backing: mapped.backing,
-            batch: self.batch,
+            batch,
         }
     }
 
@@ -540,64 +528,32 @@ where
     }
 
     /// Removes what is mapped by default, as one more removal.
-    pub(crate) fn remove_default(&mut self) {
+    pub(crate) fn remove_default(&mut self, removals: &impl Pending<M>) {
         if let Some(removed) = M::try_remove_default(&mut self.table) {
-            pend(&mut self.pending, removed);
+            removals.pend(removed);
         }
-    }
-
-    /// The batch of what was removed and is not confirmed; `None` where there is nothing.
-    pub(crate) fn waiting(&self) -> Option<Batch> {
-        self.pending.is_some().then_some(self.batch)
-    }
-
-    /// Whether a batch is confirmed.
-    pub(crate) fn is_confirmed(&self, batch: Batch) -> bool {
-        batch < self.unconfirmed
     }
 
     /// Unmaps everything and writes the root table anew, after a reset of the device. What was
     /// mapped is still to be unmapped, which then only frees its addresses.
-    pub(crate) fn wipe(&mut self) {
-        let removed = self.table.wipe();
-        pend(&mut self.pending, removed);
-    }
-
-    /// Takes all removals that wait, to confirm them outside of the space's lock. Later removals
-    /// form a new batch.
-    pub(crate) fn take_pending(&mut self) -> (Option<Removed<M>>, Batch) {
-        let batch = self.batch;
-        self.batch = Batch(batch.0 + 1);
-        (self.pending.take(), batch)
-    }
-
-    /// Ends the confirmation that [`take_pending`](Self::take_pending) began. Confirmations of one
-    /// space do not overlap: each holds the MMU's lock from beginning to end.
-    pub(crate) fn end_confirmation<E>(
-        &mut self,
-        batch: Batch,
-        outcome: Result<(), NotConfirmed<M, E>>,
-    ) -> Result<(), ConfirmError<E>> {
-        match outcome {
-            Ok(()) => {
-                self.unconfirmed = Batch(batch.0 + 1);
-                Ok(())
-            }
-            Err(refused) => {
-                let (removed, error) = refused.into_parts();
-                pend(&mut self.pending, removed);
-                Err(error)
-            }
-        }
+    ///
+    /// `resets` is how often the device had been reset before this was called.
+    pub(crate) fn wipe(&mut self, removals: &impl Pending<M>, resets: u32) {
+        let removed: Removed<M> = self.table.wipe();
+        removals.renewed(removed, resets);
     }
 
     /// Frees the addresses of what was a mapping and gives back the memory behind it.
     ///
     /// # Errors
     ///
-    /// Hands it back while its batch is not confirmed.
-    pub(crate) fn release<B>(&mut self, detached: Detached<K, B>) -> Result<B, Detached<K, B>> {
-        if !self.is_confirmed(detached.batch) {
+    /// Hands it back where its batch is not among those that are `confirmed`.
+    pub(crate) fn release<B>(
+        &mut self,
+        detached: Detached<K, B>,
+        confirmed: Confirmed,
+    ) -> Result<B, Detached<K, B>> {
+        if !confirmed.covers(detached.batch) {
             return Err(detached);
         }
         self.free(detached.extent);
@@ -642,11 +598,9 @@ where
         self.addresses.all().flat_map(VaAllocator::free_extents)
     }
 
-    /// Whether nothing is mapped, nothing waits for an invalidation, and every address is free.
+    /// Whether nothing is mapped and every address is free.
     pub(crate) fn is_idle(&self) -> bool {
-        self.table.is_empty()
-            && self.pending.is_none()
-            && self.addresses.all().all(VaAllocator::is_whole)
+        self.table.is_empty() && self.addresses.all().all(VaAllocator::is_whole)
     }
 
     /// The page table, and the addresses.

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 
-use hl_mem::events::{DeviceEvent, EventQueue, EventSlot, Report};
+use hl_mem::events::{DeviceEvent, DeviceEvents, EventQueue, EventSlot, Report};
+use hl_mem::mmu::{Fault, FaultKind};
 use proptest::prelude::*;
 
 type Queue = EventQueue<u32, Vec<EventSlot<u32>>>;
@@ -16,7 +17,7 @@ fn event(sequence: u64, event: u32) -> Report<u32> {
     Report::Event { sequence, event }
 }
 
-fn lost(first: u64, count: u64) -> Report<u32> {
+fn lost<E>(first: u64, count: u64) -> Report<E> {
     let count = NonZeroU64::new(count).unwrap();
     Report::Lost { first, count }
 }
@@ -207,4 +208,78 @@ proptest! {
             prop_assert_eq!(queue.kept(), model.iter().flatten().count());
         }
     }
+}
+
+/// A fault, of which only the number matters.
+fn fault(instance: u8) -> DeviceEvent {
+    DeviceEvent::Fault(Fault {
+        kind: FaultKind::Page,
+        at: None,
+        instance,
+    })
+}
+
+/// Reads everything.
+fn told<S>(events: &mut DeviceEvents<S>) -> Vec<Report<DeviceEvent>>
+where
+    S: AsRef<[EventSlot<DeviceEvent>]> + AsMut<[EventSlot<DeviceEvent>]>,
+{
+    let mut told = Vec::new();
+    while let Some(report) = events.front() {
+        events.confirm(&report).unwrap();
+        assert!(events.confirm(&report).is_err());
+        told.push(report);
+    }
+    told
+}
+
+fn kept(sequence: u64, event: DeviceEvent) -> Report<DeviceEvent> {
+    Report::Event { sequence, event }
+}
+
+#[test]
+fn any_number_of_faults_leaves_room_for_what_becomes_of_the_device() {
+    let mut events = DeviceEvents::new([EventSlot::new(); 2]);
+    for instance in 0..5 {
+        let _ = events.post(fault(instance));
+    }
+    assert!(events.post(DeviceEvent::DeviceLost).kept);
+    let _ = events.post(fault(5));
+    assert!(events.post(DeviceEvent::DeviceRecovered).kept);
+    assert!(events.post(DeviceEvent::ContextAborted).kept);
+    let expected = [
+        kept(0, fault(0)),
+        kept(1, fault(1)),
+        lost(2, 3),
+        kept(5, DeviceEvent::DeviceLost),
+        lost(6, 1),
+        kept(7, DeviceEvent::DeviceRecovered),
+        kept(8, DeviceEvent::ContextAborted),
+    ];
+    assert_eq!(told(&mut events), expected);
+    // There is room again, and a reader to wake.
+    let posted = events.post(fault(6));
+    assert!(posted.kept && posted.wake);
+    assert_eq!(told(&mut events), [kept(9, fault(6))]);
+}
+
+#[test]
+fn of_what_happens_again_and_again_the_first_and_the_last_time_are_told() {
+    use DeviceEvent::{DeviceLost, DeviceRecovered};
+    let mut events = DeviceEvents::new([EventSlot::new(); 2]);
+    for _ in 0..3 {
+        let _ = events.post(DeviceLost);
+        let _ = events.post(DeviceRecovered);
+    }
+    let last = events.post(DeviceLost);
+    assert_eq!(last.sequence, 6);
+    // Whoever reads knows how it is now.
+    let expected = [
+        kept(0, DeviceLost),
+        kept(1, DeviceRecovered),
+        lost(2, 3),
+        kept(5, DeviceRecovered),
+        kept(6, DeviceLost),
+    ];
+    assert_eq!(told(&mut events), expected);
 }

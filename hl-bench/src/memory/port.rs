@@ -231,8 +231,8 @@ unsafe impl<M: MmuControl> MmuControl for Timed<M> {
         during(Phase::Mmu, || self.0.invalidate_all())
     }
 
-    fn take_fault(&mut self) -> Result<Option<Fault>, MmuError> {
-        self.0.take_fault()
+    fn next_fault(&mut self, from: &mut u32) -> Result<Option<Fault>, MmuError> {
+        self.0.next_fault(from)
     }
 }
 

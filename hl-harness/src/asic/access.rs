@@ -42,6 +42,8 @@ pub(crate) struct Initiator {
     pub(crate) name: &'static str,
     pub(crate) mode: InitiatorMode,
     pub(crate) hmmu: u8,
+    /// It does nothing until it is given a mode, or the device is reset.
+    pub(crate) halted: bool,
 }
 
 impl Asic {
@@ -70,7 +72,12 @@ impl Asic {
             .initiators
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        initiators.push(Initiator { name, mode, hmmu });
+        initiators.push(Initiator {
+            name,
+            mode,
+            hmmu,
+            halted: false,
+        });
         InitiatorId(initiators.len() as u32 - 1)
     }
 
@@ -90,7 +97,27 @@ impl Asic {
             .initiators
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        initiators[initiator.0 as usize].mode = mode;
+        let initiator = &mut initiators[initiator.0 as usize];
+        initiator.mode = mode;
+        initiator.halted = false;
+    }
+
+    /// Halts the initiators that work for a user, each until it is given a mode, and waits until their
+    /// accesses have arrived.
+    pub fn halt_user(&self, asid: u16) {
+        {
+            let mut initiators = self
+                .initiators
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            let users = initiators.iter_mut();
+            users
+                .filter(|initiator| initiator.mode == InitiatorMode::User(asid))
+                .for_each(|initiator| initiator.halted = true);
+        }
+        for mmu in &self.mmus {
+            mmu.wait_for_accesses();
+        }
     }
 
     /// The mode of an initiator.
@@ -269,10 +296,14 @@ impl Asic {
         if self.is_lost() {
             return Err(Stopped::Lost);
         }
-        let settings = self.initiator(initiator);
-        let asid = asid_of(settings.mode);
-        let mmu = self.mmu_for(address, settings.hmmu);
+        let mmu = self.mmu_for(address, self.initiator(initiator).hmmu);
         let _translating = mmu.begin_access();
+        // Only now, so that whoever halts it or changes its mode can wait for what it did before.
+        let settings = self.initiator(initiator);
+        if settings.halted {
+            return Err(Stopped::Halted);
+        }
+        let asid = asid_of(settings.mode);
         let refuse = |reason| self.refuse(mmu, initiator, asid, address, access, reason);
         let Translated {
             physical,
@@ -313,6 +344,9 @@ impl Asic {
             return Err(Stopped::Lost);
         }
         let settings = self.initiator(initiator);
+        if settings.halted {
+            return Err(Stopped::Halted);
+        }
         let asid = asid_of(settings.mode);
         let physical = self.dram_base.wrapping_add(offset);
         let address = DeviceAddr::new(physical);

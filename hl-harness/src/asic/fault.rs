@@ -151,6 +151,8 @@ pub enum Stopped {
     Fault(Fault),
     /// The device is off the bus and does nothing.
     Lost,
+    /// The initiator is halted and does nothing.
+    Halted,
 }
 
 impl fmt::Display for Stopped {
@@ -158,6 +160,7 @@ impl fmt::Display for Stopped {
         match self {
             Self::Fault(fault) => fault.fmt(f),
             Self::Lost => f.write_str("the device is lost"),
+            Self::Halted => f.write_str("the initiator is halted"),
         }
     }
 }
@@ -177,7 +180,7 @@ impl AccessError {
     pub fn fault(&self) -> Option<Fault> {
         match self.stopped {
             Stopped::Fault(fault) => Some(fault),
-            Stopped::Lost => None,
+            Stopped::Lost | Stopped::Halted => None,
         }
     }
 }

@@ -157,6 +157,15 @@ impl Mmu {
         self.accesses.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until the accesses that are under way have arrived.
+    pub(crate) fn wait_for_accesses(&self) {
+        drop(
+            self.accesses
+                .write()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+    }
+
     pub(crate) fn caches(&self) -> MutexGuard<'_, Caches> {
         self.caches.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -467,6 +467,7 @@ impl Asic {
                 .unwrap_or_else(PoisonError::into_inner);
             for initiator in &mut *initiators {
                 initiator.mode = InitiatorMode::Privileged;
+                initiator.halted = false;
             }
         }
         self.clear_first_fault();

@@ -129,7 +129,7 @@ impl<A: Model> Files<'_, '_, '_, '_, A> {
                     "fault in ASID {} at {}: {}",
                     fault.asid, fault.address, fault.reason
                 )),
-                Stopped::Lost => None,
+                Stopped::Lost | Stopped::Halted => None,
             }
         })?;
         check(content()? == before, "the refused write changed the block")?;

@@ -5,8 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use hl_mem::UserAsid;
 use hl_mem::port::Engines;
 use mmu_core::{AddrRange, DeviceAddr};
+
+use crate::asic::Asic;
 
 /// How long an engine may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,11 +37,19 @@ struct Engine {
 struct Register {
     running: Vec<Engine>,
     started: u64,
+    /// Blocks whose engines do not stop, and users whose engines do not halt.
+    stuck: Vec<AddrRange<DeviceAddr>>,
+    unhalted: Vec<u16>,
+    /// Calls of `stop`.
+    stops: u64,
 }
 
-/// The engines that are running.
-#[derive(Clone, Debug, Default)]
-pub struct HarnessEngines(Arc<(Mutex<Register>, Condvar)>);
+/// The engines that are running, and the initiators of a device that work for users.
+#[derive(Clone, Debug)]
+pub struct HarnessEngines {
+    shared: Arc<(Mutex<Register>, Condvar)>,
+    asic: Arc<Asic>,
+}
 
 /// One running engine. Dropping it says that the engine has stopped and none of its accesses is
 /// under way any more; each access of the model ends before it returns.
@@ -51,6 +62,38 @@ pub struct Running {
 }
 
 impl HarnessEngines {
+    /// No engines yet; users' initiators are those of `asic`.
+    #[must_use]
+    pub fn new(asic: &Arc<Asic>) -> Self {
+        Self {
+            shared: Arc::default(),
+            asic: Arc::clone(asic),
+        }
+    }
+
+    /// Has `stop` fail at once for what overlaps `block`, until [`release`](Self::release).
+    pub fn stick(&self, block: AddrRange<DeviceAddr>) {
+        self.register().stuck.push(block);
+    }
+
+    /// Has `halt` fail for a user, until [`release`](Self::release).
+    pub fn stick_user(&self, asid: u16) {
+        self.register().unhalted.push(asid);
+    }
+
+    /// Has everything stop again.
+    pub fn release(&self) {
+        let mut register = self.register();
+        register.stuck.clear();
+        register.unhalted.clear();
+    }
+
+    /// How often `stop` was called.
+    #[must_use]
+    pub fn stops(&self) -> u64 {
+        self.register().stops
+    }
+
     /// Notes that an engine now works on `block`.
     pub fn start(&self, block: AddrRange<DeviceAddr>) -> Running {
         let stop = Arc::new(AtomicBool::new(false));
@@ -80,7 +123,7 @@ impl HarnessEngines {
     }
 
     fn register(&self) -> std::sync::MutexGuard<'_, Register> {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -99,18 +142,25 @@ impl Drop for Running {
             .register()
             .running
             .retain(|engine| engine.number != number);
-        self.engines.0.1.notify_all();
+        self.engines.shared.1.notify_all();
     }
 }
 
-// SAFETY: an engine is in the register from before its first access until after its last one, and
-// `stop` returns `Ok` only when none is there that works on the block.
+// SAFETY:
+// 1. an engine is in the register from before its first access until after its last one, and `stop`
+//    returns `Ok` only when none is there that works on the block;
+// 2. `halt` returns `Ok` when every initiator with the ASID is halted and its accesses have arrived;
+//    whoever gives one the ASID again works for the next user of it.
 unsafe impl Engines for HarnessEngines {
     type Error = EngineStuck;
 
     fn stop(&self, block: AddrRange<DeviceAddr>) -> Result<(), EngineStuck> {
         let deadline = Instant::now() + STOP_TIMEOUT;
         let mut register = self.register();
+        register.stops += 1;
+        if register.stuck.iter().any(|stuck| stuck.overlaps(block)) {
+            return Err(EngineStuck);
+        }
         loop {
             let mut left = false;
             for engine in register
@@ -128,11 +178,19 @@ unsafe impl Engines for HarnessEngines {
                 .checked_duration_since(Instant::now())
                 .ok_or(EngineStuck)?;
             register = self
-                .0
+                .shared
                 .1
                 .wait_timeout(register, wait)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
+    }
+
+    fn halt(&self, asid: UserAsid) -> Result<(), EngineStuck> {
+        if self.register().unhalted.contains(&asid.get()) {
+            return Err(EngineStuck);
+        }
+        self.asic.halt_user(asid.get());
+        Ok(())
     }
 }

@@ -189,8 +189,8 @@ fn fault<A: Model>(
     // As the MMU captured it, and as the driver finds it there.
     assert_eq!(machine.asic.take_faults().pop(), Some(fault));
     let mut captured = Vec::new();
-    let wake = machine.device.report_faults(|fault| captured.push(fault));
-    assert!(wake.unwrap(), "nobody is told");
+    let reported = machine.device.report_faults(|fault| captured.push(fault));
+    assert!(reported.unwrap().wake, "nobody is told");
     assert_eq!(captured.len(), 1);
     assert!(captured[0].at.unwrap().contains(fault.address));
     let told = context.next_event().expect("the user is told");

@@ -40,6 +40,7 @@ on_each_asic!(
     a_destroyed_pool_of_timestamps_goes_when_nothing_waits_for_it,
     closing_gives_back_every_kind_of_object,
     faults_and_recovery_are_told_to_the_users_who_are_there,
+    an_engine_that_faults_on_and_on_holds_nobody_up_and_hides_nothing,
 );
 
 type Dispatch<'a> = dyn Fn(MemoryInput) -> Result<u64, Errno> + 'a;
@@ -474,11 +475,12 @@ fn faults_and_recovery_are_told_to_the_users_who_are_there<A: Model>() {
             let nowhere = A::PROFILE.host.range.start().checked_add(0x5000).unwrap();
             machine.asic.read(engine, nowhere, &mut [0; 8]).unwrap_err();
             let mut logged = Vec::new();
-            let wake = machine
+            let reported = machine
                 .device
                 .report_faults(|fault| logged.push(fault))
                 .unwrap();
-            assert!(wake && logged.len() == 1);
+            assert!(reported.wake && logged.len() == 1);
+            assert_eq!(reported.taken, 1);
             let told = context.next_event().unwrap();
             let event = DeviceEvent::Fault(logged[0]);
             assert_eq!(told, Report::Event { sequence: 0, event });
@@ -490,7 +492,7 @@ fn faults_and_recovery_are_told_to_the_users_who_are_there<A: Model>() {
             assert_eq!(context.next_event(), None);
             // More than are kept are counted.
             for _ in 0..20 {
-                machine.device.post(DeviceEvent::DeviceLost);
+                machine.device.post(event);
             }
             let mut lost = 0;
             while let Some(told) = context.next_event() {
@@ -694,3 +696,38 @@ fn memory_that_peers_do_not_reach_is_not_exported() {
 
 /// Facts 2.2: 4 GiB less what belongs to driver and firmware.
 const A_GOYA_USER_BYTES: u64 = (4 << 30) - 0x2000_0000;
+
+/// The engine of one user is at an address that is not mapped whenever the driver looks.
+fn an_engine_that_faults_on_and_on_holds_nobody_up_and_hides_nothing<A: Model>() {
+    machine::<A>(|machine| {
+        let (budget, process) = (Budget::unlimited(), machine.spawn());
+        let (mut one, mut two) = (machine.storage(), machine.storage());
+        let user = machine.open(&process, &budget, &mut one).unwrap();
+        let other = machine.open(&process, &budget, &mut two).unwrap();
+        let engine = machine.asic.add_initiator("spin", user_mode(user.asid()));
+        let nowhere = A::PROFILE.host.range.start().checked_add(0x5000).unwrap();
+        let spin = || machine.asic.read(engine, nowhere, &mut [0; 8]).unwrap_err();
+        spin();
+        let mut looks = 0;
+        for _ in 0..20 {
+            let reported = machine.device.report_faults(|_| {
+                looks += 1;
+                assert!(looks < 100, "it does not end");
+                spin();
+            });
+            assert_eq!(reported.unwrap().taken, 1);
+        }
+        machine.device.post(DeviceEvent::DeviceLost);
+        let mut told = Vec::new();
+        while let Some(report) = other.next_event() {
+            other.confirm_event(&report).unwrap();
+            if let Report::Event { event, .. } = report {
+                told.push(event);
+            }
+        }
+        assert_eq!(told.len(), hl_mem::device::EVENTS + 1);
+        assert_eq!(told.last(), Some(&DeviceEvent::DeviceLost));
+        user.close().unwrap();
+        other.close().unwrap();
+    });
+}

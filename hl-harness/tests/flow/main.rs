@@ -3,6 +3,7 @@
 mod blocks;
 mod default_page;
 mod dram;
+mod endings;
 mod failures;
 mod kinds;
 mod privilege;

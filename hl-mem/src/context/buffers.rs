@@ -2,14 +2,14 @@
 
 use mmu_core::DeviceAddr;
 
-use crate::buffer::{BufferId, ViewRefusal};
+use crate::buffer::{BufferHold, BufferId, ViewRefusal};
 use crate::device::{BufferError, BufferView, MapBufferError, Privilege, ViewBufferError};
 use crate::handle::{HandleError, HandleKind, RawHandle};
 use crate::host::{HostMemory, ViewRights};
 use crate::port::Port;
 use crate::profile::Asic;
-use crate::registry::Kept;
-use crate::space::Wanted;
+use crate::registry::{Kept, Place};
+use crate::space::{Mapped, SpaceFailure, User, Wanted};
 
 use super::{
     Backing, Context, DestroyError, EngineError, Named, Object, RegisterBlockError, Stage,
@@ -22,6 +22,9 @@ pub const MAX_BLOCK_BYTES: u64 = 1 << 32;
 
 /// The most bytes a command buffer of a user may have (facts CB-1).
 pub const MAX_COMMAND_BUFFER_BYTES: u64 = (2 << 20) - 32;
+
+/// Entries that map a buffer, and the hold that keeps its pages.
+type Written = (Result<Mapped<User, ()>, SpaceFailure<User>>, BufferHold);
 
 /// A buffer of the driver's that a handle names.
 #[derive(Debug)]
@@ -38,7 +41,8 @@ pub(super) struct KernelBuffer {
 pub struct CommandBufferInfo {
     /// Its length in bytes, whole pages.
     pub bytes: u64,
-    /// Where the user's engines find it, if it is mapped for them.
+    /// Where the user's engines find it, if it is mapped for them and the device was not reset since
+    /// the file was opened.
     pub mapped_at: Option<DeviceAddr>,
     /// Views of it, and mappings.
     pub uses: u32,
@@ -111,11 +115,14 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         wanted: Wanted,
     ) -> Result<DeviceAddr, MapBufferError> {
         self.device.check(privilege)?;
-        let (id, bytes) = self.with_block(handle, |block| match block.mapped {
+        let place = self.hold_place()?;
+        // Locked while the pages are gone through, so that nobody destroys, shows or maps the block
+        // meanwhile. Others of the same file wait for that long, and nobody else does.
+        let written = self.with_block(handle, |block| match block.mapped {
             Some((_, at)) => Err(MapBufferError::Mapped { at }),
-            None => Ok((block.id, block.bytes)),
-        })?;
-        let (kept, at) = self.map_buffer(id, bytes, wanted)?;
+            None => self.write_buffer(block.id, block.bytes, wanted),
+        });
+        let (kept, at) = self.keep_buffer(place, written)?;
         // Nothing was locked meanwhile: the block may be destroyed, or mapped by another thread.
         let mut kept = Some(kept);
         let noted = self.with_block(handle, |block| match block.mapped {
@@ -146,30 +153,57 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         }
     }
 
-    /// Maps a buffer into the user's address space, where only the driver unmaps it.
+    /// Maps a buffer that no handle names yet into the user's address space, where only the driver
+    /// unmaps it.
     fn map_buffer(
         &self,
         id: BufferId,
         bytes: u64,
         wanted: Wanted,
     ) -> Result<(Kept, DeviceAddr), MapBufferError> {
-        let gone = MapBufferError::Handle(HandleError::Stale);
         let place = self.hold_place()?;
-        let Some(hold) = self.device.hold_buffer(id) else {
-            self.give_back(place);
-            return Err(gone);
-        };
+        let written = self.write_buffer(id, bytes, wanted);
+        self.keep_buffer(place, written)
+    }
+
+    /// Writes the entries that map a buffer. Nobody else may look for its pages meanwhile (see
+    /// `Device::with_pages`).
+    fn write_buffer(
+        &self,
+        id: BufferId,
+        bytes: u64,
+        wanted: Wanted,
+    ) -> Result<Written, MapBufferError> {
+        let gone = MapBufferError::Handle(HandleError::Stale);
+        let hold = self.device.hold_buffer(id).ok_or(gone)?;
         let host = self.device.host();
         let mapped = self.device.with_pages(id, |pages| {
             let runs = host.kernel_runs(pages);
             let space = &mut self.space.lock().space;
-            space.map(bytes, runs, &A::PROFILE, wanted)
+            space.map(&self.removals.host, bytes, runs, &A::PROFILE, wanted)
         });
-        let Some(mapped) = mapped else {
+        match mapped {
+            Some(mapped) => Ok((mapped, hold)),
             // What is held is not gone.
-            self.give_back(place);
-            self.device.release_buffer_hold(hold);
-            return Err(gone);
+            None => {
+                self.device.release_buffer_hold(hold);
+                Err(gone)
+            }
+        }
+    }
+
+    /// The second half of mapping a buffer: makes the entries a mapping that nobody finds.
+    fn keep_buffer(
+        &self,
+        place: Place,
+        written: Result<Written, MapBufferError>,
+    ) -> Result<(Kept, DeviceAddr), MapBufferError> {
+        let (mapped, hold) = match written {
+            Ok(written) => written,
+            Err(error) => {
+                self.give_back(place);
+                return Err(error);
+            }
         };
         let (place, mapped) = self.establish(place, mapped, Backing::Buffer(hold))?;
         let at = mapped.range().start();
@@ -184,7 +218,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
             let space = &mut *self.space.lock();
             let taken = space.mappings.take_kept(kept);
             taken.map(|(place, mapping)| match mapping.0 {
-                Stage::Live(mapped) => (place, space.unmap(mapped)),
+                Stage::Live(mapped) => (place, space.unmap(&self.removals, mapped)),
                 Stage::Quarantined(detached) => (place, detached),
             })
         };
@@ -235,11 +269,15 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
     pub fn command_buffer(&self, handle: RawHandle) -> Result<CommandBufferInfo, HandleError> {
         let handles = self.handles.lock();
         match handles.get(handle, HandleKind::CommandBuffer)? {
-            Object(Named::CommandBuffer(buffer)) => Ok(CommandBufferInfo {
-                bytes: buffer.bytes,
-                mapped_at: buffer.mapped.as_ref().map(|(_, at)| *at),
-                uses: self.device.buffer_uses(buffer.id),
-            }),
+            Object(Named::CommandBuffer(buffer)) => {
+                let lost = self.device.was_reset_since(&self.seat);
+                let mapped = buffer.mapped.as_ref().filter(|_| !lost);
+                Ok(CommandBufferInfo {
+                    bytes: buffer.bytes,
+                    mapped_at: mapped.map(|(_, at)| *at),
+                    uses: self.device.buffer_uses(buffer.id),
+                })
+            }
             _ => Err(HandleError::Unknown),
         }
     }

@@ -102,21 +102,22 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
             return Err(MapDramError::Unsupported);
         }
         let place = self.hold_place()?;
-        let held = self.device.dram.lock().hold(handle, self.owner);
-        let hold = match held {
-            Ok(hold) => hold,
+        let (hold, runs) = match self.device.hold_dram(self.owner, handle) {
+            Ok(held) => held,
             Err(error) => {
                 self.give_back(place);
                 return Err(MapDramError::Pack(error));
             }
         };
         let mapped = {
-            let dram = self.device.dram.lock();
             let space = &mut *self.space.lock();
-            match (dram.runs(&hold), &mut space.dram) {
+            match (runs, &mut space.dram) {
                 // By a constant, so that an ASIC has the code of one of the two.
-                (Some(runs), _) if A::PROFILE.one_table => space.space.map_dram(runs, wanted),
-                (Some(runs), Some(apart)) => apart.map_dram(runs, wanted),
+                (Some(runs), _) if A::PROFILE.one_table => {
+                    let space = &mut space.space;
+                    space.map_dram(&self.removals.host, runs, wanted)
+                }
+                (Some(runs), Some(apart)) => apart.map_dram(&self.removals.dram, runs, wanted),
                 // A hold of this pool has runs, and the tables were asked for above.
                 _ => Err(SpaceFailure {
                     error: SpaceError::Runs,
@@ -149,8 +150,8 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
     ) -> Result<DramExport, ExportDramError> {
         let window = self.device.options.peer_window;
         let window = window.ok_or(ExportDramError::OutOfReach)?;
-        let mut dram = self.device.dram.lock();
         let mut space = self.space.lock();
+        let mut dram = self.device.dram.lock();
         let not_mapped = ExportDramError::NotMapped { at };
         let mapping = space.mappings.get_mut(at).ok_or(not_mapped)?;
         let Stage::Live(mapped) = &mut mapping.0 else {

@@ -25,6 +25,8 @@ pub enum OpenError {
     Storage(LayoutError),
     /// The page for stray accesses could not be mapped.
     DefaultPage(MapError),
+    /// The engines that are to work for the user are not given his address space.
+    Engines,
 }
 
 impl fmt::Display for OpenError {
@@ -33,6 +35,7 @@ impl fmt::Display for OpenError {
             Self::NoAddressSpace => f.write_str("every address space has its user"),
             Self::Storage(error) => write!(f, "the storage does not suffice: {error}"),
             Self::DefaultPage(error) => write!(f, "no page for stray accesses: {error}"),
+            Self::Engines => f.write_str("the engines are not given the address space"),
         }
     }
 }

@@ -14,15 +14,17 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
     /// must not call into the device or a context of it.
     pub fn inspect(&self, look: &mut dyn FnMut(Part<'_>)) {
         let host = &self.device.host;
+        let space = self.space.lock();
         let dram = self.device.dram.lock();
         let shown = self.device.shown.lock();
-        let space = self.space.lock();
+        let lost = self.device.was_reset_since(&self.seat);
         let apart = space.dram.iter().flat_map(|dram| dram.free_extents());
         for extent in space.space.free_extents().chain(apart) {
             look(Part::Free(extent));
         }
         for mapping in space.mappings.iter() {
             let (range, backing, stage) = match &mapping.0 {
+                Stage::Live(mapped) if lost => (mapped.range(), mapped.backing(), LifeStage::Lost),
                 Stage::Live(mapped) => (mapped.range(), mapped.backing(), LifeStage::Live),
                 Stage::Quarantined(gone) => (gone.range(), gone.backing(), LifeStage::Quarantined),
             };

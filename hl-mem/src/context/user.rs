@@ -4,14 +4,14 @@
 use mmu_core::DeviceAddr;
 
 use crate::budget::Charge;
-use crate::device::{DramMmu, HostMmu, MapBufferError, MapWindowError, Unconfirmed, settle};
+use crate::device::{DramMmu, HostMmu, MapBufferError, MapWindowError, Seen, Unconfirmed, settle};
 use crate::host::{DeviceAccess, HostError, HostMemory, UserRange};
-use crate::lock::{Guard, Locked};
+use crate::lock::Locked;
 use crate::mmu::{MmuControl, MmuError};
 use crate::port::Port;
 use crate::profile::Asic;
 use crate::registry::Place;
-use crate::space::{Batch, Detached, Mapped, Space, SpaceError, SpaceFailure, User, Wanted};
+use crate::space::{Batch, Confirmed, Detached, Mapped, SpaceError, SpaceFailure, User, Wanted};
 
 use super::{
     Backing, Context, MapDramError, MapUserError, Stage, UnmapUserError, UserMapping, UserMemory,
@@ -84,7 +84,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         let mapped = {
             let runs = self.device.host.pinned_runs(&pinned);
             let space = &mut self.space.lock().space;
-            space.map(asked, runs, &A::PROFILE, wanted)
+            space.map(&self.removals.host, asked, runs, &A::PROFILE, wanted)
         };
         // Where the list is refused, this tells why, while the pages are still there to be asked.
         let got = match &mapped {
@@ -164,7 +164,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         match announced {
             Ok(()) => Ok((place, mapped)),
             Err(error) => {
-                let detached = self.space.lock().unmap(mapped);
+                let detached = self.space.lock().unmap(&self.removals, mapped);
                 let _ = self.finish_unmap(place, detached);
                 Err(MappingError::Mmu(error))
             }
@@ -194,7 +194,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
             }
             let (place, mapping) = space.mappings.take(at).ok_or(not_mapped)?;
             match mapping.0 {
-                Stage::Live(mapped) => (place, space.unmap(mapped)),
+                Stage::Live(mapped) => (place, space.unmap(&self.removals, mapped)),
                 // Only live mappings are found by their address.
                 Stage::Quarantined(detached) => (place, detached),
             }
@@ -231,14 +231,15 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
     ) -> Result<(), Unconfirmed> {
         let batch = detached.batch();
         let settled = match (detached.backing(), self.device.dram_mmu()) {
-            (Backing::Dram { .. }, Some(dram_mmu)) => {
-                drop(self.lock_mmu());
-                self.settle_dram(dram_mmu, batch)
-            }
+            (Backing::Dram { .. }, Some(dram_mmu)) => self.settle_dram(dram_mmu, batch),
             _ => self.settle_host(batch),
         };
         let mut space = self.space.lock();
-        match space.release(detached) {
+        let released = match settled {
+            Ok(confirmed) => space.release(detached, confirmed),
+            Err(_) => Err(detached),
+        };
+        match released {
             Ok(backing) => {
                 space.mappings.give_back(place);
                 drop(space);
@@ -249,46 +250,77 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
                 space.mappings.park(place, mapping);
             }
         }
-        settled
+        settled.map(drop)
     }
 
     /// Sees to it that everything that was removed is confirmed: what no mapping is behind, too.
     pub(super) fn settle_rest(&self) -> Result<(), Unconfirmed> {
-        drop(self.lock_mmu());
-        let (host, dram) = {
-            let space = self.space.lock();
-            let dram = space.dram.as_ref().and_then(Space::waiting);
-            (space.space.waiting(), dram)
-        };
-        if let Some(batch) = host {
-            self.settle_host(batch)?;
+        let waiting = self.removals.host.lock().waiting();
+        if let Some(batch) = waiting {
+            let _ = self.settle_host(batch)?;
         }
-        match (dram, self.device.dram_mmu()) {
-            (Some(batch), Some(dram_mmu)) => self.settle_dram(dram_mmu, batch),
+        let waiting = self.removals.dram.lock().waiting();
+        match (waiting, self.device.dram_mmu()) {
+            (Some(batch), Some(dram_mmu)) => self.settle_dram(dram_mmu, batch).map(drop),
             _ => Ok(()),
         }
     }
 
-    fn settle_dram(&self, mmu: &Locked<P, DramMmu<A, P>>, batch: Batch) -> Result<(), Unconfirmed> {
-        let driver = &mut mmu.lock().driver;
-        settle(driver, &self.space, |space| space.dram.as_mut(), batch)
+    /// Sees to it that a batch of removals of device memory is confirmed, where that has tables of
+    /// its own.
+    fn settle_dram(
+        &self,
+        mmu: &Locked<P, DramMmu<A, P>>,
+        batch: Batch,
+    ) -> Result<Confirmed, Unconfirmed> {
+        loop {
+            {
+                let DramMmu { driver, forgot, .. } = &mut *mmu.lock();
+                let seen = self.seen(driver, *forgot);
+                if let Some(settled) = settle(seen, &self.removals.dram, batch) {
+                    return settled;
+                }
+            }
+            self.forget();
+        }
     }
 
     /// Sees to it that a batch of removals of host memory is confirmed.
-    fn settle_host(&self, batch: Batch) -> Result<(), Unconfirmed> {
-        let driver = &mut self.lock_mmu().driver;
-        settle(driver, &self.space, |space| Some(&mut space.space), batch)
+    fn settle_host(&self, batch: Batch) -> Result<Confirmed, Unconfirmed> {
+        loop {
+            {
+                let HostMmu { driver, forgot, .. } = &mut *self.device.mmu.lock();
+                let seen = self.seen(driver, *forgot);
+                if let Some(settled) = settle(seen, &self.removals.host, batch) {
+                    return settled;
+                }
+            }
+            self.forget();
+        }
     }
 
-    /// Takes the lock of the MMU of host memory after something was removed. If the device was reset
-    /// before that, the tables are wiped: what was removed may not be what the device's memory has.
-    /// While the lock is held no recovery is under way, and one that comes later wipes what is free.
-    fn lock_mmu(&self) -> Guard<'_, P, HostMmu<A, P>> {
-        let mmu = self.device.mmu.lock();
-        if self.device.was_reset_since(&self.seat) {
-            self.space.lock().forget(self.device.resets());
+    /// What an MMU, whose lock is held, has of this user's tables.
+    ///
+    /// As long as the lock is held, the MMU is not brought back after a reset. So where no reset is
+    /// known of, one that is counted meanwhile finds the tables that are released here, and knows
+    /// nothing of them for certain; where one is known of, the space has to forget before anything is
+    /// released, since what was removed may not be what the device's memory has.
+    fn seen<'m, U>(&self, driver: &'m mut U, forgot: u32) -> Seen<'m, U> {
+        Seen {
+            driver,
+            resets: self.device.resets(),
+            // Later, that is; the numbers go round.
+            forgotten: forgot.wrapping_sub(self.seat.resets).cast_signed() > 0,
         }
-        mmu
+    }
+
+    /// Empties the tables after a reset. No lock of an MMU is held: whoever has the space locked may
+    /// be at work for long, and has nobody else wait.
+    fn forget(&self) {
+        let mut space = self.space.lock();
+        // Read before the tables are written: of a reset that comes now, they do not know.
+        let resets = self.device.resets();
+        space.forget(&self.removals, resets);
     }
 
     /// Gives up memory that the device never had access to, and so has not made dirty.

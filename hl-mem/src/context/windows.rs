@@ -35,7 +35,10 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
             .and_then(|run| Some((part_of(*window, run)?, run)))
             .ok_or(MapWindowError::Memory)?;
         let place = self.hold_place()?;
-        let mapped = self.space.lock().space.map_window(range, run);
+        let mapped = {
+            let space = &mut self.space.lock().space;
+            space.map_window(&self.removals.host, range, run)
+        };
         let (place, mapped) = self.establish(place, mapped, Backing::Window(run))?;
         let mapping = UserMapping(Stage::Live(mapped));
         // Closing finds it without its name.

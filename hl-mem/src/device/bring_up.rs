@@ -11,13 +11,13 @@ use crate::lock::{LockRank, Locked};
 use crate::mmu::{MmuControl, NoDramMmu};
 use crate::port::Port;
 use crate::profile::{Asic, DefaultPage, LargeHost, Open};
-use crate::space::{Addresses, Space};
+use crate::space::{Addresses, Removals, Space};
 use crate::sync::{AtomicU32, Ordering};
 use crate::va::{LayoutError, VaAllocator};
 
 use super::{
-    BringUpError, Device, DeviceParts, DramMmu, HostMmu, Privilege, Seat, Shown, SpaceNodes,
-    TableOf, Tables,
+    BringUpError, Device, DeviceParts, DramMmu, HostMmu, Privilege, PrivilegedSpace, Seat, Seen,
+    Shown, SpaceNodes, TableOf, Tables, settle,
 };
 
 impl<'d, A: Asic, P: Port<DramMmu = NoDramMmu>> Device<'d, A, P> {
@@ -93,6 +93,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
                 let dram_mmu = DramMmu {
                     driver,
                     parking,
+                    forgot: 0,
                     privileged,
                 };
                 Some(Locked::new(LockRank::DramMmu, dram_mmu))
@@ -109,8 +110,8 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
                 HostMmu {
                     driver: mmu,
                     parking,
-                    windows: [None, None],
                     opened: 0,
+                    forgot: 0,
                 },
             ),
             dram_mmu,
@@ -121,7 +122,14 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
                     register_views: 0,
                 },
             ),
-            privileged: Locked::new(LockRank::Space, space),
+            privileged: Locked::new(
+                LockRank::Space,
+                PrivilegedSpace {
+                    space,
+                    windows: [None, None],
+                },
+            ),
+            removals: Locked::new(LockRank::Removals, Removals::new(0)),
             seats: parts.seats,
             options: parts.options,
             dram: Locked::new(LockRank::Dram, parts.dram),
@@ -145,35 +153,56 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         if let Some(default) = self.default_page() {
             fill(&mut *self.scrubber.lock(), default)?;
         }
+        // In this order: a block that is being mapped keeps nobody from the MMU.
+        let mut privileged = self.privileged.lock();
         let mut mmu = self.mmu.lock();
         let HostMmu {
-            driver, parking, ..
+            driver,
+            parking,
+            forgot,
+            ..
         } = &mut *mmu;
-        let root = {
-            let mut privileged = self.privileged.lock();
-            privileged.wipe();
-            privileged.table().root()
-        };
         // Known before the first table is wiped, to whoever takes the MMU's lock after this.
-        self.resets.fetch_add(1, Ordering::Relaxed);
+        let resets = self.resets().wrapping_add(1);
+        self.resets.store(resets, Ordering::Relaxed);
+        privileged.space.wipe(&self.removals, resets);
+        let root = privileged.space.table().root();
         self.seats.iter().for_each(Seat::wipe);
         let roots = self.seats.iter().filter_map(Seat::root);
         let roots = core::iter::once((Asid::PRIVILEGED, root)).chain(roots);
         restart(driver, parking, roots)?;
+        *forgot = resets;
         if let Some(dram_mmu) = self.dram_mmu() {
             let mut dram_mmu = dram_mmu.lock();
             let DramMmu {
                 driver,
                 parking,
+                forgot,
                 privileged,
             } = &mut *dram_mmu;
             drop(privileged.wipe());
             let roots = self.seats.iter().filter_map(Seat::dram_root);
             let root = (Asid::PRIVILEGED, privileged.root());
             restart(driver, parking, core::iter::once(root).chain(roots))?;
+            *forgot = resets;
         }
         self.seats.iter().for_each(Seat::note_rooted);
         self.post(DeviceEvent::DeviceRecovered);
+        // The lock of the space was held since it was wiped: what waits was removed before that, and
+        // the MMU has said that it has forgotten it.
+        let waiting = self.removals.lock().waiting();
+        if let Some(batch) = waiting {
+            let mmu = Seen {
+                driver,
+                resets,
+                forgotten: true,
+            };
+            // Where the device is gone again, it stays in quarantine until the next time.
+            let _ = settle(mmu, &self.removals, batch);
+        }
+        drop(mmu);
+        drop(privileged);
+        self.release_quarantined();
         Ok(())
     }
 }

@@ -8,17 +8,19 @@ use crate::port::{Engines, Port};
 use crate::profile::Asic;
 use crate::space::{Batch, Detached, Privileged, Wanted};
 
-use super::{BufferError, Device, KernelPages, MapBufferError, RetireError, Shown};
+use super::{BufferError, Device, KernelPages, MapBufferError, RetireError, Unconfirmed};
 
 impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     /// Allocates, zeroes and maps a block of `bytes`, whole pages, in the privileged space.
     pub(crate) fn allocate_block(&self, bytes: u64) -> Result<BufferId, BufferError> {
         let pages = bytes / P::Host::PAGE_BYTES;
         let (new, memory) = self.new_pages(|| self.host.allocate(pages))?;
-        let mapped = {
+        let (mapped, resets) = {
             let runs = self.host.kernel_runs(&memory);
-            let mut space = self.privileged.lock();
-            space.map(bytes, runs, &A::PROFILE, Wanted::Anywhere)
+            let space = &mut self.privileged.lock().space;
+            let mapped = space.map(&self.removals, bytes, runs, &A::PROFILE, Wanted::Anywhere);
+            // No reset is counted while the space is locked.
+            (mapped, self.resets())
         };
         let mapped = match mapped {
             Ok(mapped) => mapped.owning(memory),
@@ -32,13 +34,13 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         };
         let announced = self.mmu.lock().driver.announce();
         if let Err(error) = announced {
-            let detached = self.privileged.lock().unmap(mapped);
+            let detached = self.privileged.lock().space.unmap(&self.removals, mapped);
             self.abandon_detached(new, detached);
             return Err(BufferError::Map(MapBufferError::Mmu(error)));
         }
         let id = new.id();
         let buffers = &mut self.shown.lock().buffers;
-        buffers.register_mapped(&new, bytes, mapped);
+        buffers.register_mapped(&new, bytes, resets, mapped);
         Ok(id)
     }
 
@@ -82,16 +84,16 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     /// still use it.
     fn abandon_detached(&self, new: NewBuffer, detached: Detached<Privileged, KernelPages<P>>) {
         // The caller reports the error that came first; one here only means quarantine.
-        let _ = self.settle_privileged(detached.batch());
-        let mut shown = self.shown.lock();
-        let released = self.privileged.lock().release(detached);
-        match released {
-            Ok(memory) => {
-                shown.buffers.give_back(new);
-                drop(shown);
-                self.host.free(memory);
+        let released = match self.settle_privileged(detached.batch()) {
+            Ok(confirmed) => {
+                let space = &mut self.privileged.lock().space;
+                space.release(detached, confirmed)
             }
-            Err(detached) => shown.buffers.quarantine(new, detached),
+            Err(_) => Err(detached),
+        };
+        match released {
+            Ok(memory) => self.abandon(new, memory),
+            Err(detached) => self.shown.lock().buffers.quarantine(new, detached),
         }
     }
 
@@ -106,7 +108,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         };
         let settled = self.settle_privileged(batch);
         self.release_buffer(id);
-        settled.map_err(RetireError::Unconfirmed)
+        settled.map(drop).map_err(RetireError::Unconfirmed)
     }
 
     /// The first half of [`retire_block`](Self::retire_block): everything before the invalidation.
@@ -122,31 +124,56 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         if let Some(range) = range {
             self.engines.stop(range)?;
         }
-        let Shown { buffers, .. } = &mut *self.shown.lock();
-        Ok(buffers.take_mapped(id).map(|mapped| {
-            let detached = self.privileged.lock().unmap(mapped);
+        // Not with the lock of the buffers held, which are everybody's: a large block takes its time.
+        let mapped = self.shown.lock().buffers.take_mapped(id);
+        Ok(mapped.map(|mapped| {
+            let detached = self.privileged.lock().space.unmap(&self.removals, mapped);
             let batch = detached.batch();
-            buffers.put_detached(id, detached);
+            self.shown.lock().buffers.put_detached(id, detached);
             batch
         }))
+    }
+
+    /// The second half for a block of which [`detach_block`](Self::detach_block) was called: confirms
+    /// the removal, if there is one and `confirm` says so, and gives up what that frees. Returns whether
+    /// the device may still have the block.
+    pub(crate) fn end_block(&self, id: BufferId, confirm: bool) -> (bool, Result<(), Unconfirmed>) {
+        let batch = self.shown.lock().buffers.batch(id).filter(|_| confirm);
+        let settled = batch.map_or(Ok(()), |batch| self.settle_privileged(batch).map(drop));
+        self.release_buffer(id);
+        let kept = self.shown.lock().buffers.is_kept(id);
+        (kept, settled)
     }
 
     /// Gives up the pages of a buffer that nobody uses any more. For a block it is the second half of
     /// [`retire_block`](Self::retire_block), everything after the invalidation; it does nothing as
     /// long as that is not confirmed.
     pub(crate) fn release_buffer(&self, id: BufferId) {
+        let detached = self.shown.lock().buffers.take_detached(id);
+        let released = detached.map(|detached| {
+            let confirmed = self.removals.lock().confirmed();
+            let space = &mut self.privileged.lock().space;
+            space.release(detached, confirmed)
+        });
         let unused = {
-            let Shown { buffers, .. } = &mut *self.shown.lock();
-            if let Some(detached) = buffers.take_detached(id) {
-                match self.privileged.lock().release(detached) {
-                    Ok(memory) => buffers.put_unmapped(id, memory),
-                    Err(detached) => buffers.put_detached(id, detached),
-                }
+            let buffers = &mut self.shown.lock().buffers;
+            match released {
+                Some(Ok(memory)) => buffers.put_unmapped(id, memory),
+                Some(Err(detached)) => buffers.put_detached(id, detached),
+                None => {}
             }
             buffers.take_unused(id)
         };
         if let Some(memory) = unused {
             self.host.free(memory);
+        }
+    }
+
+    /// Gives up the blocks in quarantine whose removal is confirmed by now.
+    pub(super) fn release_quarantined(&self) {
+        let mut from = 0;
+        while let Some(id) = self.next_block(&mut from, Buffers::next_quarantined) {
+            self.release_buffer(id);
         }
     }
 
@@ -167,13 +194,18 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         self.release_buffer(id);
     }
 
-    /// Gives `look` the pages of a buffer; `None` where the buffer is gone.
+    /// Gives `look` the pages of a buffer, with no lock held; `None` where the buffer is gone. Nobody
+    /// else finds the pages meanwhile, so that nobody else may look for them: either no handle names
+    /// the buffer yet, or the handles are locked.
     pub(crate) fn with_pages<T>(
         &self,
         id: BufferId,
         look: impl FnOnce(&KernelPages<P>) -> T,
     ) -> Option<T> {
-        self.shown.lock().buffers.pages(id).map(look)
+        let lent = self.shown.lock().buffers.lend(id)?;
+        let looked = lent.pages().map(look);
+        self.shown.lock().buffers.take_back(lent);
+        looked
     }
 
     /// The views of a buffer and the holds on it.
@@ -196,22 +228,15 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
                 outcome = outcome.and(Err(RetireError::Engines(error)));
             }
         }
-        let mut from = 0;
-        while let Some((id, batch)) = self.next_block(&mut from, Buffers::next_quarantined) {
-            // The first one takes all others along; for those nothing is left to be done here.
-            let settled = self
-                .settle_privileged(batch)
-                .map_err(RetireError::Unconfirmed);
-            self.release_buffer(id);
-            outcome = outcome.and(settled);
-            if outcome.is_err() {
-                break;
-            }
+        // One invalidation for all of them. Those for which there is none to be made, because another
+        // thread did it, are given up as well.
+        let waiting = self.removals.lock().waiting();
+        if let Some(batch) = waiting {
+            let settled = self.settle_privileged(batch).map(drop);
+            outcome = outcome.and(settled.map_err(RetireError::Unconfirmed));
         }
-        outcome?;
-        let rest = self.privileged.lock().waiting();
-        let settled = rest.map_or(Ok(()), |batch| self.settle_privileged(batch));
-        settled.map_err(RetireError::Unconfirmed)
+        self.release_quarantined();
+        outcome
     }
 
     fn next_block<T>(

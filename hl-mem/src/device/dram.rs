@@ -1,15 +1,58 @@
 //! The device's own memory: who gets it, and that nobody sees what another left in it.
 
+use core::array::IntoIter;
+use core::iter::Flatten;
+
 use mmu_core::Run;
 
-use crate::dram::{AllocateError, Contiguity, DramHold, PackError, PackHandle, Sharing};
+use crate::dram::{
+    AllocateError, Contiguity, DramHold, DramPool, PackError, PackHandle, RunCursor, Sharing,
+};
+use crate::lock::Locked;
 use crate::owner::Owner;
 use crate::port::Port;
 use crate::profile::Asic;
 
 use super::{Device, DramError, DramRunError, Privilege};
 
-impl<A: Asic, P: Port> Device<'_, A, P> {
+/// Runs that are looked up at a time.
+const FEW: usize = 4;
+
+/// The runs of a piece of device memory that is held, a few of them looked up at a time: while a page
+/// table is built from them, others have the pool's lock.
+pub(crate) struct HeldRuns<'a, 'd, P: Port> {
+    pool: &'a Locked<P, DramPool<'d>>,
+    cursor: RunCursor,
+    few: Flatten<IntoIter<Option<Run>, FEW>>,
+}
+
+impl<P: Port> Clone for HeldRuns<'_, '_, P> {
+    fn clone(&self) -> Self {
+        Self {
+            pool: self.pool,
+            cursor: self.cursor,
+            few: self.few.clone(),
+        }
+    }
+}
+
+impl<P: Port> Iterator for HeldRuns<'_, '_, P> {
+    type Item = Run;
+
+    fn next(&mut self) -> Option<Run> {
+        if let Some(run) = self.few.next() {
+            return Some(run);
+        }
+        if self.cursor.bytes() == 0 {
+            return None;
+        }
+        let few: [Option<Run>; FEW] = self.pool.lock().take_runs(&mut self.cursor);
+        self.few = few.into_iter().flatten();
+        self.few.next()
+    }
+}
+
+impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     /// The first run of a piece of device memory of `owner`, for programming engines that use it by
     /// its physical addresses. A contiguous piece has no other run.
     ///
@@ -33,6 +76,22 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
         let released = dram.release(hold);
         debug_assert!(released.is_ok(), "the hold is of this pool");
         run.ok_or(DramRunError::Pack(PackError::Unknown))
+    }
+
+    /// Holds a piece of device memory, of `owner` or shared, and tells where it is.
+    pub(crate) fn hold_dram(
+        &self,
+        owner: Owner,
+        handle: PackHandle,
+    ) -> Result<(DramHold, Option<HeldRuns<'_, 'd, P>>), PackError> {
+        let mut pool = self.dram.lock();
+        let hold = pool.hold(handle, owner)?;
+        let runs = pool.cursor(&hold).map(|mut cursor| HeldRuns {
+            few: pool.take_runs(&mut cursor).into_iter().flatten(),
+            cursor,
+            pool: &self.dram,
+        });
+        Ok((hold, runs))
     }
 
     /// Allocates device memory, having pages scrubbed that another owner used before.

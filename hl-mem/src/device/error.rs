@@ -209,11 +209,11 @@ impl fmt::Display for DramError {
 
 impl core::error::Error for DramError {}
 
-/// Why a block that is given up is still there. It stays in quarantine.
+/// Why a block that is given up, or a file that is closed, is still there. It stays in quarantine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum RetireError<E> {
-    /// The engines could not be stopped; the block stays mapped.
+    /// The engines could not be stopped; the block, or what the user has, stays mapped.
     Engines(E),
     /// The removal is not confirmed.
     Unconfirmed(Unconfirmed),

@@ -10,8 +10,8 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
     /// Gives `look` each part of the privileged address space: the free addresses, then what is in the
     /// windows, then the blocks that have a place there.
     ///
-    /// The locks of the MMU, of the kernel buffers and of the space are held meanwhile: `look` must not
-    /// call into the device or a context of it.
+    /// The locks of the space and of the kernel buffers are held meanwhile: `look` must not call into
+    /// the device or a context of it.
     ///
     /// # Errors
     ///
@@ -22,14 +22,14 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
         look: &mut dyn FnMut(Part<'_>),
     ) -> Result<(), ForeignPrivilege> {
         self.check(privilege)?;
-        let mmu = self.mmu.lock();
-        let shown = self.shown.lock();
         let privileged = self.privileged.lock();
-        for extent in privileged.free_extents() {
+        let shown = self.shown.lock();
+        let resets = self.resets();
+        for extent in privileged.space.free_extents() {
             look(Part::Free(extent));
         }
-        for in_window in mmu.windows.iter().flatten() {
-            let (range, stage, run) = in_window.part();
+        for in_window in privileged.windows.iter().flatten() {
+            let (range, stage, run) = in_window.part(resets);
             look(Part::Mapping {
                 range,
                 backing: Backing::Window,
@@ -37,7 +37,7 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
                 runs: &mut core::iter::once(run),
             });
         }
-        for (range, stage, pages) in shown.buffers.mapped() {
+        for (range, stage, pages) in shown.buffers.mapped(resets) {
             let runs = self.host.kernel_runs(pages);
             look(Part::Mapping {
                 range,

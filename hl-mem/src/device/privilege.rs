@@ -42,7 +42,8 @@ impl core::error::Error for ForeignPrivilege {}
 pub enum BlockRangeError {
     /// The privilege is that of another device.
     ForeignPrivilege,
-    /// The device does not find it any more.
+    /// The device does not find it any more: the block was given up, or the device was reset since it
+    /// was made (facts 11.15).
     Unmapped,
 }
 
@@ -147,7 +148,7 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
         look: impl FnOnce(&TableOf<A, P>) -> T,
     ) -> Result<T, ForeignPrivilege> {
         self.check(privilege)?;
-        Ok(look(self.privileged.lock().table()))
+        Ok(look(self.privileged.lock().space.table()))
     }
 
     /// Where the device finds a block, for programming its engines.
@@ -162,7 +163,8 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
         block: BufferId,
     ) -> Result<AddrRange<DeviceAddr>, BlockRangeError> {
         self.check(privilege)?;
-        let range = self.shown.lock().buffers.range(block);
+        let resets = self.resets();
+        let range = self.shown.lock().buffers.live_range(block, resets);
         range.ok_or(BlockRangeError::Unmapped)
     }
 }

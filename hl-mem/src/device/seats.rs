@@ -5,12 +5,11 @@ use core::fmt;
 use mmu_core::{BusAddr, Format, PageTable, TableMemory};
 
 use crate::asid::{Asid, UserAsid};
-use crate::events::{DeviceEvent, EventQueue, EventSlot};
+use crate::events::{DeviceEvent, DeviceEvents, EventSlot};
 use crate::lock::{InterruptLocked, LockRank, Locked};
 use crate::mmu::MmuControl;
 use crate::port::Port;
 use crate::profile::Asic;
-use crate::sync::Ordering;
 
 use super::{Device, DramTableOf, HostMmu, TableOf};
 
@@ -33,12 +32,14 @@ struct State<A: Asic, P: Port> {
     events: Option<SeatEvents>,
     /// The MMUs have not taken over the roots since a reset. Nobody gets the seat before they have.
     rootless: bool,
+    /// Nobody gets the seat any more.
+    lost: bool,
 }
 
-/// Events that are kept for one user (see [`Context::next_event`](crate::Context::next_event)).
+/// Faults that are kept for one user (see [`Context::next_event`](crate::Context::next_event)).
 pub const EVENTS: usize = 8;
 
-pub(super) type SeatEvents = EventQueue<DeviceEvent, [EventSlot<DeviceEvent>; EVENTS]>;
+pub(super) type SeatEvents = DeviceEvents<[EventSlot<DeviceEvent>; EVENTS]>;
 
 /// The page tables of one ASID.
 pub(crate) struct Tables<A: Asic, P: Port> {
@@ -55,6 +56,7 @@ impl<A: Asic, P: Port> Seat<A, P> {
             tables: None,
             events: None,
             rootless: false,
+            lost: false,
         };
         Self {
             asid: None,
@@ -90,6 +92,11 @@ impl<A: Asic, P: Port> Seat<A, P> {
     /// Whether no context has the seat.
     pub(super) fn is_free(&self) -> bool {
         self.state.lock().tables.is_some()
+    }
+
+    /// Whether nobody gets the seat any more.
+    pub(super) fn is_lost(&self) -> bool {
+        self.state.lock().lost
     }
 
     /// Whether a context has the seat.
@@ -159,23 +166,11 @@ pub(crate) struct SeatTicket {
     pub(crate) asid: UserAsid,
     /// The number of the context among all that had a seat.
     pub(crate) number: u32,
-    resets: u32,
-}
-
-impl SeatTicket {
-    /// How often the device had been reset when the seat was taken.
-    pub(crate) fn resets(&self) -> u32 {
-        self.resets
-    }
+    /// How often the device had been reset.
+    pub(crate) resets: u32,
 }
 
 impl<A: Asic, P: Port> Device<'_, A, P> {
-    /// How often the device was brought back after a reset.
-    pub(crate) fn resets(&self) -> u32 {
-        // Exact for whoever holds the lock of the MMU of host memory.
-        self.resets.load(Ordering::Relaxed)
-    }
-
     /// Whether the device was brought back after a reset since a seat was taken, which the seat's
     /// address space has not outlived.
     pub(crate) fn was_reset_since(&self, ticket: &SeatTicket) -> bool {
@@ -203,7 +198,7 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
             };
             let mut state = seat.state.lock();
             state.rootless = false;
-            state.events = Some(EventQueue::new([EventSlot::new(); EVENTS]));
+            state.events = Some(DeviceEvents::new([EventSlot::new(); EVENTS]));
             Some((ticket, tables))
         })
     }
@@ -217,6 +212,15 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
             self.was_reset_since(&ticket) && !self.give_roots(&mut mmu.driver, asid, &mut tables);
         if let Some(seat) = self.seat(&ticket) {
             seat.put(tables, rootless);
+        }
+    }
+
+    /// Notes that an address space does not come back.
+    pub(crate) fn lose_seat(&self, ticket: &SeatTicket) {
+        if let Some(seat) = self.seat(ticket) {
+            let mut state = seat.state.lock();
+            state.lost = true;
+            state.events = None;
         }
     }
 

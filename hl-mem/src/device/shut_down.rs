@@ -11,7 +11,7 @@ use crate::mmu::{MmuControl, MmuError};
 use crate::port::Port;
 use crate::profile::Asic;
 
-use super::{Device, DramMmu, HostMmu, KernelPages, Seat};
+use super::{Device, DramMmu, HostMmu, KernelPages, PrivilegedSpace, Seat};
 
 /// What a device was made of, once it has ended. The page tables are back in their pools.
 ///
@@ -181,7 +181,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
                 }
             }
         }
-        let (table, addresses) = self.privileged.into_inner().into_parts();
+        let (table, addresses) = self.privileged.into_inner().space.into_parts();
         give_back(table);
         let HostMmu {
             driver: mmu,
@@ -194,6 +194,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
                 driver,
                 parking,
                 privileged,
+                ..
             } = dram_mmu.into_inner();
             give_back(privileged);
             give_back(parking);
@@ -222,10 +223,12 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         let no_buffers = shown.buffers.usage() == BufferUsage::default();
         free(no_buffers, StillUsed::Buffer)?;
         free(shown.register_views == 0, StillUsed::Registers)?;
-        let [firmware, processor] = &self.mmu.get_mut().windows;
+        let PrivilegedSpace { space, windows } = self.privileged.get_mut();
+        let [firmware, processor] = windows;
         let no_windows = firmware.is_none() && processor.is_none();
         free(no_windows, StillUsed::Window)?;
-        free(self.privileged.get_mut().is_idle(), StillUsed::Removal)?;
+        let confirmed = self.removals.get_mut().waiting().is_none();
+        free(space.is_idle() && confirmed, StillUsed::Removal)?;
         let dram = self.dram.get_mut().usage();
         let dram_is_free = dram.allocated == 0 && dram.scrubbing == 0;
         free(dram_is_free, StillUsed::DeviceMemory)

@@ -9,7 +9,9 @@ use crate::port::Port;
 use crate::profile::{Asic, Profile};
 use crate::space::{Detached, Mapped, Privileged};
 
-use super::{Device, HostMmu, MapWindowError, Privilege, Unconfirmed, UnmapWindowError, settle};
+use super::{
+    Device, MapWindowError, Privilege, PrivilegedSpace, SpaceOf, Unconfirmed, UnmapWindowError,
+};
 
 /// A window of the privileged address space (facts KM-4, HW-GO-5); Goya has them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,16 +65,24 @@ impl WindowMemory {
 pub(super) type Windows = [Option<InWindow>; 2];
 
 pub(super) enum InWindow {
-    Mapped(Mapped<Privileged, Run>),
+    /// When the device had been reset so many times.
+    Mapped(Mapped<Privileged, Run>, u32),
     /// Removed, or never mapped as a whole, and not proved to be gone from the device.
     Quarantined(Detached<Privileged, Run>),
 }
 
 impl InWindow {
-    /// Where it is, how far its life is, and the memory.
-    pub(super) fn part(&self) -> (AddrRange<DeviceAddr>, Stage, Run) {
+    /// Where it is in a device that was reset so many times, how far its life is, and the memory.
+    pub(super) fn part(&self, resets: u32) -> (AddrRange<DeviceAddr>, Stage, Run) {
         match self {
-            Self::Mapped(mapped) => (mapped.range(), Stage::Live, *mapped.backing()),
+            Self::Mapped(mapped, since) => {
+                let stage = if *since == resets {
+                    Stage::Live
+                } else {
+                    Stage::Lost
+                };
+                (mapped.range(), stage, *mapped.backing())
+            }
             Self::Quarantined(gone) => (gone.range(), Stage::Quarantined, *gone.backing()),
         }
     }
@@ -103,30 +113,31 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
             .and_then(|run| Some((part_of(range, run)?, run)))
             .ok_or(MapWindowError::Memory)?;
         // Held to the end, so that nobody else uses the window meanwhile.
-        let HostMmu {
-            driver, windows, ..
-        } = &mut *self.mmu.lock();
+        let PrivilegedSpace { space, windows } = &mut *self.privileged.lock();
         let place = window.place(windows);
         if place.is_some() {
             return Err(MapWindowError::Occupied);
         }
-        let mapped = self.privileged.lock().map_window(range, run);
+        let mapped = space.map_window(&self.removals, range, run);
         let (error, detached) = match mapped {
-            Ok(mapped) => match driver.announce() {
-                Ok(()) => {
-                    *place = Some(InWindow::Mapped(mapped.owning(run)));
-                    return Ok(range);
+            Ok(mapped) => {
+                let announced = self.mmu.lock().driver.announce();
+                match announced {
+                    Ok(()) => {
+                        *place = Some(InWindow::Mapped(mapped.owning(run), self.resets()));
+                        return Ok(range);
+                    }
+                    Err(error) => {
+                        let detached = space.unmap(&self.removals, mapped);
+                        (MapWindowError::Mmu(error), Some(detached))
+                    }
                 }
-                Err(error) => {
-                    let detached = self.privileged.lock().unmap(mapped);
-                    (MapWindowError::Mmu(error), Some(detached))
-                }
-            },
+            }
             Err(failure) => (MapWindowError::Space(failure.error), failure.detached),
         };
         if let Some(detached) = detached {
             // The error that came first is the one that counts.
-            let _ = self.end_window(driver, place, detached.owning(run));
+            let _ = self.end_window(space, place, detached.owning(run));
         }
         Err(error)
     }
@@ -145,32 +156,33 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
         window: PrivilegedWindow,
     ) -> Result<(), UnmapWindowError> {
         self.check(privilege)?;
-        let HostMmu {
-            driver, windows, ..
-        } = &mut *self.mmu.lock();
+        let PrivilegedSpace { space, windows } = &mut *self.privileged.lock();
         let place = window.place(windows);
         let detached = match place.take() {
             None => return Ok(()),
-            Some(InWindow::Mapped(mapped)) => self.privileged.lock().unmap(mapped),
+            Some(InWindow::Mapped(mapped, _)) => space.unmap(&self.removals, mapped),
             Some(InWindow::Quarantined(detached)) => detached,
         };
-        let ended = self.end_window(driver, place, detached);
+        let ended = self.end_window(space, place, detached);
         ended.map_err(UnmapWindowError::Unconfirmed)
     }
 
     /// Everything after the removal.
     fn end_window(
         &self,
-        driver: &mut P::Mmu,
+        space: &mut SpaceOf<Privileged, A, P>,
         place: &mut Option<InWindow>,
         detached: Detached<Privileged, Run>,
     ) -> Result<(), Unconfirmed> {
-        let batch = detached.batch();
-        let settled = settle(driver, &self.privileged, |space| Some(space), batch);
-        if let Err(detached) = self.privileged.lock().release(detached) {
+        let settled = self.settle_privileged(detached.batch());
+        let released = match settled {
+            Ok(confirmed) => space.release(detached, confirmed).map(drop),
+            Err(_) => Err(detached),
+        };
+        if let Err(detached) = released {
             *place = Some(InWindow::Quarantined(detached));
         }
-        settled
+        settled.map(drop)
     }
 }
 

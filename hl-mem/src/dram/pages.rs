@@ -378,6 +378,12 @@ pub(super) enum Choice {
 #[derive(Clone)]
 pub struct Runs<'a> {
     records: &'a [PageRecord],
+    cursor: RunCursor,
+}
+
+/// How far somebody has come in the runs of a pack, which it holds.
+#[derive(Clone, Copy)]
+pub(crate) struct RunCursor {
     region: DramRegion,
     /// The first page of the next run, or [`NONE`].
     head: u32,
@@ -395,19 +401,23 @@ impl<'a> Runs<'a> {
         skip: u64,
         left: u64,
     ) -> Self {
-        Self {
-            records,
+        let cursor = RunCursor {
             region,
             head: chain.0,
             skip,
             left,
-        }
+        };
+        Self { records, cursor }
     }
 
     /// The bytes that are still to come.
     #[must_use]
     pub const fn bytes(&self) -> u64 {
-        self.left
+        self.cursor.left
+    }
+
+    pub(super) const fn cursor(&self) -> RunCursor {
+        self.cursor
     }
 }
 
@@ -415,8 +425,19 @@ impl Iterator for Runs<'_> {
     type Item = Run;
 
     fn next(&mut self) -> Option<Run> {
+        self.cursor.next(self.records)
+    }
+}
+
+impl RunCursor {
+    /// The bytes that are still to come.
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.left
+    }
+
+    pub(super) fn next(&mut self, records: &[PageRecord]) -> Option<Run> {
         while self.left > 0 {
-            let record = self.records.get(usize::try_from(self.head).ok()?)?;
+            let record = records.get(usize::try_from(self.head).ok()?)?;
             let State::Run { next, pages } = record.0 else {
                 return None;
             };

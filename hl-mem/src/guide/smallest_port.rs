@@ -364,7 +364,7 @@ impl TableBus for TableWindow {
 #[derive(Clone, Copy, Debug)]
 pub struct NoEngines;
 
-// SAFETY: nothing ever works on a block while this is called.
+// SAFETY: nothing ever works on a block while this is called (1), or under the ASID of a user (2).
 unsafe impl Engines for NoEngines {
     type Error = Infallible;
 

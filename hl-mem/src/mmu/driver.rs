@@ -38,8 +38,8 @@ pub trait Hardware {
     /// Drops what caches of upper hops may remember as absent.
     fn announce(&mut self) -> Result<(), MmuError>;
 
-    /// Takes one captured fault.
-    fn take_fault(&mut self) -> Result<Option<Fault>, MmuError>;
+    /// Takes one captured fault, as [`MmuControl::next_fault`].
+    fn next_fault(&mut self, from: &mut u32) -> Result<Option<Fault>, MmuError>;
 }
 
 /// The driver of an MMU with `ASIDS` address spaces, one of which is the privileged one.
@@ -210,8 +210,8 @@ unsafe impl<H: Hardware, const ASIDS: usize> MmuControl for Mmu<H, ASIDS> {
         self.forget(None)
     }
 
-    fn take_fault(&mut self) -> Result<Option<Fault>, MmuError> {
-        self.hardware.take_fault()
+    fn next_fault(&mut self, from: &mut u32) -> Result<Option<Fault>, MmuError> {
+        self.hardware.next_fault(from)
     }
 }
 

@@ -113,7 +113,7 @@ impl<R: Registers> Hardware for GoyaRegisters<R> {
         self.drop_all()
     }
 
-    fn take_fault(&mut self) -> Result<Option<Fault>, MmuError> {
-        v1::take_fault(&self.registers, &CAPTURES)
+    fn next_fault(&mut self, from: &mut u32) -> Result<Option<Fault>, MmuError> {
+        v1::next_fault(&self.registers, &CAPTURES, from)
     }
 }

@@ -50,7 +50,7 @@ unsafe impl MmuControl for NoDramMmu {
         match *self {}
     }
 
-    fn take_fault(&mut self) -> Result<Option<Fault>, MmuError> {
+    fn next_fault(&mut self, _from: &mut u32) -> Result<Option<Fault>, MmuError> {
         match *self {}
     }
 }

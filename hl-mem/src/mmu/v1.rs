@@ -27,12 +27,14 @@ pub(super) fn halves(root: BusAddr) -> Result<(u32, u32), MmuError> {
     root_halves(root, ADDRESS_BITS)
 }
 
-/// Takes the first fault that one of `captures` holds.
-pub(super) fn take_fault<R: Registers>(
+/// Takes the first fault that one of `captures` holds, from a number on.
+pub(super) fn next_fault<R: Registers>(
     registers: &R,
     captures: &[Capture],
+    from: &mut u32,
 ) -> Result<Option<Fault>, MmuError> {
-    for capture in captures {
+    while let Some(capture) = captures.get(*from as usize) {
+        *from += 1;
         let high = read(registers, capture.register)?;
         if high & CAPTURED == 0 {
             continue;

@@ -6,6 +6,19 @@ use crate::host::DmaAddr;
 use crate::port::SpinLock;
 use crate::profile::{Asic, Gaudi2, Goya, LargeHost, VaRange};
 
+/// No removal: nothing is unmapped here.
+struct NoRemovals;
+
+impl<M> Pending<M> for NoRemovals {
+    fn pend(&self, _removed: Removed<M>) -> Batch {
+        panic!("nothing is removed")
+    }
+
+    fn renewed(&self, _removed: Removed<M>, _resets: u32) {
+        panic!("nothing is removed")
+    }
+}
+
 /// Maps runs in a fresh space of Goya's, and tells what came of it and how many tables are in use.
 fn map(len: u64, runs: &[(u64, u64)]) -> (Result<(), SpaceError>, u32) {
     let words: Vec<[Word; 512]> = (0..16)
@@ -27,7 +40,7 @@ fn map(len: u64, runs: &[(u64, u64)]) -> (Result<(), SpaceError>, u32) {
     let runs = runs
         .iter()
         .map(|(start, len)| DmaRun::new(DmaAddr::new(*start), *len).unwrap());
-    let mapped = space.map(len, runs, &Goya::PROFILE, Wanted::Anywhere);
+    let mapped = space.map(&NoRemovals, len, runs, &Goya::PROFILE, Wanted::Anywhere);
     let outcome = match mapped {
         Ok(mapped) => {
             let first = space.table().query(mapped.range().start()).unwrap();
@@ -107,7 +120,7 @@ fn on_gaudi2(
     let mut space: Space<User, _, _, _> = Space::new(table, addresses);
     test(&mut |runs, wanted| {
         let len = runs.iter().map(|run| run.len()).sum();
-        let mapped = space.map(len, runs.iter().copied(), profile, wanted);
+        let mapped = space.map(&NoRemovals, len, runs.iter().copied(), profile, wanted);
         let mapped = mapped.map_err(|failure| {
             assert!(failure.detached.is_none());
             failure.error

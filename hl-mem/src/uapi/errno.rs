@@ -182,6 +182,7 @@ impl From<OpenError> for Errno {
             OpenError::NoAddressSpace => Self::EBUSY,
             OpenError::Storage(_) => Self::ENOMEM,
             OpenError::DefaultPage(error) => SpaceError::Tables(error).into(),
+            OpenError::Engines => Self::EIO,
         }
     }
 }

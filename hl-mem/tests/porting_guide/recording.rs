@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
-use hl_mem::asid::Asid;
+use hl_mem::asid::{Asid, InitiatorMode, UserAsid};
 use hl_mem::context::DramExport;
 use hl_mem::dram::Scrub;
 use hl_mem::host::{DeviceAccess, DmaRun, HostError, HostMemory, UserPages, ViewRights};
@@ -290,9 +290,9 @@ unsafe impl MmuControl for NotingMmu {
         self.0.invalidate_all()
     }
 
-    fn take_fault(&mut self) -> Result<Option<Fault>, MmuError> {
-        note(MMU, "take_fault");
-        self.0.take_fault()
+    fn next_fault(&mut self, from: &mut u32) -> Result<Option<Fault>, MmuError> {
+        note(MMU, "next_fault");
+        self.0.next_fault(from)
     }
 }
 
@@ -303,6 +303,16 @@ unsafe impl Engines for Noting<NoEngines> {
     fn stop(&self, block: AddrRange<DeviceAddr>) -> Result<(), Infallible> {
         note("Engines and Scrub", "stop");
         self.0.stop(block)
+    }
+
+    fn assign(&self, mode: InitiatorMode) -> Result<(), Infallible> {
+        note("Engines and Scrub", "assign");
+        self.0.assign(mode)
+    }
+
+    fn halt(&self, asid: UserAsid) -> Result<(), Infallible> {
+        note("Engines and Scrub", "halt");
+        self.0.halt(asid)
     }
 }
 

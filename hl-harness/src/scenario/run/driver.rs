@@ -291,14 +291,14 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
         let answer = match context.close() {
             Ok(left) => Answer::Closed(left),
             Err(refused) => {
-                let reason = refused.reason();
+                let errno = (*refused.reason()).into();
                 let file = File {
                     context: refused.into_context(),
                     process,
                     budget,
                 };
                 self.env.files.insert(key, Arc::new(file));
-                Answer::Errno(reason.into())
+                Answer::Errno(errno)
             }
         };
         self.judge(span, outcome, answer)

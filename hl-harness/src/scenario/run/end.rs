@@ -39,7 +39,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 Err(refused) => {
                     self.bring_back(last)?;
                     let closed = refused.into_context().close();
-                    closed.map(drop).map_err(|refused| refused.reason())
+                    closed.map(drop).map_err(|refused| *refused.reason())
                 }
             };
             if let Err(error) = closed {

@@ -370,7 +370,7 @@ unsafe impl MmuControl for Mmu {
         Ok(())
     }
 
-    fn take_fault(&mut self) -> Result<Option<Fault>, MmuError> {
+    fn next_fault(&mut self, _from: &mut u32) -> Result<Option<Fault>, MmuError> {
         Ok(None)
     }
 }

@@ -132,7 +132,8 @@ pub(crate) struct ModelEngines(&'static Hardware);
 #[derive(Debug)]
 pub(crate) enum NeverStuck {}
 
-// SAFETY: the device's engine makes no access any more when `stop` returns.
+// SAFETY: the device's engine makes no access any more when `stop` returns (1). Accesses as a user are
+// made on purpose after his file is closed, which shows what holds without the second clause.
 unsafe impl Engines for ModelEngines {
     type Error = NeverStuck;
 

@@ -8,7 +8,7 @@ use crate::asid::Asid;
 use crate::mmu::driver::{Hardware, Mmu};
 use crate::mmu::{Fault, FaultKind, MmuError, Registers, Timeouts};
 
-use super::instance::{Instance, ONLY_LARGE, Setup, hop_config};
+use super::instance::{CAUSE_COUNT, Instance, ONLY_LARGE, Setup, hop_config};
 
 const FIRST: u32 = 0x408_0000;
 const BETWEEN_CORES: u32 = 0x20_0000;
@@ -144,9 +144,16 @@ impl<R: Registers, const STACKS: u64> Hardware for Gaudi2DramRegisters<R, STACKS
         self.drop_all()
     }
 
-    fn take_fault(&mut self) -> Result<Option<Fault>, MmuError> {
-        for (number, hmmu) in self.instances() {
-            if let Some((kind, address)) = hmmu.take_fault(&self.registers)? {
+    fn next_fault(&mut self, from: &mut u32) -> Result<Option<Fault>, MmuError> {
+        // Causes of one instance after those of the one before.
+        for ((number, hmmu), first) in self.instances().zip((0..).step_by(CAUSE_COUNT)) {
+            let mut cause = from.saturating_sub(first);
+            if cause >= CAUSE_COUNT as u32 {
+                continue;
+            }
+            let found = hmmu.next_fault(&self.registers, &mut cause)?;
+            if let Some((kind, address)) = found {
+                *from = first + cause;
                 return Ok(Some(Fault {
                     kind,
                     at: address.and_then(|captured| faulting::<STACKS>(kind, captured)),

@@ -198,8 +198,8 @@ impl<R: Registers> Hardware for Gaudi2HostRegisters<R> {
         Ok(())
     }
 
-    fn take_fault(&mut self) -> Result<Option<Fault>, MmuError> {
-        let Some((kind, address)) = PMMU.take_fault(&self.registers)? else {
+    fn next_fault(&mut self, from: &mut u32) -> Result<Option<Fault>, MmuError> {
+        let Some((kind, address)) = PMMU.next_fault(&self.registers, from)? else {
             return Ok(None);
         };
         Ok(Some(Fault {

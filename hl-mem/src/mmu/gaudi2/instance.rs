@@ -36,7 +36,8 @@ const TAKE_OVER: u32 = 1 << 31;
 /// In `INVALIDATE_ALL`: do it; reads one until it is done.
 const START: u32 = 1;
 /// The bits of `CAUSE` that exist (facts FR-1).
-const CAUSES: u32 = (1 << 19) - 1;
+pub(super) const CAUSE_COUNT: usize = 19;
+const CAUSES: u32 = (1 << CAUSE_COUNT) - 1;
 
 /// What differs between the kinds of instances.
 #[derive(Clone, Copy, Debug)]
@@ -130,15 +131,18 @@ impl Instance {
     }
 
     /// Takes the fault with the lowest cause bit, and the address that was captured with it.
-    pub(super) fn take_fault<R: Registers>(
+    pub(super) fn next_fault<R: Registers>(
         self,
         registers: &R,
+        from: &mut u32,
     ) -> Result<Option<(FaultKind, Option<u64>)>, MmuError> {
-        let pending = read(registers, self.0 + CAUSE)? & CAUSES;
+        let passed = u32::MAX.checked_shl(*from).unwrap_or(0);
+        let pending = read(registers, self.0 + CAUSE)? & CAUSES & passed;
         if pending == 0 {
             return Ok(None);
         }
         let cause = pending.trailing_zeros();
+        *from = cause + 1;
         let (kind, address) = match cause {
             0 => (
                 FaultKind::Page,

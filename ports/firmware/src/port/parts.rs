@@ -44,8 +44,10 @@ unsafe impl Registers for Pmmu {
 #[derive(Clone, Copy, Debug)]
 pub struct EngineControl;
 
-// SAFETY: the engine takes steps only while its flag says so, on the processor that runs this: while
-// this runs no step is under way, and none begins after it.
+// SAFETY:
+// 1. the engine takes steps only while its flag says so, on the processor that runs this: while this
+//    runs no step is under way, and none begins after it;
+// 2. it has the privileged ASID, and nothing here has a user's.
 unsafe impl Engines for EngineControl {
     type Error = Infallible;
 
