@@ -6,7 +6,7 @@ use std::thread;
 
 use core::num::NonZeroU64;
 
-use hl_harness::asic::AsicKind;
+use hl_harness::asic::{AsicKind, Stopped};
 use hl_harness::host::{HostFailure, Permission};
 use hl_harness::machine::{MachineConfig, Model, USER_REGISTERS};
 use hl_harness::stress::Snapshot;
@@ -303,10 +303,16 @@ fn a06_the_device_is_one_users_at_a_time_and_the_next_one_finds_nothing<A: Model
             .into_iter()
             .flatten()
         {
-            let gone = machine
-                .asic
-                .read(dma.initiator(), DeviceAddr::new(at), &mut [0; 8]);
-            let fault = gone.unwrap_err().fault().unwrap();
+            let read = || {
+                let at = DeviceAddr::new(at);
+                machine.asic.read(dma.initiator(), at, &mut [0; 8])
+            };
+            // The engine was halted; and given to the second user it finds nothing of the first's.
+            let mode = machine.asic.initiator_mode(dma.initiator());
+            assert_eq!(read().unwrap_err().stopped, Stopped::Halted);
+            machine.asic.set_initiator_mode(dma.initiator(), mode);
+            let fault = read().unwrap_err().fault().unwrap();
+            machine.asic.halt_user(asid.get());
             assert_eq!((fault.asid, fault.address.get()), (asid.get(), at));
             assert_eq!(
                 second.unmap(DeviceAddr::new(at)),
