@@ -116,13 +116,14 @@ fn a_device_does_not_end_while_somebody_uses_it() {
         .unwrap();
     machine.registers.lose();
     context.destroy_block(block).unwrap_err();
-    assert_eq!(context.close().unwrap().quarantined_buffers, 1);
+    // It was given up before: the close leaves nothing.
+    assert_eq!(context.close().unwrap().quarantined_buffers, 0);
     machine.device = refuses(machine.device, StillUsed::Buffer);
     machine.registers.reset();
     machine.device.recover().unwrap();
     machine.device.settle_quarantine().unwrap();
 
-    // So do the tables that a recovery emptied.
+    // The tables that a recovery emptied do not: it confirms them itself.
     let context = machine.open().unwrap();
     context
         .create_block(&machine.privilege, PAGE_BYTES)
@@ -130,8 +131,6 @@ fn a_device_does_not_end_while_somebody_uses_it() {
     machine.device.recover().unwrap();
     context.close().unwrap();
     machine.device.recover().unwrap();
-    machine.device = refuses(machine.device, StillUsed::Removal);
-    machine.device.settle_quarantine().unwrap();
 
     // An MMU that does not answer may still walk the tables.
     machine.registers.lose();

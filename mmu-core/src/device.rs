@@ -419,10 +419,14 @@ impl<'p, B: TableBus, R: RawMutex> TableMemory for &'p DeviceTablePool<'_, B, R>
         entries: impl Iterator<Item = u64>,
     ) -> usize {
         let mut written = 0;
-        let counted = entries
+        let mut counted = entries
             .take(TABLE_ENTRIES.saturating_sub(first))
             .inspect(|_| written += 1);
-        self.bus.write(self.slot_address(table, first), counted);
+        self.bus
+            .write(self.slot_address(table, first), &mut counted);
+        // A bus that knows the device to be gone takes nothing, but what is noted is undone later as
+        // if it had been written.
+        counted.for_each(drop);
         self.note_leaves(table, first, written);
         written
     }

@@ -8,7 +8,7 @@ use super::common::model::leaf_sizes;
 use super::common::shape::Shape;
 use super::common::{
     Memory, Snapshot, confirm, device, for_every_format, for_every_format_with_large_leaves, only,
-    range, run,
+    range, raw, run,
 };
 
 for_every_format!(runs_that_start_and_end_within_a_page_are_refused);
@@ -21,7 +21,6 @@ fn runs_that_start_and_end_within_a_page_are_refused<F: Shape>() {
     let pool = memory.pool();
     let mut table = PageTable::<F, _>::new(&pool).unwrap().unwrap();
     let half = F::small() / 2;
-    let before = Snapshot::of(&pool);
     for options in [MapOptions::default(), only::<F>(leaf_sizes::<F>(1))] {
         let bus = F::BUS + half;
         let runs = [
@@ -29,10 +28,14 @@ fn runs_that_start_and_end_within_a_page_are_refused<F: Shape>() {
             run(F::BUS + 4 * F::small(), half),
         ];
         let whole = range(F::EDGE, 2 * F::small());
+        let contents = raw::read(&pool, &table, 0);
         assert!(matches!(
             table.map_list(whole, runs, &options),
             Err(MapError::MisalignedRun { bus: at }) if at.get() == bus
         ));
+        // What is in free tables may be another now.
+        assert_eq!(contents, raw::read(&pool, &table, 0));
+        let before = Snapshot::of(&pool);
         let map = table.map(
             device(F::EDGE + half),
             run(bus, F::small() + half),

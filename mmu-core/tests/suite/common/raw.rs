@@ -38,7 +38,7 @@ impl Stretch {
 }
 
 /// What the words of a page table say.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Contents {
     pub(crate) stretches: Vec<Stretch>,
     pub(crate) leaves: u64,
