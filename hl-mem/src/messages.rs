@@ -273,14 +273,15 @@ fn errors_of_handles_locks_and_timestamps_name_what_they_are_about() {
     assert!(out_of_order[0].contains(&wanted.to_string()));
     distinct([
         LockRank::Handles,
-        LockRank::Timestamps,
+        LockRank::Space,
         LockRank::HostMmu,
-        LockRank::Seat,
         LockRank::DramMmu,
         LockRank::Scrubber,
         LockRank::Dram,
         LockRank::Buffers,
-        LockRank::Space,
+        LockRank::Removals,
+        LockRank::Timestamps,
+        LockRank::Seat,
     ]);
     let messages = distinct([
         PoolSizeError::Empty,

@@ -3,14 +3,15 @@
 use hl_mem::lock::{HeldLocks, LockRank, OutOfOrder};
 
 /// In the order in which they may be taken.
-const RANKS: [LockRank; 9] = [
+const RANKS: [LockRank; 10] = [
     LockRank::Handles,
+    LockRank::Space,
     LockRank::HostMmu,
     LockRank::DramMmu,
     LockRank::Scrubber,
     LockRank::Dram,
     LockRank::Buffers,
-    LockRank::Space,
+    LockRank::Removals,
     LockRank::Timestamps,
     LockRank::Seat,
 ];
