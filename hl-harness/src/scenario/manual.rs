@@ -135,7 +135,7 @@ pub const MANUAL: &[StepManual] = &[
     step(
         "ts",
         "ts alloc CONTEXT COUNT | ts destroy CONTEXT HANDLE | ts register CONTEXT HANDLE slot N count COUNTER target N [value N] [now TIME] | ts reach CONTEXT count COUNTER value N [now TIME]   [-> RESULT]",
-        "TS_ALLOC; and what the driver does with timestamps: register gives 1 where the target is reached already, reach how many were",
+        "TS_ALLOC; and what the driver does with timestamps: register gives 1 where the target is reached already, reach how many were, and pools that only waited for that go",
     ),
     step(
         "window",

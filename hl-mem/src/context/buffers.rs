@@ -115,22 +115,26 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         wanted: Wanted,
     ) -> Result<DeviceAddr, MapBufferError> {
         self.device.check(privilege)?;
+        let not_mapped = |block: &mut KernelBuffer| match block.mapped {
+            Some((_, at)) => Err(MapBufferError::Mapped { at }),
+            None => Ok(()),
+        };
+        // What is wrong with the handle is told whether or not there is room for a mapping.
+        self.with_block(handle, not_mapped)?;
         let place = self.hold_place()?;
         // Locked while the pages are gone through, so that nobody destroys, shows or maps the block
         // meanwhile. Others of the same file wait for that long, and nobody else does.
-        let written = self.with_block(handle, |block| match block.mapped {
-            Some((_, at)) => Err(MapBufferError::Mapped { at }),
-            None => self.write_buffer(block.id, block.bytes, wanted),
+        let written = self.with_block(handle, |block| {
+            not_mapped(block)?;
+            self.write_buffer(block.id, block.bytes, wanted)
         });
         let (kept, at) = self.keep_buffer(place, written)?;
         // Nothing was locked meanwhile: the block may be destroyed, or mapped by another thread.
         let mut kept = Some(kept);
-        let noted = self.with_block(handle, |block| match block.mapped {
-            Some((_, at)) => Err(MapBufferError::Mapped { at }),
-            None => {
-                block.mapped = kept.take().map(|kept| (kept, at));
-                Ok(at)
-            }
+        let noted = self.with_block(handle, |block| {
+            not_mapped(block)?;
+            block.mapped = kept.take().map(|kept| (kept, at));
+            Ok(at)
         });
         if let Some(kept) = kept {
             // The error that the caller gets came first.

@@ -346,7 +346,9 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         self.scribe.step(format_args!(
             "ts reach u[{user}] count {counter} value {value} now {now}"
         ));
-        let got = self.context(user)?.counter_reached(counter, value, now);
+        let context = self.context(user)?;
+        let got = context.counter_reached(counter, value, now);
+        context.reap_timestamps();
         let page = self.rules.page;
         let expected = self.model.reach(user, counter, value, now.get(), page);
         self.scribe.expected(Expected::Done);
