@@ -414,6 +414,10 @@ impl Demo<'_> {
         let wrong = [
             ("device accesses to free pages", host.free_accesses),
             ("device accesses to unpinned pages", host.unpinned_accesses),
+            (
+                "device accesses to pages not mapped for DMA",
+                host.unmapped_accesses,
+            ),
             ("freed pages written to", host.poison_damaged),
             ("register protocols broken", asic.protocol_violations),
             ("writes to unknown registers", asic.unknown_writes),

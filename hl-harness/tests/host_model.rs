@@ -169,6 +169,27 @@ fn the_nth_allocation_or_pin_fails_once_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn the_nth_dma_mapping_fails_once_and_leaves_nothing_mapped() {
+    let host = host(64);
+    let process = host.spawn();
+    let start = process.map(5, Permission::ReadWrite).unwrap();
+    let frames = process.pin(start, 5, PinAccess::Write).unwrap();
+    let before = host.counters();
+    for nth in 1..=5 {
+        host.fail(HostFailure::DmaMap, Some(nth));
+        let error = host.map_for_dma(&frames).unwrap_err();
+        assert_eq!(error.frame, frames[nth as usize - 1]);
+        assert_restored(&host, before);
+    }
+    host.map_for_dma(&frames).unwrap();
+    host.map_for_dma(&frames[..2]).unwrap();
+    assert_eq!(host.counters().dma_mappings, 7);
+    host.unmap_for_dma(&frames[..2]);
+    host.unmap_for_dma(&frames);
+    assert_restored(&host, before);
+}
+
+#[test]
 fn running_out_of_pages_gives_back_those_already_taken() {
     let host = host(8);
     let process = host.spawn();
@@ -358,6 +379,11 @@ fn a_device_access_to_a_free_or_unpinned_page_is_held_against_the_driver() {
     let pins = process.pin(start, 1, PinAccess::Write).unwrap();
     HostBus::write(&*host, bus, &[1]).unwrap();
     assert_eq!(host.statistics().unpinned_accesses, 1, "pinned now");
+    assert_eq!(host.statistics().unmapped_accesses, 1);
+    host.map_for_dma(&pins).unwrap();
+    HostBus::write(&*host, bus, &[1]).unwrap();
+    assert_eq!(host.statistics().unmapped_accesses, 1, "mapped now");
+    host.unmap_for_dma(&pins);
     host.unpin(pins[0], true).unwrap();
     process.exit();
     HostBus::write(&*host, bus, &[1]).unwrap();

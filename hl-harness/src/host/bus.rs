@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use mmu_core::BusAddr;
 
-use super::{BUS_BASE, FRAME_SIZE, FREE, Frame, Host, UNPINNED};
+use super::{BUS_BASE, FRAME_SIZE, FREE, Frame, Host, UNMAPPED, UNPINNED};
 use crate::asic::{AccessKind, BusError, HostBus};
 use crate::log::Event;
 use crate::words;
@@ -40,6 +40,7 @@ impl Host {
             let counter = match self.device_access[number].load(Ordering::Acquire) {
                 FREE => &self.statistics.free_accesses,
                 UNPINNED => &self.statistics.unpinned_accesses,
+                UNMAPPED => &self.statistics.unmapped_accesses,
                 _ => continue,
             };
             counter.fetch_add(1, Ordering::Relaxed);

@@ -45,6 +45,8 @@ counters! {
         pinned_frames "pinned frames",
         /// Pins on all pages together.
         pins "pins",
+        /// Mappings for DMA of all pages together.
+        dma_mappings "dma mappings",
         /// Pages marked dirty and not freed since.
         dirty_frames "dirty frames",
         /// References to pages by address spaces, blocks and views.
@@ -57,12 +59,14 @@ counters! {
 }
 
 counters! {
-    /// What happened on the host so far. The fields only grow. The first three are bugs of a driver.
+    /// What happened on the host so far. The fields only grow. The first four are bugs of a driver.
     HostStatistics {
         /// Device accesses to pages that were free.
         free_accesses "device accesses to free frames",
         /// Device accesses to pages of a process that nobody had pinned.
         unpinned_accesses "device accesses to unpinned frames",
+        /// Device accesses to pinned pages of a process that nobody had mapped for DMA.
+        unmapped_accesses "device accesses to frames not mapped for dma",
         /// Free pages that had been written to when they were handed out again.
         poison_damaged "free frames damaged",
         /// Pages allocated.

@@ -111,6 +111,21 @@ impl From<OutOfFrames> for MapError {
     }
 }
 
+/// A page could not be mapped for DMA; nothing was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoDmaMapping {
+    /// The page.
+    pub frame: Frame,
+}
+
+impl fmt::Display for NoDmaMapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} cannot be mapped for dma", self.frame)
+    }
+}
+
+impl core::error::Error for NoDmaMapping {}
+
 /// No page is left, or no run of pages, or the allocation was made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfFrames;

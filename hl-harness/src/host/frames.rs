@@ -70,6 +70,7 @@ pub(crate) struct FrameState {
     /// Address spaces, blocks and views that refer to it.
     pub(crate) references: u32,
     pub(crate) pins: u32,
+    pub(crate) dma_mappings: u32,
     pub(crate) dirty: bool,
     /// It was handed out before, so while free it must hold the poison.
     pub(crate) used: bool,
@@ -92,6 +93,7 @@ impl FrameTable {
             owner: FrameOwner::Free,
             references: 0,
             pins: 0,
+            dma_mappings: 0,
             dirty: false,
             used: false,
         };

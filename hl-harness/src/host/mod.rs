@@ -14,8 +14,8 @@
 //!   [`Reclaimer`] does so all the time.
 //! * A freed page is poisoned ([`POISON_BYTE`]) and, with [`FrameOrder::ImmediateReuse`], handed out
 //!   next.
-//! * A device access to a free page, or to an unpinned page of a process, is counted
-//!   ([`HostStatistics`]) and logged with the page and its owner. So is a free page that lost its
+//! * A device access to a free page, or to a page of a process that is not pinned or not mapped for
+//!   DMA ([`Host::map_for_dma`]), is counted ([`HostStatistics`]) and logged with the page and its owner. So is a free page that lost its
 //!   poison.
 //!
 //! # Addresses
@@ -63,7 +63,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use mmu_core::BusAddr;
 
 pub use counters::{CounterDifference, HostCounters, HostStatistics};
-pub use error::{MapError, NotPinned, OutOfFrames, PinError, PinReason, UserAddress, UserFault};
+pub use error::{
+    MapError, NoDmaMapping, NotPinned, OutOfFrames, PinError, PinReason, UserAddress, UserFault,
+};
 pub use frames::{Frame, FrameOrder, FrameOwner, ProcessId};
 pub use kernel::KernelBlock;
 pub use process::{PinAccess, Process};
@@ -114,17 +116,21 @@ pub enum HostFailure {
     FrameAllocation,
     /// The pinning of a page.
     Pin,
+    /// The mapping of a page for DMA.
+    DmaMap,
 }
 
 /// Whether a device may touch a page, kept beside the frame table so that an access takes no lock.
 const FREE: u8 = 0;
 const UNPINNED: u8 = 1;
-const STEADY: u8 = 2;
+const UNMAPPED: u8 = 2;
+const STEADY: u8 = 3;
 
 #[derive(Debug, Default)]
 struct Statistics {
     free_accesses: AtomicU64,
     unpinned_accesses: AtomicU64,
+    unmapped_accesses: AtomicU64,
     poison_damaged: AtomicU64,
     allocations: AtomicU64,
     pins_taken: AtomicU64,
@@ -164,6 +170,7 @@ pub struct Host {
     view_pages: AtomicI64,
     fail_allocation: Countdown,
     fail_pin: Countdown,
+    fail_dma_map: Countdown,
     statistics: Statistics,
     log: EventLog,
 }
@@ -194,6 +201,7 @@ impl Host {
             view_pages: AtomicI64::new(0),
             fail_allocation: Countdown::default(),
             fail_pin: Countdown::default(),
+            fail_dma_map: Countdown::default(),
             statistics: Statistics::default(),
             log,
         }))
@@ -330,6 +338,7 @@ impl Host {
             counters.frames_in_use += 1;
             counters.pinned_frames += u64::from(state.pins > 0);
             counters.pins += u64::from(state.pins);
+            counters.dma_mappings += u64::from(state.dma_mappings);
             counters.dirty_frames += u64::from(state.dirty);
             counters.references += u64::from(state.references);
         }
@@ -344,6 +353,7 @@ impl Host {
         HostStatistics {
             free_accesses: get(&statistics.free_accesses),
             unpinned_accesses: get(&statistics.unpinned_accesses),
+            unmapped_accesses: get(&statistics.unmapped_accesses),
             poison_damaged: get(&statistics.poison_damaged),
             allocations: get(&statistics.allocations),
             pins_taken: get(&statistics.pins_taken),
@@ -368,6 +378,7 @@ impl Host {
         match failure {
             HostFailure::FrameAllocation => self.fail_allocation.set(nth),
             HostFailure::Pin => self.fail_pin.set(nth),
+            HostFailure::DmaMap => self.fail_dma_map.set(nth),
         }
     }
 

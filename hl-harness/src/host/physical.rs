@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 
 use super::frames::{self, FrameTable};
 use super::{
-    FRAME_SIZE, FREE, Frame, FrameOwner, Host, NotPinned, OutOfFrames, POISON_WORD, PinReason,
-    STEADY, UNPINNED,
+    FRAME_SIZE, FREE, Frame, FrameOwner, Host, NoDmaMapping, NotPinned, OutOfFrames, POISON_WORD,
+    PinReason, STEADY, UNMAPPED, UNPINNED,
 };
 use crate::log::Event;
 use crate::words;
@@ -28,6 +28,43 @@ impl Host {
         self.log.record(Event::Unpin { frame, pins, dirty });
         self.settle(&mut table, frame);
         Ok(())
+    }
+
+    /// Maps pages for the device's accesses, as the DMA API of an operating system does: all or none.
+    /// Their bus addresses are what [`bus_address`](Self::bus_address) says.
+    ///
+    /// # Errors
+    ///
+    /// [`NoDmaMapping`] with the first page that could not be mapped.
+    pub fn map_for_dma(&self, frames: &[Frame]) -> Result<(), NoDmaMapping> {
+        let mut table = self.frames();
+        for (mapped, frame) in frames.iter().enumerate() {
+            if self.fail_dma_map.hit() {
+                self.take_dma_mappings(&mut table, &frames[..mapped]);
+                return Err(NoDmaMapping { frame: *frame });
+            }
+            table.state_mut(*frame).dma_mappings += 1;
+            self.settle(&mut table, *frame);
+        }
+        Ok(())
+    }
+
+    /// Takes back what [`map_for_dma`](Self::map_for_dma) did, while the pages are still held.
+    ///
+    /// # Panics
+    ///
+    /// Where a page is not mapped: somebody unmapped it once too often.
+    pub fn unmap_for_dma(&self, frames: &[Frame]) {
+        self.take_dma_mappings(&mut self.frames(), frames);
+    }
+
+    fn take_dma_mappings(&self, table: &mut FrameTable, frames: &[Frame]) {
+        for frame in frames {
+            let state = table.state_mut(*frame);
+            let left = state.dma_mappings.checked_sub(1);
+            state.dma_mappings = left.expect("the page is mapped for dma");
+            self.settle(table, *frame);
+        }
     }
 
     /// The pins on a page.
@@ -162,6 +199,7 @@ impl Host {
             owner,
             references: 1,
             pins: 0,
+            dma_mappings: 0,
             dirty: false,
             used: true,
         };
@@ -211,6 +249,7 @@ impl Host {
         let access = match state.owner {
             _ if unused => FREE,
             FrameOwner::User(_) if state.pins == 0 => UNPINNED,
+            FrameOwner::User(_) if state.dma_mappings == 0 => UNMAPPED,
             _ => STEADY,
         };
         self.device_access[frame.0 as usize].store(access, Ordering::Release);

@@ -10,8 +10,8 @@ use hl_mem::timestamps::TimestampMemory;
 use mmu_core::Run;
 
 use crate::host::{
-    FRAME_SIZE, Frame, Host, KernelBlock, Permission, PinAccess, PinReason, Process, UserAddress,
-    View,
+    FRAME_SIZE, Frame, Host, KernelBlock, OutOfFrames, Permission, PinAccess, PinReason, Process,
+    UserAddress, View,
 };
 
 /// The host model, as a port sees it.
@@ -29,6 +29,24 @@ impl HarnessHost {
         Self {
             host: Arc::clone(host),
             registers: Arc::clone(registers),
+        }
+    }
+
+    /// Kernel pages as the device may reach them, where there are any.
+    fn mapped_for_dma(
+        &self,
+        block: Result<KernelBlock, OutOfFrames>,
+    ) -> Result<KernelBlock, HostError> {
+        let block = block.map_err(|_| HostError::NoMemory)?;
+        let mapped = self.host.map_for_dma(block.frames());
+        mapped.map(|()| block).map_err(|_| HostError::NoMemory)
+    }
+
+    fn release(&self, frames: &[Frame], dirty: bool) {
+        for frame in frames {
+            self.host
+                .unpin(*frame, dirty)
+                .expect("the frame was pinned when it was handed out");
         }
     }
 
@@ -134,16 +152,14 @@ unsafe impl HostMemory for HarnessHost {
 
     fn allocate(&self, pages: u64) -> Result<KernelBlock, HostError> {
         let pages = usize::try_from(pages).map_err(|_| HostError::NoMemory)?;
-        self.host
-            .kernel_block(pages, "block")
-            .map_err(|_| HostError::NoMemory)
+        let block = self.host.kernel_block(pages, "block");
+        self.mapped_for_dma(block)
     }
 
     fn allocate_contiguous(&self, pages: u64) -> Result<KernelBlock, HostError> {
         let pages = usize::try_from(pages).map_err(|_| HostError::NoMemory)?;
-        self.host
-            .kernel_contiguous(pages, 1, "coherent buffer")
-            .map_err(|_| HostError::NoMemory)
+        let block = self.host.kernel_contiguous(pages, 1, "coherent buffer");
+        self.mapped_for_dma(block)
     }
 
     fn words(&self, pages: &KernelBlock) -> Option<KernelWords> {
@@ -151,6 +167,7 @@ unsafe impl HostMemory for HarnessHost {
     }
 
     fn free(&self, pages: KernelBlock) {
+        self.host.unmap_for_dma(pages.frames());
         drop(pages);
     }
 
@@ -173,18 +190,20 @@ unsafe impl HostMemory for HarnessHost {
             DeviceAccess::ReadWrite => PinAccess::Write,
         };
         let start = pages.range().start();
-        process
-            .pin(user(start), count, access)
-            .map(PinnedFrames)
-            .map_err(|error| {
-                let into = error.address.get().saturating_sub(start.get());
-                match error.reason {
-                    PinReason::Injected => HostError::NoMemory,
-                    _ => HostError::Fault {
-                        at: start.checked_add(into).unwrap_or(start),
-                    },
-                }
-            })
+        let pinned = process.pin(user(start), count, access).map_err(|error| {
+            let into = error.address.get().saturating_sub(start.get());
+            match error.reason {
+                PinReason::Injected => HostError::NoMemory,
+                _ => HostError::Fault {
+                    at: start.checked_add(into).unwrap_or(start),
+                },
+            }
+        })?;
+        if self.host.map_for_dma(&pinned).is_err() {
+            self.release(&pinned, false);
+            return Err(HostError::NoMemory);
+        }
+        Ok(PinnedFrames(pinned))
     }
 
     fn pinned_runs<'a>(
@@ -195,12 +214,8 @@ unsafe impl HostMemory for HarnessHost {
     }
 
     fn unpin(&self, pages: PinnedFrames, access: DeviceAccess) {
-        for frame in pages.0 {
-            let dirty = access == DeviceAccess::ReadWrite;
-            self.host
-                .unpin(frame, dirty)
-                .expect("the frame was pinned when it was handed out");
-        }
+        self.host.unmap_for_dma(&pages.0);
+        self.release(&pages.0, access == DeviceAccess::ReadWrite);
     }
 
     fn view(

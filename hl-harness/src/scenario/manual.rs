@@ -190,7 +190,7 @@ pub const MANUAL: &[StepManual] = &[
     ),
     step(
         "fail",
-        "fail alloc|pin NTH | fail invalidate|root NTH timeout|slow LOOKS [times N] | fail nothing",
+        "fail alloc|pin|dma-map|flush NTH | fail invalidate|root NTH timeout|slow LOOKS [times N] | fail nothing",
         "makes the NTH next occasion fail, 1 being the next",
     ),
     step("lose", "lose", "the device falls off the bus"),

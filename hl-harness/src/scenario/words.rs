@@ -229,6 +229,10 @@ choice! {
         Alloc "alloc",
         /// The pinning of a page.
         Pin "pin",
+        /// The mapping of a page for the device's accesses.
+        DmaMap "dma-map",
+        /// A read of device memory by the host, which is also what waits for what it wrote there.
+        Flush "flush",
         /// An invalidation: the start of one unit of an MMU.
         Invalidate "invalidate",
         /// The taking over of a root table.

@@ -16,6 +16,7 @@ use crate::rig::{Room, Scene, Storage, call, config, machine, on_each_asic, spar
 on_each_asic!(
     every_failing_page_leaves_everything_as_it_was,
     every_failing_pin_leaves_everything_as_it_was,
+    every_failing_dma_mapping_leaves_everything_as_it_was,
     one_invalidation_that_never_ends_is_made_up_for_or_leaves_a_quarantine_that_settles,
     invalidations_that_never_end_leave_a_quarantine_that_settles,
     invalidations_that_end_late_change_nothing,
@@ -29,6 +30,8 @@ enum Kind {
     Page,
     /// A page of the process cannot be pinned.
     Pin,
+    /// A page cannot be mapped for DMA.
+    DmaMap,
     /// One invalidation never ends.
     Once,
     /// Nor does any after it.
@@ -47,6 +50,7 @@ impl Kind {
         match self {
             Self::Page => host.fail(HostFailure::FrameAllocation, Some(nth)),
             Self::Pin => host.fail(HostFailure::Pin, Some(nth)),
+            Self::DmaMap => host.fail(HostFailure::DmaMap, Some(nth)),
             Self::Once => invalidations(1, Completion::Never),
             Self::Always => invalidations(u64::MAX, Completion::Never),
             Self::Late => {
@@ -61,13 +65,14 @@ impl Kind {
     fn disarm<A: Model>(self, scene: &Scene<'_, '_, '_, '_, A>) {
         scene.machine.host.fail(HostFailure::FrameAllocation, None);
         scene.machine.host.fail(HostFailure::Pin, None);
+        scene.machine.host.fail(HostFailure::DmaMap, None);
         scene.machine.asic.clear_injections();
     }
 
     /// What the process may be told.
     fn errno(self) -> Errno {
         match self {
-            Self::Page | Self::Pin => Errno::ENOMEM,
+            Self::Page | Self::Pin | Self::DmaMap => Errno::ENOMEM,
             _ => Errno::ETIMEDOUT,
         }
     }
@@ -105,7 +110,10 @@ fn sweep_making<A: Model>(scene: &Scene<'_, '_, '_, '_, A>, creation: Creation, 
     while nth < MANY {
         // The pins of a large leaf's pages are all taken by the same lines: not each of them has to
         // fail in every run.
-        nth += if kind == Kind::Pin { sparse(nth) } else { 1 };
+        nth += match kind {
+            Kind::Pin | Kind::DmaMap => sparse(nth),
+            _ => 1,
+        };
         let prepared = creation.prepare(scene);
         let fresh = scene.snapshot();
         usual(&fresh).assert_is(&usual(&before), format_args!("{what}: before {nth}"));
@@ -125,7 +133,7 @@ fn sweep_making<A: Model>(scene: &Scene<'_, '_, '_, '_, A>, creation: Creation, 
                     .assert_is(&reference.1, format_args!("{what}: {nth} not reached"));
                 creation.unmake(scene, made).unwrap();
                 // There are invalidations that nobody waits for, since others follow.
-                matches!(kind, Kind::Page | Kind::Pin) || begun < nth
+                matches!(kind, Kind::Page | Kind::Pin | Kind::DmaMap) || begun < nth
             }
             Err(errno) => {
                 failures += 1;
@@ -211,6 +219,19 @@ fn every_failing_pin_leaves_everything_as_it_was<A: Model>() {
         Some(match creation {
             Creation::SmallMapping => 9,
             Creation::LargeMapping | Creation::MixedMapping => return None,
+            _ => 0,
+        })
+    });
+}
+
+fn every_failing_dma_mapping_leaves_everything_as_it_was<A: Model>() {
+    sweep_all::<A>(Kind::DmaMap, |creation| {
+        Some(match creation {
+            Creation::SmallMapping => 9,
+            Creation::LargeMapping | Creation::MixedMapping => return None,
+            Creation::Block => 7,
+            Creation::CommandBuffer | Creation::MappedCommandBuffer => 3,
+            Creation::Timestamps => 2,
             _ => 0,
         })
     });
@@ -303,7 +324,14 @@ fn every_unmaking_survives_every_failure<A: Model>() {
     machine::<A>(config(), |machine| {
         with_scene(machine, Room::default(), |scene| {
             // Late ones first: after one that never ends, Gaudi2's driver invalidates no ranges.
-            for kind in [Kind::Late, Kind::Page, Kind::Pin, Kind::Once, Kind::Always] {
+            for kind in [
+                Kind::Late,
+                Kind::Page,
+                Kind::Pin,
+                Kind::DmaMap,
+                Kind::Once,
+                Kind::Always,
+            ] {
                 for creation in ALL {
                     if !creation.exists(scene) {
                         continue;

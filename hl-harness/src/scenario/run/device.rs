@@ -75,6 +75,13 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 match what {
                     Fails::Alloc => machine.host.fail(HostFailure::FrameAllocation, Some(nth)),
                     Fails::Pin => machine.host.fail(HostFailure::Pin, Some(nth)),
+                    Fails::DmaMap => machine.host.fail(HostFailure::DmaMap, Some(nth)),
+                    Fails::Flush => {
+                        let operation = Operation::BarRead;
+                        machine
+                            .asic
+                            .inject(operation, nth, times, Completion::Never);
+                    }
                     Fails::Invalidate => {
                         let operation = Operation::Invalidation;
                         machine.asic.inject(operation, nth, times, completion);
@@ -110,6 +117,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
         machine.asic.clear_injections();
         machine.host.fail(HostFailure::FrameAllocation, None);
         machine.host.fail(HostFailure::Pin, None);
+        machine.host.fail(HostFailure::DmaMap, None);
     }
 
     /// The initiator that works for `who`; a new one where there is none yet.

@@ -85,6 +85,10 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 "device accesses to pages that nobody pinned",
                 statistics.unpinned_accesses,
             ),
+            (
+                "device accesses to pages that are not mapped for DMA",
+                statistics.unmapped_accesses,
+            ),
             ("free pages written to", statistics.poison_damaged),
             (
                 "free pages that lost their poison",
