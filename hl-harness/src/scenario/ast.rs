@@ -279,6 +279,8 @@ pub enum TimestampWords {
         /// What time it is.
         now: Option<Expr>,
     },
+    /// Pools that were destroyed and that nothing waits for are given up.
+    Reap,
 }
 
 /// Where the driver maps something of its own.

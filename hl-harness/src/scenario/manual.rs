@@ -134,8 +134,8 @@ pub const MANUAL: &[StepManual] = &[
     ),
     step(
         "ts",
-        "ts alloc CONTEXT COUNT | ts destroy CONTEXT HANDLE | ts register CONTEXT HANDLE slot N count COUNTER target N [value N] [now TIME] | ts reach CONTEXT count COUNTER value N [now TIME]   [-> RESULT]",
-        "TS_ALLOC; and what the driver does with timestamps: register gives 1 where the target is reached already, reach how many were, and pools that only waited for that go",
+        "ts alloc CONTEXT COUNT | ts destroy CONTEXT HANDLE | ts register CONTEXT HANDLE slot N count COUNTER target N [value N] [now TIME] | ts reach CONTEXT count COUNTER value N [now TIME] | ts reap CONTEXT   [-> RESULT]",
+        "TS_ALLOC; and what the driver does with timestamps: register gives 1 where the target is reached already, reach how many were; reap gives up pools that only waited for that",
     ),
     step(
         "window",

@@ -56,7 +56,7 @@ pub(crate) fn machine<A: Model>(
         run(machine);
         let statistics = machine.host.statistics();
         let stray = statistics.free_accesses + statistics.unpinned_accesses;
-    assert_eq!(stray + statistics.unmapped_accesses, 0);
+        assert_eq!(stray + statistics.unmapped_accesses, 0);
         assert_eq!(machine.host.damaged_free_frames(), []);
     })
     .expect("the machine has memory");

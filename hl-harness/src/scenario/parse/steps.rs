@@ -267,7 +267,7 @@ impl Cursor {
     }
 
     fn timestamps(&mut self, names: &mut Names) -> Result<Step, Invalid> {
-        let word = self.request("ts", &["alloc", "destroy", "register", "reach"])?;
+        let word = self.request("ts", &["alloc", "destroy", "register", "reach", "reap"])?;
         let context = self.context(names)?;
         let behind = |line: &mut Self, word: &str| {
             line.keyword(word)?;
@@ -284,6 +284,7 @@ impl Cursor {
                 value: self.option("value", names)?,
                 now: self.option("now", names)?,
             },
+            "reap" => TimestampWords::Reap,
             _ => TimestampWords::Reach {
                 counter: behind(self, "count")?,
                 value: behind(self, "value")?,

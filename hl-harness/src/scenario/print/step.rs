@@ -235,6 +235,7 @@ impl Display for Step {
                         write!(f, "ts reach {context} count {counter} value {value}")?;
                         option(f, "now", now.as_ref())?;
                     }
+                    TimestampWords::Reap => write!(f, "ts reap {context}")?,
                 }
                 outcome.fmt(f)
             }

@@ -235,9 +235,11 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 let (counter, value) = (self.eval(counter)?, self.eval(value)?);
                 let now = self.time(now.as_ref())?;
                 let reached = context.counter_reached(counter, value, now);
-                // What the thread does that the interrupt wakes.
-                context.reap_timestamps();
                 Answer::of_request(reached.map_err(|_| Errno::EINVAL), u64::from)
+            }
+            TimestampWords::Reap => {
+                context.reap_timestamps();
+                Answer::Done
             }
         };
         self.judge(span, outcome, answer)

@@ -346,14 +346,15 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         self.scribe.step(format_args!(
             "ts reach u[{user}] count {counter} value {value} now {now}"
         ));
-        let context = self.context(user)?;
-        let got = context.counter_reached(counter, value, now);
-        context.reap_timestamps();
+        let got = self.context(user)?.counter_reached(counter, value, now);
         let page = self.rules.page;
         let expected = self.model.reach(user, counter, value, now.get(), page);
         self.scribe.expected(Expected::Done);
         let name = self.scribe.result();
         self.scribe.step(format_args!("expect {name} = {expected}"));
+        // What the thread does that the interrupt wakes.
+        self.context(user)?.reap_timestamps();
+        self.scribe.step(format_args!("ts reap u[{user}]"));
         match got {
             Ok(reached) if reached == expected => Ok(()),
             other => Err(format!("{other:?} slots were reached, and {expected}")),

@@ -210,9 +210,8 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             self.scribe.step(format_args!("munmap s[{user}]"));
         }
         let statistics = self.machine.host.statistics();
-        let stray = statistics.free_accesses
-            + statistics.unpinned_accesses
-            + statistics.unmapped_accesses;
+        let stray =
+            statistics.free_accesses + statistics.unpinned_accesses + statistics.unmapped_accesses;
         if stray + statistics.poison_damaged > 0 {
             return Err(format!("stray accesses: {statistics}"));
         }
