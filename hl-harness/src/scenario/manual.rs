@@ -191,7 +191,7 @@ pub const MANUAL: &[StepManual] = &[
     step(
         "fail",
         "fail alloc|pin|dma-map|flush NTH | fail invalidate|root NTH timeout|slow LOOKS [times N] | fail nothing",
-        "makes the NTH next occasion fail, 1 being the next",
+        "makes the NTH next occasion fail, 1 being the next; `flush` is a read of device memory that is answered by all ones",
     ),
     step("lose", "lose", "the device falls off the bus"),
     step(
