@@ -118,6 +118,7 @@ pub(crate) struct OursTable<'a, F: Format, R: RawMutex + 'static> {
 
 impl<F: Contestant<R>, R: RawMutex + 'static> Subject for Ours<F, R> {
     const NAME: &'static str = F::TITLE;
+    const MAPS_RUNS: bool = true;
 
     fn note(_call: Call) -> &'static str {
         ""
@@ -191,6 +192,13 @@ impl<F: Contestant<R>, R: RawMutex + 'static> Table for OursTable<'_, F, R> {
             self.table
                 .map_pages(whole, pages, &Self::options::<false>()),
         );
+    }
+
+    #[inline(always)]
+    fn map_runs(&mut self, device: u64, pages: &[BusAddr]) {
+        let whole = range(device, (pages.len() as u64) << 12);
+        let runs = pages.iter().map(|page| run(page.get(), 1 << 12));
+        expect(self.table.map_list(whole, runs, &Self::options::<false>()));
     }
 
     #[inline(always)]

@@ -13,6 +13,7 @@ pub(crate) enum Row {
     MapPages,
     MapRun,
     MapList,
+    MapRuns,
     MapLargeRun,
     MapLargePages,
     UnmapPages,
@@ -40,6 +41,7 @@ impl Row {
             Self::MapPages => "a.map-4k-per-page",
             Self::MapRun => "b.map-4k-run",
             Self::MapList => "c.map-4k-list",
+            Self::MapRuns => "c.map-4k-list-of-runs",
             Self::MapLargeRun => "d.map-2m-run",
             Self::MapLargePages => "d.map-2m-per-leaf",
             Self::UnmapPages => "e.unmap-4k-per-page",
@@ -66,6 +68,7 @@ impl Row {
             Self::MapPages => "map 1 GiB of 4 KiB leaves, one call per page",
             Self::MapRun => "map 1 GiB of 4 KiB leaves, one run",
             Self::MapList => "map 1 GiB of scattered 4 KiB pages, one list",
+            Self::MapRuns => "the same as a list of runs that might be of any length",
             Self::MapLargeRun => "map 1 GiB of 2 MiB leaves, one run",
             Self::MapLargePages => "map 1 GiB of 2 MiB leaves, one call per leaf",
             Self::UnmapPages => "unmap 1 GiB of 4 KiB leaves, one call per page",
@@ -125,7 +128,7 @@ impl Row {
 
     const fn floor(self) -> Floor {
         match self {
-            Self::MapList => Floor::List,
+            Self::MapList | Self::MapRuns => Floor::List,
             Self::MapLargeRun
             | Self::MapLargePages
             | Self::UnmapLargeRun

@@ -121,6 +121,7 @@ pub(crate) fn round<S: Subject>(recorder: &mut Recorder, inputs: &Inputs) {
     run::<S>(recorder);
     half_tables::<S>(recorder);
     list::<S>(recorder, inputs);
+    list_of_runs::<S>(recorder, inputs);
     large_run::<S>(recorder);
     large_pages::<S>(recorder);
     sparse::<S>(recorder);
@@ -284,6 +285,24 @@ fn list<S: Subject>(recorder: &mut Recorder, inputs: &Inputs) {
         measure::<S>(recorder, Row::UnmapList, Call::UnmapRun, table, |table| {
             table.unmap_run::<false>(DEVICE, GIB);
         });
+        check_empty(table, DEVICE, GIB);
+    });
+}
+
+/// What a driver does with the scatter list of pages that it pinned.
+fn list_of_runs<S: Subject>(recorder: &mut Recorder, inputs: &Inputs) {
+    if !S::MAPS_RUNS {
+        return;
+    }
+    with_table::<S>(|table| {
+        measure::<S>(recorder, Row::MapRuns, Call::MapList, table, |table| {
+            table.map_runs(DEVICE, &inputs.scattered);
+        });
+        for (index, page) in inputs.scattered.iter().enumerate() {
+            let device = DEVICE + index as u64 * PAGE;
+            assert_eq!(table.query(device + 0xFFF), Some(page.get() + 0xFFF));
+        }
+        table.unmap_run::<false>(DEVICE, GIB);
         check_empty(table, DEVICE, GIB);
     });
 }

@@ -9,6 +9,9 @@ pub(crate) trait Subject {
     /// As the report names it.
     const NAME: &'static str;
 
+    /// Whether it maps lists of runs of any length by a call of its own, [`Table::map_runs`].
+    const MAPS_RUNS: bool = false;
+
     /// What differs from the work the row describes, where anything does.
     fn note(call: Call) -> &'static str;
 
@@ -69,6 +72,11 @@ pub(crate) trait Table {
         for (index, &page) in pages.iter().enumerate() {
             self.map_one::<false>(device + ((index as u64) << 12), page.get());
         }
+    }
+
+    /// As [`map_list`](Self::map_list), with each page as a run that might be of any length.
+    fn map_runs(&mut self, device: u64, pages: &[BusAddr]) {
+        self.map_list(device, pages);
     }
 
     /// Unmaps one leaf.

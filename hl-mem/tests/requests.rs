@@ -11,14 +11,24 @@ use mmu_core::DeviceAddr;
 
 const PAGE_BYTES: u64 = 4096;
 
-/// A request whose fields all differ, so that one taken for another is seen.
+/// A request of which all fields that the operation uses differ, so that one taken for another is seen.
+/// The others are zero, but for the one that nobody looks at.
 fn input(op: u32, flags: u32) -> MemoryInput {
+    let used = match op {
+        OP_TS_ALLOC => 0,
+        OP_FREE | OP_UNMAP | OP_MAP_BLOCK => 1,
+        OP_MAP if flags & FLAG_USERPTR == 0 => 2,
+        OP_ALLOC => 2,
+        _ => 3,
+    };
+    let mut arguments = [0x11_1000, 0x22_2000, 0x33_3000];
+    arguments[used..].fill(0);
     MemoryInput {
-        arguments: [0x11_1000, 0x22_2000, 0x33_3000],
+        arguments,
         op,
         flags,
         context_id: 4,
-        element_count: 5,
+        element_count: if op == OP_TS_ALLOC { 5 } else { 0 },
     }
 }
 

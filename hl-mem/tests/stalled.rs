@@ -152,6 +152,8 @@ impl Port for GatedPort {
     type Nodes = [Node; 16];
     type TimestampSlots = [TimestampSlot; 16];
 
+    const MAX_ASID: Option<u16> = Some(3);
+
     fn before_lock(rank: LockRank) {
         pass(Point::Lock(rank));
         HELD.with_borrow_mut(|held| held.take(rank)).unwrap();
