@@ -397,7 +397,7 @@ pub trait TableMemory: Copy + Sealed {
     /// Fills the slots from `first` up to `end` of a table nobody can see yet with zeros.
     fn zero(self, table: Self::Table, first: usize, end: usize);
 
-    /// How many slots are in use; [`BACKED`] more in a table of default leaves, which do not count.
+    /// How many slots are in use; 2^30 more in a table of default leaves, which do not count.
     fn live(self, table: Self::Table) -> u32;
 
     /// Records how many slots are in use.

@@ -99,7 +99,8 @@ fn unmap_twice<U: MmuControl>(
         };
         for _ in 0..tries {
             if let Some(removed) = waiting.take() {
-                waiting = removed.confirm(&mut mmu).err().map(|(removed, _)| removed);
+                let refused = removed.confirm(&mut mmu).err();
+                waiting = refused.map(|refused| refused.into_removed());
             }
         }
         assert_eq!(rig.hardware.access(ASID, PLACES[1]), Ok(OWNER));

@@ -110,7 +110,7 @@ fn reset_while(doing: Doing, told: bool, weak: Option<Weak>) {
                 }
                 Doing::Closes => match context.close() {
                     Ok(_) => return,
-                    Err((context, _)) => context,
+                    Err(refused) => refused.into_context(),
                 },
             };
             *left.lock().unwrap() = Some(context);
