@@ -495,7 +495,7 @@ impl<'d, H> Buffers<'d, H> {
     /// Whether the privileged space has, or may have, a block.
     pub(crate) fn is_kept(&mut self, id: BufferId) -> bool {
         self.buffer(id)
-            .is_some_and(|buffer| !matches!(buffer.memory, Memory::Unmapped(_)))
+            .is_some_and(|buffer| matches!(buffer.memory, Memory::Mapped(_) | Memory::Detached(_)))
     }
 
     /// A block whose removal was not found to be confirmed, at slot `from` or after it.

@@ -110,7 +110,7 @@ fn two_spaces_share_tables_one_after_the_other_only() {
 fn a_lock_of_the_pool_that_orders_nothing_is_found() {
     expect_failure_in_large(
         "the lock of the pool excludes, and orders nothing",
-        "the deepest hop points to a table",
+        "which nobody mapped",
         || two_threads::<&'static BusPool<UnorderedLock>>(1, None),
     );
 }

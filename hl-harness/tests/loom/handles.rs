@@ -210,7 +210,7 @@ fn a_view_that_is_used_after_it_was_ended_is_found() {
 
 /// Two threads destroy one block.
 fn destroy_twice() {
-    Hold::run(|hold| {
+    Hold::run(move |hold| {
         let machine = Machine::new(hold, 1, None);
         let before = machine.counters();
         let context = Arc::new(machine.open(hold, PROCESS));

@@ -68,7 +68,7 @@ fn shared<L: RawMutex>(hold: &Hold, weak: Option<Weak>) -> &'static Shared<L> {
 
 /// Two threads map, access and unmap one of two neighbours each.
 fn two_rounds<L: RawMutex + 'static>(weak: Option<Weak>) {
-    Hold::run(|hold| {
+    Hold::run(move |hold| {
         let shared = shared::<L>(hold, weak);
         let before = shared.rig.pool.usage();
         hold.spawn(|| shared.round(PLACES[0]));

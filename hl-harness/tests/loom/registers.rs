@@ -57,7 +57,7 @@ enum First {
 
 /// A page is unmapped. Then the device accesses another page, which is unmapped, too, and both
 /// removals are confirmed by a driver that waits. Somebody else gets the pages and their table.
-fn unmap_twice<U: MmuControl>(
+fn unmap_twice<U: MmuControl + 'static>(
     layout: Layout,
     driver: fn(File) -> U,
     first_goes: First,

@@ -226,7 +226,7 @@ fn a_quarantine_that_a_dead_device_ends_is_found() {
 /// A user maps a second page, which takes him long: meanwhile the device is reset, another thread of
 /// his unmaps the first page, and the device is reset once more.
 fn map_across_two_resets() {
-    Hold::run(|hold| {
+    Hold::run(move |hold| {
         let machine = Machine::behind_bus(hold, 2, 2, None);
         let before = machine.counters();
         let context = Arc::new(machine.open(hold, PROCESS));

@@ -47,7 +47,7 @@ pub(crate) fn two_threads<M: ModelTables>(paths: usize, weak: Option<Weak>) {
         pages: 2,
         probed: true,
     };
-    Hold::run(|hold| {
+    Hold::run(move |hold| {
         let rig: RigOf<M> = RigOf::new(hold, size, weak);
         let [mut one, mut other] = [rig.table(1), rig.table(2)];
         let before = rig.pool.usage();

@@ -39,7 +39,7 @@ pub(crate) fn unmap_while_accessed_in<M: ModelTables>(order: Order, weak: Option
         pages: 2,
         probed: true,
     };
-    Hold::run(|hold| {
+    Hold::run(move |hold| {
         let rig: RigOf<M> = RigOf::new(hold, size, weak);
         let mut table = rig.table(ASID);
         let options = MapOptions::default();

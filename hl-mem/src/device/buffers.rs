@@ -135,10 +135,18 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     }
 
     /// The second half for a block of which [`detach_block`](Self::detach_block) was called: confirms
-    /// the removal, if there is one and `confirm` says so, and gives up what that frees. Returns whether
-    /// the device may still have the block.
-    pub(crate) fn end_block(&self, id: BufferId, confirm: bool) -> (bool, Result<(), Unconfirmed>) {
-        let batch = self.shown.lock().buffers.batch(id).filter(|_| confirm);
+    /// the removal, which is in `detached` or an earlier batch, if there is one and `confirm` says so,
+    /// and gives up what that frees. Returns whether the device may still have the block.
+    pub(crate) fn end_block(
+        &self,
+        id: BufferId,
+        detached: Option<Batch>,
+        confirm: bool,
+    ) -> (bool, Result<(), Unconfirmed>) {
+        // Whoever ends a view may have the removal in hand at this moment, so that the block alone
+        // does not tell.
+        let batch = detached.or_else(|| self.shown.lock().buffers.batch(id));
+        let batch = batch.filter(|_| confirm);
         let settled = batch.map_or(Ok(()), |batch| self.settle_privileged(batch).map(drop));
         self.release_buffer(id);
         let kept = self.shown.lock().buffers.is_kept(id);
@@ -149,23 +157,32 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     /// [`retire_block`](Self::retire_block), everything after the invalidation; it does nothing as
     /// long as that is not confirmed.
     pub(crate) fn release_buffer(&self, id: BufferId) {
-        let detached = self.shown.lock().buffers.take_detached(id);
-        let released = detached.map(|detached| {
-            let confirmed = self.removals.lock().confirmed();
-            let space = &mut self.privileged.lock().space;
-            space.release(detached, confirmed)
-        });
-        let unused = {
-            let buffers = &mut self.shown.lock().buffers;
-            match released {
-                Some(Ok(memory)) => buffers.put_unmapped(id, memory),
-                Some(Err(detached)) => buffers.put_detached(id, detached),
-                None => {}
+        loop {
+            let detached = self.shown.lock().buffers.take_detached(id);
+            let batch = detached.as_ref().map(Detached::batch);
+            let released = detached.map(|detached| {
+                let confirmed = self.removals.lock().confirmed();
+                let space = &mut self.privileged.lock().space;
+                space.release(detached, confirmed)
+            });
+            let is_back = matches!(released, Some(Err(_)));
+            let unused = {
+                let buffers = &mut self.shown.lock().buffers;
+                match released {
+                    Some(Ok(memory)) => buffers.put_unmapped(id, memory),
+                    Some(Err(detached)) => buffers.put_detached(id, detached),
+                    None => {}
+                }
+                buffers.take_unused(id)
+            };
+            if let Some(memory) = unused {
+                self.host.free(memory);
             }
-            buffers.take_unused(id)
-        };
-        if let Some(memory) = unused {
-            self.host.free(memory);
+            // Whoever confirmed it meanwhile did not find it, since it was here.
+            let confirmed = self.removals.lock().confirmed();
+            if !is_back || !batch.is_some_and(|batch| confirmed.covers(batch)) {
+                return;
+            }
         }
     }
 

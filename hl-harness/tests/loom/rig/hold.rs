@@ -5,11 +5,35 @@ use std::fmt;
 
 use loom::thread;
 
+/// The stack of a thread. Loom's own is of 32 KiB, and its atomics, which are in contexts and in page
+/// tables, are many times as large as others.
+const STACK: usize = 1 << 18;
+
 /// Owns what the threads of one execution borrow, and the threads.
 pub(crate) struct Hold {
     /// Last in, first out: later things borrow from earlier ones.
     kept: RefCell<Vec<Kept>>,
     threads: RefCell<Vec<thread::JoinHandle<()>>>,
+}
+
+/// The work of a thread of a model.
+struct Coroutine<F>(F);
+
+// SAFETY: loom runs all threads of a model as coroutines of one thread, so that nothing is sent
+// anywhere; `loom::thread::spawn` asks for no `Send` for that reason, and only its builder does.
+unsafe impl<F> Send for Coroutine<F> {}
+
+impl<F: FnOnce()> Coroutine<F> {
+    fn run(self) {
+        self.0();
+    }
+}
+
+fn start(work: impl FnOnce() + 'static) -> thread::JoinHandle<()> {
+    let coroutine = Coroutine(work);
+    let thread = thread::Builder::new().stack_size(STACK);
+    let thread = thread.spawn(move || coroutine.run());
+    thread.expect("loom has room for a thread")
 }
 
 /// A value that is freed by its own type.
@@ -39,7 +63,13 @@ impl Hold {
     ///
     /// What it keeps is freed when the threads that it started have ended. After a panic nothing
     /// is: loom then takes the stacks of the other threads apart, which still borrow from it.
-    pub(crate) fn run(model: impl FnOnce(&Self)) {
+    pub(crate) fn run(model: impl FnOnce(&Self) + 'static) {
+        // Not on the thread that loom begins with, whose stack nobody can choose.
+        let first = start(move || Self::run_here(model));
+        first.join().expect("a panic of any thread ends the model");
+    }
+
+    fn run_here(model: impl FnOnce(&Self)) {
         let hold = Self {
             kept: RefCell::new(Vec::new()),
             threads: RefCell::new(Vec::new()),
@@ -69,7 +99,7 @@ impl Hold {
 
     /// Starts a thread that may borrow what is kept.
     pub(crate) fn spawn(&self, thread: impl FnOnce() + 'static) {
-        self.threads.borrow_mut().push(thread::spawn(thread));
+        self.threads.borrow_mut().push(start(thread));
     }
 
     /// Waits for all threads started so far.
