@@ -56,6 +56,17 @@ pub enum Slot<T> {
     Foreign,
 }
 
+impl<T> Slot<T> {
+    /// The table, where it holds one.
+    #[inline(always)]
+    pub(crate) fn table(self) -> Option<T> {
+        match self {
+            Self::Table(table) => Some(table),
+            _ => None,
+        }
+    }
+}
+
 /// Tables linked through the pool's side array: reserved and not yet in use, or removed and not
 /// yet released. Losing one leaks its tables; it never makes them reusable.
 #[derive(Debug)]
@@ -309,10 +320,7 @@ pub trait TableMemory: Copy + Sealed {
     /// The table that the slot at `index` points at; `None` where it holds anything else, and where
     /// that takes more than a look at the entry as this crate writes it.
     fn linked<F: Format>(self, table: Self::Table, hop: Hop, index: usize) -> Option<Self::Table> {
-        match self.slot::<F>(table, hop, index) {
-            Slot::Table(child) => Some(child),
-            _ => None,
-        }
+        self.slot::<F>(table, hop, index).table()
     }
 
     /// How many of the `count` slots from `first` on have room for a leaf, up to the first that does

@@ -320,10 +320,7 @@ impl<'p, A: TableArena, R: RawMutex> TableMemory for &'p TablePool<'_, A, R> {
     #[inline(always)]
     fn linked<F: Format>(self, table: Self::Table, hop: Hop, index: usize) -> Option<Self::Table> {
         if !F::LINKS_IN_PLACE {
-            return match self.slot::<F>(table, hop, index) {
-                Slot::Table(child) => Some(child),
-                _ => None,
-            };
+            return self.slot::<F>(table, hop, index).table();
         }
         // Without the mark of a table entry what is left is the address of a table, and of any other
         // entry is not: nothing has to be decoded.
