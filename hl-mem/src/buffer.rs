@@ -17,7 +17,7 @@ use core::fmt;
 use mmu_core::{AddrRange, DeviceAddr};
 
 use crate::inspect::Stage;
-use crate::space::{Batch, Detached, Mapped, Privileged};
+use crate::space::{Batch, Confirmed, Detached, Mapped, Privileged, Proven};
 
 /// Names a kernel buffer within the driver. Users have a handle instead.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -342,16 +342,21 @@ impl<'d, H> Buffers<'d, H> {
         }
     }
 
-    /// Takes what was a mapping of the block out; `None` where there is none.
-    pub(crate) fn take_detached(&mut self, id: BufferId) -> Option<Detached<Privileged, H>> {
+    /// Takes what was a mapping of the block out, where its removal is among those that are confirmed.
+    pub(crate) fn take_proven(
+        &mut self,
+        id: BufferId,
+        confirmed: Confirmed,
+    ) -> Option<Proven<Privileged, H>> {
         let memory = &mut self.buffer(id)?.memory;
         match core::mem::replace(memory, Memory::Away(None)) {
-            Memory::Detached(detached) => Some(detached),
-            other => {
-                *memory = other;
-                None
-            }
+            Memory::Detached(detached) => match detached.proven(Some(confirmed)) {
+                Ok(proven) => return Some(proven),
+                Err(detached) => *memory = Memory::Detached(detached),
+            },
+            other => *memory = other,
         }
+        None
     }
 
     /// Puts back the pages of a block that the device cannot reach any more.

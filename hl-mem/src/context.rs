@@ -43,7 +43,7 @@ use crate::owner::Owner;
 use crate::port::{Engines, Port};
 use crate::profile::Asic;
 use crate::registry::{Registry, Slot};
-use crate::space::{Confirmed, Detached, Mapped, Removals, Space, User};
+use crate::space::{Detached, Mapped, Proven, Removals, Space, User};
 
 use buffers::KernelBuffer;
 use timestamps::Timestamps;
@@ -212,17 +212,12 @@ impl<A: Asic, P: Port> ContextSpace<'_, A, P> {
         }
     }
 
-    /// Frees the addresses of what was a mapping, and gives back what is behind it; or nothing of
-    /// this where its removal is not among those that are confirmed.
-    fn release(
-        &mut self,
-        detached: Detached<User, Backing<P>>,
-        confirmed: Confirmed,
-    ) -> Result<Backing<P>, Detached<User, Backing<P>>> {
+    /// Frees the addresses of what was a mapping, and gives back what is behind it.
+    fn release(&mut self, proven: Proven<User, Backing<P>>) -> Backing<P> {
         let apart = self.dram.as_mut().filter(|_| P::DramMmu::EXISTS);
-        match (detached.backing(), apart) {
-            (Backing::Dram { .. }, Some(dram)) => dram.release(detached, confirmed),
-            _ => self.space.release(detached, confirmed),
+        match (proven.backing(), apart) {
+            (Backing::Dram { .. }, Some(dram)) => dram.release(proven),
+            _ => self.space.release(proven),
         }
     }
 }

@@ -4,8 +4,10 @@
 //! user can name, and the users'. A mapping belongs to its kind, so that a privileged one cannot
 //! be handed to a user's unmap (hazard HZ-16).
 
+mod establish;
 mod removals;
 
+pub(crate) use establish::{EstablishError, Left, NotEstablished, establish};
 pub(crate) use removals::{Batch, Begun, Confirmed, Pending, Removals};
 
 use core::fmt;
@@ -111,6 +113,34 @@ impl<K, B> Detached<K, B> {
         self.extent.range
     }
 
+    pub(crate) fn backing(&self) -> &B {
+        &self.backing
+    }
+
+    /// What was confirmed to be removed, which can be given up.
+    ///
+    /// # Errors
+    ///
+    /// Hands it back where there is no proof, or where that is of earlier removals.
+    pub(crate) fn proven(self, confirmed: Option<Confirmed>) -> Result<Proven<K, B>, Self> {
+        match confirmed {
+            Some(confirmed) if confirmed.covers(self.batch) => Ok(Proven {
+                extent: self.extent,
+                backing: self.backing,
+            }),
+            _ => Err(self),
+        }
+    }
+}
+
+/// What was a mapping, and what the device is proved not to reach any more.
+#[must_use = "addresses and memory stay out of use until the space releases them"]
+pub(crate) struct Proven<K, B> {
+    extent: Extent<K>,
+    backing: B,
+}
+
+impl<K, B> Proven<K, B> {
     pub(crate) fn backing(&self) -> &B {
         &self.backing
     }
@@ -544,20 +574,9 @@ where
     }
 
     /// Frees the addresses of what was a mapping and gives back the memory behind it.
-    ///
-    /// # Errors
-    ///
-    /// Hands it back where its batch is not among those that are `confirmed`.
-    pub(crate) fn release<B>(
-        &mut self,
-        detached: Detached<K, B>,
-        confirmed: Confirmed,
-    ) -> Result<B, Detached<K, B>> {
-        if !confirmed.covers(detached.batch) {
-            return Err(detached);
-        }
-        self.free(detached.extent);
-        Ok(detached.backing)
+    pub(crate) fn release<B>(&mut self, proven: Proven<K, B>) -> B {
+        self.free(proven.extent);
+        proven.backing
     }
 
     fn free(&mut self, extent: Extent<K>) {

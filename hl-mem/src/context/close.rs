@@ -177,15 +177,11 @@ impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
         let device = self.device;
         let timestamps = self.timestamps.get_mut();
         let handles = self.handles.get_mut();
-        let mut detached = None;
         for (_, Object(named)) in handles.iter() {
             match named {
                 // A producer that does not stop leaves its block mapped, which is counted below.
                 Named::Block(block) => {
-                    // A later batch stands for all before it.
-                    if let Ok(Some(batch)) = device.detach_block(block.id) {
-                        detached = Some(batch);
-                    }
+                    let _ = device.detach_block(block.id);
                 }
                 // What maps it goes with the mappings.
                 Named::CommandBuffer(buffer) => device.unname_buffer(buffer.id),
@@ -204,9 +200,12 @@ impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
         for (_, Object(named)) in handles.iter() {
             if let Named::Block(block) = named {
                 // The first one takes all others along. Where it fails, they would as well.
-                let (kept, settled) = device.end_block(block.id, detached, confirms);
-                quarantined += u32::from(kept);
-                confirms &= settled.is_ok();
+                if confirms {
+                    confirms = device.confirm_block(block.id).is_ok();
+                } else {
+                    device.release_buffer(block.id);
+                }
+                quarantined += u32::from(device.keeps_block(block.id));
             }
         }
         self.left.quarantined_buffers = quarantined;

@@ -11,7 +11,10 @@ use crate::mmu::{MmuControl, MmuError};
 use crate::port::Port;
 use crate::profile::Asic;
 use crate::registry::Place;
-use crate::space::{Batch, Confirmed, Detached, Mapped, SpaceError, SpaceFailure, User, Wanted};
+use crate::space::{
+    Batch, Confirmed, Detached, EstablishError, Left, Mapped, NotEstablished, SpaceError,
+    SpaceFailure, User, Wanted, establish,
+};
 
 use super::{
     Backing, Context, MapDramError, MapUserError, Stage, UnmapUserError, UserMapping, UserMemory,
@@ -23,6 +26,15 @@ pub(super) enum MappingError {
     Reset,
     Space(SpaceError),
     Mmu(MmuError),
+}
+
+impl From<EstablishError> for MappingError {
+    fn from(error: EstablishError) -> Self {
+        match error {
+            EstablishError::Space(error) => Self::Space(error),
+            EstablishError::Mmu(error) => Self::Mmu(error),
+        }
+    }
 }
 
 macro_rules! as_its_own {
@@ -138,37 +150,33 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
     pub(super) fn establish(
         &self,
         place: Place,
-        mapped: Result<Mapped<User, ()>, SpaceFailure<User>>,
+        written: Result<Mapped<User, ()>, SpaceFailure<User>>,
         backing: Backing<P>,
     ) -> Result<(Place, Mapped<User, Backing<P>>), MappingError> {
-        let mapped = match mapped {
-            Ok(mapped) => mapped.owning(backing),
-            Err(failure) => {
-                match failure.detached {
-                    None => {
-                        self.give_back(place);
-                        self.give_up_unused(backing);
-                    }
-                    Some(detached) => {
-                        // The mapping's own error is the one that counts.
-                        let _ = self.finish_unmap(place, detached.owning(backing));
-                    }
-                }
-                return Err(MappingError::Space(failure.error));
+        let dram_mmu = match &backing {
+            Backing::Dram { .. } => self.device.dram_mmu(),
+            _ => None,
+        };
+        let announce = || match dram_mmu {
+            Some(dram_mmu) => dram_mmu.lock().driver.announce(),
+            None => self.device.mmu.lock().driver.announce(),
+        };
+        let unmap = |mapped| self.space.lock().unmap(&self.removals, mapped);
+        let NotEstablished { error, left } = match establish(written, backing, announce, unmap) {
+            Ok(mapped) => return Ok((place, mapped)),
+            Err(not) => not,
+        };
+        match left {
+            Left::Unseen(backing) => {
+                self.give_back(place);
+                self.give_up_unused(backing);
             }
-        };
-        let announced = match (mapped.backing(), self.device.dram_mmu()) {
-            (Backing::Dram { .. }, Some(dram_mmu)) => dram_mmu.lock().driver.announce(),
-            _ => self.device.mmu.lock().driver.announce(),
-        };
-        match announced {
-            Ok(()) => Ok((place, mapped)),
-            Err(error) => {
-                let detached = self.space.lock().unmap(&self.removals, mapped);
+            Left::Detached(detached) => {
+                // The mapping's own error is the one that counts.
                 let _ = self.finish_unmap(place, detached);
-                Err(MappingError::Mmu(error))
             }
         }
+        Err(error.into())
     }
 
     /// Unmaps what [`map`](Self::map) or [`map_dram`](Self::map_dram) returned `at` for, and gives up
@@ -235,12 +243,9 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
             _ => self.settle_host(batch),
         };
         let mut space = self.space.lock();
-        let released = match settled {
-            Ok(confirmed) => space.release(detached, confirmed),
-            Err(_) => Err(detached),
-        };
-        match released {
-            Ok(backing) => {
+        match detached.proven(settled.ok()) {
+            Ok(proven) => {
+                let backing = space.release(proven);
                 space.mappings.give_back(place);
                 drop(space);
                 self.give_up(backing);

@@ -6,38 +6,34 @@ use crate::host::{HostError, HostMemory};
 use crate::mmu::MmuControl;
 use crate::port::{Engines, Port};
 use crate::profile::Asic;
-use crate::space::{Batch, Detached, Privileged, Wanted};
+use crate::space::{Detached, Left, NotEstablished, Privileged, Wanted, establish};
 
-use super::{BufferError, Device, KernelPages, MapBufferError, RetireError, Unconfirmed};
+use super::{BufferError, Device, KernelPages, RetireError, Unconfirmed};
 
 impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     /// Allocates, zeroes and maps a block of `bytes`, whole pages, in the privileged space.
     pub(crate) fn allocate_block(&self, bytes: u64) -> Result<BufferId, BufferError> {
         let pages = bytes / P::Host::PAGE_BYTES;
         let (new, memory) = self.new_pages(|| self.host.allocate(pages))?;
-        let (mapped, resets) = {
+        let (written, resets) = {
             let runs = self.host.kernel_runs(&memory);
             let space = &mut self.privileged.lock().space;
-            let mapped = space.map(&self.removals, bytes, runs, &A::PROFILE, Wanted::Anywhere);
+            let written = space.map(&self.removals, bytes, runs, &A::PROFILE, Wanted::Anywhere);
             // No reset is counted while the space is locked.
-            (mapped, self.resets())
+            (written, self.resets())
         };
-        let mapped = match mapped {
-            Ok(mapped) => mapped.owning(memory),
-            Err(failure) => {
-                match failure.detached {
-                    None => self.abandon(new, memory),
-                    Some(detached) => self.abandon_detached(new, detached.owning(memory)),
+        let announce = || self.mmu.lock().driver.announce();
+        let unmap = |mapped| self.privileged.lock().space.unmap(&self.removals, mapped);
+        let mapped = match establish(written, memory, announce, unmap) {
+            Ok(mapped) => mapped,
+            Err(NotEstablished { error, left }) => {
+                match left {
+                    Left::Unseen(memory) => self.abandon(new, memory),
+                    Left::Detached(detached) => self.abandon_detached(new, detached),
                 }
-                return Err(BufferError::Map(MapBufferError::Space(failure.error)));
+                return Err(BufferError::Map(error.into()));
             }
         };
-        let announced = self.mmu.lock().driver.announce();
-        if let Err(error) = announced {
-            let detached = self.privileged.lock().space.unmap(&self.removals, mapped);
-            self.abandon_detached(new, detached);
-            return Err(BufferError::Map(MapBufferError::Mmu(error)));
-        }
         let id = new.id();
         let buffers = &mut self.shown.lock().buffers;
         buffers.register_mapped(&new, bytes, resets, mapped);
@@ -84,38 +80,28 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     /// still use it.
     fn abandon_detached(&self, new: NewBuffer, detached: Detached<Privileged, KernelPages<P>>) {
         // The caller reports the error that came first; one here only means quarantine.
-        let released = match self.settle_privileged(detached.batch()) {
-            Ok(confirmed) => {
-                let space = &mut self.privileged.lock().space;
-                space.release(detached, confirmed)
+        let settled = self.settle_privileged(detached.batch());
+        match detached.proven(settled.ok()) {
+            Ok(proven) => {
+                let memory = self.privileged.lock().space.release(proven);
+                self.abandon(new, memory);
             }
-            Err(_) => Err(detached),
-        };
-        match released {
-            Ok(memory) => self.abandon(new, memory),
             Err(detached) => self.shown.lock().buffers.quarantine(new, detached),
         }
     }
 
-    /// Notes that no handle names a block any more, stops its producer and removes its mapping.
-    /// The memory goes when the removal is confirmed and no view is left.
+    /// Notes that no handle names a block any more, stops its producer, removes its mapping and has
+    /// the removal confirmed. The memory goes when no view is left.
     pub(crate) fn retire_block(
         &self,
         id: BufferId,
     ) -> Result<(), RetireError<<P::Engines as Engines>::Error>> {
-        let Some(batch) = self.detach_block(id).map_err(RetireError::Engines)? else {
-            return Ok(());
-        };
-        let settled = self.settle_privileged(batch);
-        self.release_buffer(id);
-        settled.map(drop).map_err(RetireError::Unconfirmed)
+        self.detach_block(id).map_err(RetireError::Engines)?;
+        self.confirm_block(id).map_err(RetireError::Unconfirmed)
     }
 
     /// The first half of [`retire_block`](Self::retire_block): everything before the invalidation.
-    pub(crate) fn detach_block(
-        &self,
-        id: BufferId,
-    ) -> Result<Option<Batch>, <P::Engines as Engines>::Error> {
+    pub(crate) fn detach_block(&self, id: BufferId) -> Result<(), <P::Engines as Engines>::Error> {
         let range = {
             let buffers = &mut self.shown.lock().buffers;
             buffers.unname(id);
@@ -126,63 +112,46 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         }
         // Not with the lock of the buffers held, which are everybody's: a large block takes its time.
         let mapped = self.shown.lock().buffers.take_mapped(id);
-        Ok(mapped.map(|mapped| {
+        if let Some(mapped) = mapped {
             let detached = self.privileged.lock().space.unmap(&self.removals, mapped);
-            let batch = detached.batch();
             self.shown.lock().buffers.put_detached(id, detached);
-            batch
-        }))
+        }
+        Ok(())
     }
 
-    /// The second half for a block of which [`detach_block`](Self::detach_block) was called: confirms
-    /// the removal, which is in `detached` or an earlier batch, if there is one and `confirm` says so,
-    /// and gives up what that frees. Returns whether the device may still have the block.
-    pub(crate) fn end_block(
-        &self,
-        id: BufferId,
-        detached: Option<Batch>,
-        confirm: bool,
-    ) -> (bool, Result<(), Unconfirmed>) {
-        // Whoever ends a view may have the removal in hand at this moment, so that the block alone
-        // does not tell.
-        let batch = detached.or_else(|| self.shown.lock().buffers.batch(id));
-        let batch = batch.filter(|_| confirm);
+    /// The second half: has the removal confirmed, where it is not, with all others that wait, and gives
+    /// up what that frees.
+    pub(crate) fn confirm_block(&self, id: BufferId) -> Result<(), Unconfirmed> {
+        let batch = self.shown.lock().buffers.batch(id);
         let settled = batch.map_or(Ok(()), |batch| self.settle_privileged(batch).map(drop));
         self.release_buffer(id);
-        let kept = self.shown.lock().buffers.is_kept(id);
-        (kept, settled)
+        settled
     }
 
-    /// Gives up the pages of a buffer that nobody uses any more. For a block it is the second half of
-    /// [`retire_block`](Self::retire_block), everything after the invalidation; it does nothing as
-    /// long as that is not confirmed.
+    /// Whether the privileged space has, or may have, a block.
+    pub(crate) fn keeps_block(&self, id: BufferId) -> bool {
+        self.shown.lock().buffers.is_kept(id)
+    }
+
+    /// Gives up the pages of a buffer that nobody uses any more, once it is confirmed that a block's
+    /// mapping is gone.
     pub(crate) fn release_buffer(&self, id: BufferId) {
-        loop {
-            let detached = self.shown.lock().buffers.take_detached(id);
-            let batch = detached.as_ref().map(Detached::batch);
-            let released = detached.map(|detached| {
-                let confirmed = self.removals.lock().confirmed();
-                let space = &mut self.privileged.lock().space;
-                space.release(detached, confirmed)
-            });
-            let is_back = matches!(released, Some(Err(_)));
-            let unused = {
-                let buffers = &mut self.shown.lock().buffers;
-                match released {
-                    Some(Ok(memory)) => buffers.put_unmapped(id, memory),
-                    Some(Err(detached)) => buffers.put_detached(id, detached),
-                    None => {}
-                }
-                buffers.take_unused(id)
-            };
-            if let Some(memory) = unused {
-                self.host.free(memory);
-            }
-            // Whoever confirmed it meanwhile did not find it, since it was here.
+        let proven = {
+            let buffers = &mut self.shown.lock().buffers;
+            // Looked at with the buffers locked: whoever confirms the removal later finds it in its place.
             let confirmed = self.removals.lock().confirmed();
-            if !is_back || !batch.is_some_and(|batch| confirmed.covers(batch)) {
-                return;
+            buffers.take_proven(id, confirmed)
+        };
+        let memory = proven.map(|proven| self.privileged.lock().space.release(proven));
+        let unused = {
+            let buffers = &mut self.shown.lock().buffers;
+            if let Some(memory) = memory {
+                buffers.put_unmapped(id, memory);
             }
+            buffers.take_unused(id)
+        };
+        if let Some(memory) = unused {
+            self.host.free(memory);
         }
     }
 

@@ -8,7 +8,7 @@ use crate::dram::AllocateError;
 use crate::handle::HandleError;
 use crate::host::HostError;
 use crate::mmu::MmuError;
-use crate::space::SpaceError;
+use crate::space::{EstablishError, SpaceError};
 use crate::va::LayoutError;
 
 use super::ForeignPrivilege;
@@ -129,6 +129,15 @@ pub enum MapBufferError {
     Mmu(MmuError),
 }
 
+impl From<EstablishError> for MapBufferError {
+    fn from(error: EstablishError) -> Self {
+        match error {
+            EstablishError::Space(error) => Self::Space(error),
+            EstablishError::Mmu(error) => Self::Mmu(error),
+        }
+    }
+}
+
 impl fmt::Display for MapBufferError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -166,6 +175,15 @@ pub enum MapWindowError {
     Space(SpaceError),
     /// The MMU did not take note of the mapping.
     Mmu(MmuError),
+}
+
+impl From<EstablishError> for MapWindowError {
+    fn from(error: EstablishError) -> Self {
+        match error {
+            EstablishError::Space(error) => Self::Space(error),
+            EstablishError::Mmu(error) => Self::Mmu(error),
+        }
+    }
 }
 
 impl fmt::Display for MapWindowError {

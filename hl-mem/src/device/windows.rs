@@ -7,7 +7,7 @@ use crate::inspect::Stage;
 use crate::mmu::MmuControl;
 use crate::port::Port;
 use crate::profile::{Asic, Profile};
-use crate::space::{Detached, Mapped, Privileged};
+use crate::space::{Detached, Left, Mapped, NotEstablished, Privileged, establish};
 
 use super::{
     Device, MapWindowError, Privilege, PrivilegedSpace, SpaceOf, Unconfirmed, UnmapWindowError,
@@ -118,28 +118,21 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
         if place.is_some() {
             return Err(MapWindowError::Occupied);
         }
-        let mapped = space.map_window(&self.removals, range, run);
-        let (error, detached) = match mapped {
+        let written = space.map_window(&self.removals, range, run);
+        let announce = || self.mmu.lock().driver.announce();
+        let unmap = |mapped| space.unmap(&self.removals, mapped);
+        let NotEstablished { error, left } = match establish(written, run, announce, unmap) {
             Ok(mapped) => {
-                let announced = self.mmu.lock().driver.announce();
-                match announced {
-                    Ok(()) => {
-                        *place = Some(InWindow::Mapped(mapped.owning(run), self.resets()));
-                        return Ok(range);
-                    }
-                    Err(error) => {
-                        let detached = space.unmap(&self.removals, mapped);
-                        (MapWindowError::Mmu(error), Some(detached))
-                    }
-                }
+                *place = Some(InWindow::Mapped(mapped, self.resets()));
+                return Ok(range);
             }
-            Err(failure) => (MapWindowError::Space(failure.error), failure.detached),
+            Err(not) => not,
         };
-        if let Some(detached) = detached {
+        if let Left::Detached(detached) = left {
             // The error that came first is the one that counts.
-            let _ = self.end_window(space, place, detached.owning(run));
+            let _ = self.end_window(space, place, detached);
         }
-        Err(error)
+        Err(error.into())
     }
 
     /// Unmaps what is in a window, if anything is. Whatever used it has been stopped. The memory is
@@ -175,12 +168,12 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
         detached: Detached<Privileged, Run>,
     ) -> Result<(), Unconfirmed> {
         let settled = self.settle_privileged(detached.batch());
-        let released = match settled {
-            Ok(confirmed) => space.release(detached, confirmed).map(drop),
-            Err(_) => Err(detached),
-        };
-        if let Err(detached) = released {
-            *place = Some(InWindow::Quarantined(detached));
+        match detached.proven(settled.ok()) {
+            // The memory was the driver's all the while.
+            Ok(proven) => {
+                let _ = space.release(proven);
+            }
+            Err(detached) => *place = Some(InWindow::Quarantined(detached)),
         }
         settled.map(drop)
     }
