@@ -240,7 +240,7 @@ fn a_block_is_mapped_page_by_page<A: Model>() {
         assert!(created.runs > 1, "the pages are not scattered");
         // Caches may remember that there was nothing.
         assert!(created.invalidations > 0);
-        machine.device.end_view(view);
+        machine.device.end_view(view).unwrap();
         context.close().unwrap();
     });
 }
@@ -319,7 +319,7 @@ fn everything_that_must_be_refused_is<A: Model>() {
             ..files
         };
         assert!(matches!(own.try_all(), Err(Failure::Check(_))));
-        machine.device.end_view(view);
+        machine.device.end_view(view).unwrap();
         other.close().unwrap();
         context.close().unwrap();
     });

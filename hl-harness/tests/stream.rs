@@ -57,7 +57,7 @@ fn with_stream<A: Model>(pages: u64, run: impl FnOnce(&Machine<'_, '_, A>, Strea
             staging: staging::<A>(),
         };
         run(machine, stream);
-        machine.device.end_view(view);
+        machine.device.end_view(view).unwrap();
         context.close().unwrap();
         drop(process);
         // Whatever happened to the stream, nothing of it is left.
@@ -315,7 +315,7 @@ fn a_device_that_is_lost_ends_the_stream() {
         };
         let error = disturbed(over, || over.ring.asic.lose());
         assert!(matches!(error, Err(StreamError::Device(_))), "{error:?}");
-        machine.device.end_view(view);
+        machine.device.end_view(view).unwrap();
         assert!(
             context
                 .close()

@@ -16,15 +16,24 @@ use core::fmt;
 
 use mmu_core::{AddrRange, DeviceAddr};
 
+use crate::identity::Identity;
 use crate::inspect::Stage;
 use crate::space::{Batch, Confirmed, Detached, Mapped, Privileged, Proven};
 
-/// Names a kernel buffer within the driver. Users have a handle instead.
+/// Names a kernel buffer of one device within the driver. Users have a handle instead.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct BufferId {
     slot: u32,
     generation: u32,
+    device: Identity,
+}
+
+impl BufferId {
+    /// Whether it is the name of what a slot of a device has now.
+    fn names(self, generation: u32, device: Identity) -> bool {
+        self.generation == generation && self.device == device
+    }
 }
 
 /// A place for one kernel buffer. The embedder provides as many as there may be at a time.
@@ -185,12 +194,17 @@ pub enum ViewPolicy {
 pub(crate) struct Buffers<'d, H> {
     slots: &'d mut [BufferSlot<H>],
     views: ViewPolicy,
+    device: Identity,
 }
 
 impl<'d, H> Buffers<'d, H> {
     /// No buffers; slots beyond 2^32 are not used.
-    pub(crate) fn new(slots: &'d mut [BufferSlot<H>], views: ViewPolicy) -> Self {
-        Self { slots, views }
+    pub(crate) fn new(slots: &'d mut [BufferSlot<H>], views: ViewPolicy, device: Identity) -> Self {
+        Self {
+            slots,
+            views,
+            device,
+        }
     }
 
     /// The slots.
@@ -207,6 +221,7 @@ impl<'d, H> Buffers<'d, H> {
         Some(NewBuffer(BufferId {
             slot: number,
             generation: slot.generation,
+            device: self.device,
         }))
     }
 
@@ -261,9 +276,10 @@ impl<'d, H> Buffers<'d, H> {
     // Not inlined: every call on a buffer begins with this.
     #[inline(never)]
     fn buffer(&mut self, id: BufferId) -> Option<&mut Buffer<H>> {
+        let device = self.device;
         let slot = self.slots.get_mut(id.slot as usize)?;
         match &mut slot.state {
-            State::Used(buffer) if slot.generation == id.generation => Some(buffer),
+            State::Used(buffer) if id.names(slot.generation, device) => Some(buffer),
             _ => None,
         }
     }
@@ -392,9 +408,8 @@ impl<'d, H> Buffers<'d, H> {
         }
     }
 
-    /// The pages to show a user, once it is checked that he may see them. The view is counted by
-    /// [`count_view`](Self::count_view) when it exists.
-    pub(crate) fn viewable(&mut self, id: BufferId, len: u64) -> Result<&H, ViewRefusal> {
+    /// Counts a view that is being made, once it is checked that the user may have it.
+    pub(crate) fn begin_view(&mut self, id: BufferId, len: u64) -> Result<(), ViewRefusal> {
         let policy = self.views;
         let buffer = self.buffer(id).ok_or(ViewRefusal::Gone)?;
         if len != buffer.bytes {
@@ -405,7 +420,8 @@ impl<'d, H> Buffers<'d, H> {
         if policy == ViewPolicy::Single && buffer.views != 0 {
             return Err(ViewRefusal::Viewed);
         }
-        buffer.memory.pages().ok_or(ViewRefusal::Gone)
+        buffer.views = buffer.views.saturating_add(1);
+        Ok(())
     }
 
     /// Takes the pages of a buffer out, for somebody who goes through them without the lock; `None`
@@ -428,12 +444,12 @@ impl<'d, H> Buffers<'d, H> {
     fn pages(&self, id: BufferId) -> Option<&H> {
         let slot = self.slots.get(id.slot as usize)?;
         match &slot.state {
-            State::Used(buffer) if slot.generation == id.generation => buffer.memory.pages(),
+            State::Used(buffer) if id.names(slot.generation, self.device) => buffer.memory.pages(),
             _ => None,
         }
     }
 
-    /// Counts a view that now exists.
+    /// Counts a copy of a view.
     pub(crate) fn count_view(&mut self, id: BufferId) {
         if let Some(buffer) = self.buffer(id) {
             buffer.views = buffer.views.saturating_add(1);
@@ -475,6 +491,7 @@ impl<'d, H> Buffers<'d, H> {
             let id = BufferId {
                 slot: *from as u32,
                 generation: slot.generation,
+                device: self.device,
             };
             *from += 1;
             if let State::Used(Buffer {
@@ -509,6 +526,7 @@ impl<'d, H> Buffers<'d, H> {
             let id = BufferId {
                 slot: *from as u32,
                 generation: slot.generation,
+                device: self.device,
             };
             *from += 1;
             if let State::Used(Buffer {

@@ -269,7 +269,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         let (addresses, dram_addresses) =
             new_addresses::<A, P>(storage.nodes, Table::User).map_err(OpenError::Storage)?;
         let (seat, tables) = self.take_seat().ok_or(OpenError::NoAddressSpace)?;
-        let salt = seat.number;
+        let (salt, owner) = (seat.number, seat.owner());
         let dram = tables.dram.zip(dram_addresses);
         let mut space = ContextSpace {
             space: Space::new(tables.host, addresses),
@@ -299,7 +299,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         Ok(Context {
             device: self,
             seat,
-            owner: Owner::new(salt),
+            owner,
             process,
             budget,
             space: Locked::new(LockRank::Space, space),

@@ -44,8 +44,8 @@ pub use seats::{EVENTS, Seat};
 pub(crate) use seats::{SeatTicket, Tables};
 pub(crate) use settle::{Seen, settle};
 pub use shut_down::{ShutDown, ShutDownError, StillUsed};
-pub use views::BufferView;
 pub(crate) use views::ViewBufferError;
+pub use views::{BufferView, ForeignView};
 use windows::Windows;
 pub(crate) use windows::part_of;
 pub use windows::{PrivilegedWindow, WindowMemory};
@@ -216,8 +216,8 @@ struct PrivilegedSpace<A: Asic, P: Port> {
 
 /// One device and its memory.
 pub struct Device<'d, A: Asic, P: Port> {
-    /// Its [`Privilege`] has it, too.
-    identity: Identity,
+    /// Its [`Privilege`] has it, too, and whatever else only this device takes back.
+    pub(crate) identity: Identity,
     pub(crate) host: P::Host,
     pub(crate) engines: P::Engines,
     pub(crate) mmu: Locked<P, HostMmu<A, P>>,

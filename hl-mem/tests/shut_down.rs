@@ -105,9 +105,9 @@ fn a_device_does_not_end_while_somebody_uses_it() {
     let export = context.export_dram(at, PAGE_BYTES, 0).unwrap();
     context.close().unwrap();
     machine.device = refuses(machine.device, StillUsed::Buffer);
-    machine.device.end_view(view);
+    machine.device.end_view(view).unwrap();
     machine.device = refuses(machine.device, StillUsed::DeviceMemory);
-    machine.device.end_export(export);
+    machine.device.end_export(export).unwrap();
 
     // What is in quarantine keeps it until the device says that it has forgotten it.
     let context = machine.open().unwrap();

@@ -255,7 +255,7 @@ fn everything_of(machine: &Machine, user: &User<'_>) {
     unmap(user, at);
     let buffer = user.create_command_buffer(0x1000, true).unwrap();
     let view = user.mmap(buffer, 0x1000).unwrap();
-    machine.device.end_view(view);
+    machine.device.end_view(view).unwrap();
     user.destroy_command_buffer(buffer).unwrap();
     let memory = user
         .allocate_dram(2 << 20, Contiguity::Scattered, Sharing::Private)
@@ -386,7 +386,7 @@ fn nobody_waits_for_a_user_for_whom_a_block_is_mapped() {
     });
     // Nothing of it was lost on the way.
     let view = slow.mmap(block, 0x3000).unwrap();
-    machine.device.end_view(view);
+    machine.device.end_view(view).unwrap();
     slow.destroy_block(block).unwrap();
 }
 

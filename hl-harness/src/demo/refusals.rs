@@ -59,7 +59,10 @@ impl<A: Model> Files<'_, '_, '_, '_, A> {
             .or_fail("destroying the block")?;
         let view = |handle, len| {
             let view = context.mmap(handle, len);
-            view.map(|view| machine.device.end_view(view))
+            let view = view.map_err(|error| error.to_string())?;
+            machine
+                .device
+                .end_view(view)
                 .map_err(|error| error.to_string())
         };
         let destroy = |handle| {

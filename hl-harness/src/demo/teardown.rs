@@ -175,7 +175,7 @@ pub fn destroy<'m, A: Model>(
     let (asid, address, len) = (0, created.range.start(), created.range.len());
     if let Err(failure) = destroyed {
         // Letting go of the view frees no page that the device may still use.
-        machine.device.end_view(view);
+        machine.device.end_view(view).or_fail("ending the view")?;
         machine.log.record(Event::Quarantine { asid, address, len });
         return Err(failure);
     }
@@ -189,7 +189,7 @@ pub fn destroy<'m, A: Model>(
         machine.device.usage().buffers.buffers > 0,
         "the block went before its view",
     )?;
-    machine.device.end_view(view);
+    machine.device.end_view(view).or_fail("ending the view")?;
     machine.log.record(Event::Release { asid, address, len });
     Ok(())
 }

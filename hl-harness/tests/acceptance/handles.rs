@@ -108,16 +108,16 @@ fn h03_a_view_is_of_the_whole_object_by_its_whole_handle_or_refused<A: Model>() 
                 if handle.kind() == Ok(HandleKind::RegisterBlock) {
                     // Registers are not counted for their lifetime: any number may look.
                     let second = context.mmap(handle, bytes).unwrap();
-                    machine.device.end_view(second);
+                    machine.device.end_view(second).unwrap();
                 } else {
                     assert_eq!(refuse(handle, bytes, &viewed), ViewError::Viewed);
                     assert_eq!(first.view().pages() as u64 * PAGE, bytes);
                 }
-                machine.device.end_view(first);
+                machine.device.end_view(first).unwrap();
                 snapshot().assert_is(&fresh, "after the view has ended");
                 // And again from the start.
                 let again = context.mmap(handle, bytes).unwrap();
-                machine.device.end_view(again);
+                machine.device.end_view(again).unwrap();
             }
             for (handle, _) in objects {
                 match handle.kind().unwrap() {
@@ -196,7 +196,7 @@ fn h06_what_is_half_made_is_never_seen<A: Model>() {
                                 let mut bytes = vec![1; (PAGES * PAGE) as usize];
                                 view.view().view().read(0, &mut bytes).unwrap();
                                 assert!(bytes.iter().all(|byte| *byte == 0));
-                                machine.device.end_view(view);
+                                machine.device.end_view(view).unwrap();
                                 seen += 1;
                             }
                             tries.fetch_add(1, Ordering::Release);

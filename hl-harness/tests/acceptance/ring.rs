@@ -55,7 +55,7 @@ fn with_ring<A: Model>(
                 let consumer = MappedBlock::new(view.view().view());
                 run(producer, Consumer::attach(consumer, layout).unwrap());
             }
-            machine.device.end_view(view);
+            machine.device.end_view(view).unwrap();
             context.destroy_block(handle).unwrap();
         });
     });

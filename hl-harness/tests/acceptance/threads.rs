@@ -234,7 +234,7 @@ fn c05_closing_mapping_viewing_faulting_and_resetting_at_once_ends_well<A: Model
                                         }
                                         3 => {
                                             if let Ok(view) = context.mmap(block, 3 * PAGE) {
-                                                machine.device.end_view(view);
+                                                machine.device.end_view(view).unwrap();
                                             }
                                         }
                                         _ => {

@@ -68,7 +68,7 @@ fn check_block<A: Model>(pages: u64) {
             beyond.fault().unwrap().reason,
             FaultReason::NotPresent { .. }
         ));
-        machine.device.end_view(view);
+        machine.device.end_view(view).unwrap();
         context.destroy_block(handle).unwrap();
         let gone = machine
             .asic
@@ -228,7 +228,8 @@ fn a_view_of_another_length_is_refused<A: Model>() {
         assert_eq!(machine.counters(), before);
         machine
             .device
-            .end_view(context.mmap(handle, 3 * 4096).unwrap());
+            .end_view(context.mmap(handle, 3 * 4096).unwrap())
+            .unwrap();
         context.close().unwrap();
     });
 }
@@ -243,8 +244,11 @@ fn a_second_view_is_refused_until_the_first_has_ended<A: Model>() {
         let before = machine.counters();
         assert_eq!(context.mmap(handle, 4096).map(drop), Err(ViewError::Viewed));
         assert_eq!(machine.counters(), before);
-        machine.device.end_view(view);
-        machine.device.end_view(context.mmap(handle, 4096).unwrap());
+        machine.device.end_view(view).unwrap();
+        machine
+            .device
+            .end_view(context.mmap(handle, 4096).unwrap())
+            .unwrap();
         context.close().unwrap();
     });
 }
@@ -276,7 +280,7 @@ fn a_destroyed_block_lives_until_its_view_ends<A: Model>() {
         // The page of the consumer's index is writable, the others are not.
         view.view().view().store_u32(0, 7).unwrap();
         assert!(view.view().view().store_u32(4096, 7).is_err());
-        machine.device.end_view(view);
+        machine.device.end_view(view).unwrap();
         assert_eq!(machine.counters(), before);
         context.close().unwrap();
     });

@@ -191,7 +191,7 @@ fn what_a_reset_undid_is_not_said_to_be_mapped<A: Model>() {
         context.destroy_block(new).unwrap();
         // The old one's memory is still shown, and goes with its handle.
         let view = context.mmap(block, 4096).unwrap();
-        machine.device.end_view(view);
+        machine.device.end_view(view).unwrap();
         context.destroy_block(block).unwrap();
         context.close().unwrap();
         process.exit();

@@ -110,7 +110,7 @@ fn h01_command_buffers_of_every_size_are_zeroed_rounded_and_given_back<A: Model>
                 // Dirty when it is freed, which the next one must not see.
                 bytes.fill(0xD1);
                 memory.write(0, &bytes).unwrap();
-                machine.device.end_view(view);
+                machine.device.end_view(view).unwrap();
                 let destroy = command_buffer(OP_DESTROY, handle, 0, 0);
                 uapi::dispatch_command_buffer(&context, &destroy).unwrap();
                 let again = uapi::dispatch_command_buffer(&context, &destroy);
@@ -149,7 +149,7 @@ fn h07_a_mapped_command_buffer_is_fetched_by_the_users_engines_until_it_is_destr
             let mut seen = [0; 4];
             view.view().view().read(9996, &mut seen).unwrap();
             assert_eq!(&seen, b"last");
-            machine.device.end_view(view);
+            machine.device.end_view(view).unwrap();
             ioctl(command_buffer(OP_DESTROY, plain, 0, 0)).unwrap();
         });
     });
@@ -230,7 +230,7 @@ fn a_command_buffer_that_fails_at_any_step_leaves_everything_as_it_was<A: Model>
             let viewed = (machine.counters(), context.usage());
             assert_eq!(ioctl(create), Err(Errno::ENOMEM));
             assert_eq!((machine.counters(), context.usage()), viewed);
-            machine.device.end_view(view);
+            machine.device.end_view(view).unwrap();
             same();
         });
     });
@@ -309,19 +309,19 @@ fn h02_what_is_shown_lives_until_the_last_page_of_the_last_view_is_gone<A: Model
             context.destroy_command_buffer(handle).unwrap();
             let child = machine.spawn();
             let copy = view.view().fork(&child).unwrap();
-            let copy = machine.device.copy_view(&view, view.pages(), copy);
+            let copy = machine.device.copy_view(&view, view.pages(), copy).unwrap();
             assert_eq!(machine.device.usage().buffers.views, 2);
             view.view().view().write(0, b"alive").unwrap();
             // The parent unmaps in two halves, the second of which is more than is left.
-            let left = machine.device.end_pages(view, 3).unwrap();
+            let left = machine.device.end_pages(view, 3).unwrap().unwrap();
             assert_eq!((left.pages(), machine.device.usage().buffers.views), (1, 2));
-            assert!(machine.device.end_pages(left, 1).is_none());
+            assert!(machine.device.end_pages(left, 1).unwrap().is_none());
             let mut seen = [0; 5];
             copy.view().view().read(0, &mut seen).unwrap();
             assert_eq!(&seen, b"alive");
             let usage = machine.device.usage().buffers;
             assert_eq!((usage.buffers, usage.views), (1, 1));
-            machine.device.end_view(copy);
+            machine.device.end_view(copy).unwrap();
             assert_eq!(machine.device.usage().buffers.buffers, 0);
         });
     });
@@ -338,11 +338,11 @@ fn views_are_counted_where_the_port_wants_several<A: Model>() {
             let [one, two] = [(); 2].map(|()| context.mmap(handle, 4096).unwrap());
             one.view().view().write(8, b"same").unwrap();
             context.destroy_command_buffer(handle).unwrap();
-            machine.device.end_view(one);
+            machine.device.end_view(one).unwrap();
             let mut seen = [0; 4];
             two.view().view().read(8, &mut seen).unwrap();
             assert_eq!(&seen, b"same");
-            machine.device.end_view(two);
+            machine.device.end_view(two).unwrap();
         });
     });
 }
@@ -401,7 +401,7 @@ fn q04_timestamps_are_zero_until_reached_and_refuse_what_is_not_there<A: Model>(
             assert_eq!([slot(0), slot(1), slot(2), slot(3)], [2000, 3000, 0, 3000]);
             let reached = context.register_timestamp(handle, 9, (5, 400), 400, time(4000));
             assert_eq!((reached, slot(9)), (Ok(Registered::Reached), 4000));
-            machine.device.end_view(view);
+            machine.device.end_view(view).unwrap();
             context.destroy_timestamps(handle).unwrap();
             assert_eq!(context.destroy_timestamps(handle), Err(HandleError::Stale));
         });
@@ -458,7 +458,7 @@ fn closing_gives_back_every_kind_of_object<A: Model>() {
             );
             // The process may look at its timestamps for as long as it likes.
             assert_eq!(view.view().view().load_u64(599 * 8), Ok(0));
-            machine.device.end_view(view);
+            machine.device.end_view(view).unwrap();
         }
         drop(process);
         assert_eq!(machine.counters(), before);
@@ -537,8 +537,8 @@ fn registers_are_shown_by_a_handle_that_is_always_the_same() {
         one.view().view().store_u32(4096, 0).unwrap();
         assert_eq!(machine.device.usage().register_views, 2);
         context.close().unwrap();
-        machine.device.end_view(one);
-        machine.device.end_view(two);
+        machine.device.end_view(one).unwrap();
+        machine.device.end_view(two).unwrap();
         drop(process);
         assert_eq!(machine.counters(), before);
     });
@@ -649,7 +649,7 @@ fn an_export_keeps_its_mapping_and_its_memory<A: Model>() {
         let mut storage = machine.storage();
         let other: Context<'_, '_, _, _> = machine.open(&process, &budget, &mut storage).unwrap();
         let foreign = other.end_export(files.open.remove(0)).unwrap_err();
-        machine.device.end_export(foreign);
+        machine.device.end_export(foreign).unwrap();
         other.close().unwrap();
         drop(process);
         let after = machine.counters();

@@ -151,7 +151,7 @@ fn view(machine: &'static Machine, context: &ModelContext, handle: RawHandle, la
 fn look(machine: &'static Machine, view: BufferView<ModelPort>, late: bool) {
     let seen = *view.view();
     machine.device.host().read(&seen);
-    machine.device.end_view(view);
+    machine.device.end_view(view).unwrap();
     if late {
         machine.device.host().read(&seen);
     }

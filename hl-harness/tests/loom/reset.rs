@@ -291,7 +291,7 @@ fn reset_under_a_block(late: bool) {
             if let Ok(view) = user.mmap(handle, PAGE_BYTES) {
                 let seen = *view.view();
                 user.device().host().read(&seen);
-                user.device().end_view(view);
+                user.device().end_view(view).unwrap();
                 if late {
                     user.device().host().read(&seen);
                 }

@@ -207,7 +207,7 @@ impl Creation {
                 _ => Ok(context.destroy_command_buffer(handle)?),
             },
             Made::View(view) => {
-                scene.machine.device.end_view(view);
+                scene.machine.device.end_view(view).unwrap();
                 Ok(())
             }
             Made::Export(export) => {

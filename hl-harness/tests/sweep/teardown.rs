@@ -78,7 +78,7 @@ fn check_close<A: Model>(
     machine.asic.clear_injections();
     machine.device.settle_quarantine().unwrap();
     for view in views {
-        machine.device.end_view(view);
+        machine.device.end_view(view).unwrap();
     }
     drop(process);
     let after = Snapshot::of(machine, &[], &[&budget]).without_dirt();

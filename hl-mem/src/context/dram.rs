@@ -6,6 +6,7 @@ use mmu_core::{AddrRange, DeviceAddr, Run};
 
 use crate::device::{Device, DramError};
 use crate::dram::{Contiguity, DramHold, OwnerUsage, PackError, PackHandle, Sharing};
+use crate::identity::Identity;
 use crate::owner::Owner;
 use crate::port::Port;
 use crate::profile::Asic;
@@ -17,11 +18,12 @@ use super::{Backing, Context, ExportDramError, MapDramError, Stage};
 ///
 /// While it exists its mapping is not unmapped and its memory not freed, whoever asks; it ends with
 /// [`Context::end_export`]. Where the context is closed before, the mapping goes, and the memory stays
-/// until [`Device::end_export`].
+/// until [`Device::end_export`]. No other context or device takes it.
 #[derive(Debug)]
 #[must_use = "the memory stays exported until the export is ended"]
 pub struct DramExport {
     hold: DramHold,
+    device: Identity,
     owner: Owner,
     /// The mapping that it was exported through.
     at: DeviceAddr,
@@ -52,8 +54,17 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
     }
 
     /// Ends an export whose context is closed. The peer does not use the memory any more.
-    pub fn end_export(&self, export: DramExport) {
+    ///
+    /// # Errors
+    ///
+    /// Hands back an export of another device, and one whose context is not closed: its mapping has to
+    /// know (see [`Context::end_export`]).
+    pub fn end_export(&self, export: DramExport) -> Result<(), DramExport> {
+        if export.device != self.identity || self.is_open(export.owner) {
+            return Err(export);
+        }
         self.release_dram_hold(export.hold);
+        Ok(())
     }
 }
 
@@ -173,6 +184,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         *exports = counted;
         Ok(DramExport {
             hold,
+            device: self.device.identity,
             owner: self.owner,
             at,
             offset,
@@ -186,7 +198,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
     ///
     /// Hands back an export of another context.
     pub fn end_export(&self, export: DramExport) -> Result<(), DramExport> {
-        if export.owner != self.owner {
+        if export.device != self.device.identity || export.owner != self.owner {
             return Err(export);
         }
         {
@@ -198,7 +210,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
                 *exports = exports.saturating_sub(1);
             }
         }
-        self.device.end_export(export);
+        self.device.release_dram_hold(export.hold);
         Ok(())
     }
 }

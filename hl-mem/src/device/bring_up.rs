@@ -118,7 +118,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             shown: Locked::new(
                 LockRank::Buffers,
                 Shown {
-                    buffers: Buffers::new(parts.buffers, parts.options.views),
+                    buffers: Buffers::new(parts.buffers, parts.options.views, identity),
                     register_views: 0,
                 },
             ),

@@ -8,6 +8,7 @@ use crate::asid::{Asid, UserAsid};
 use crate::events::{DeviceEvent, DeviceEvents, EventSlot};
 use crate::lock::{InterruptLocked, LockRank, Locked};
 use crate::mmu::MmuControl;
+use crate::owner::Owner;
 use crate::port::Port;
 use crate::profile::Asic;
 
@@ -27,6 +28,8 @@ pub struct Seat<A: Asic, P: Port> {
 /// What changes of a seat. Whoever takes tables out or puts them back holds the lock of the MMU of host
 /// memory, too: they are written and given to MMUs outside, where it takes the time that it takes.
 struct State<A: Asic, P: Port> {
+    /// Who the context is that has the seat.
+    user: Option<Owner>,
     tables: Option<Tables<A, P>>,
     /// What the user who has the seat is told.
     events: Option<SeatEvents>,
@@ -53,6 +56,7 @@ impl<A: Asic, P: Port> Seat<A, P> {
     #[must_use]
     pub const fn new() -> Self {
         let state = State {
+            user: None,
             tables: None,
             events: None,
             rootless: false,
@@ -142,6 +146,7 @@ impl<A: Asic, P: Port> Seat<A, P> {
     /// Puts the tables back, which no context has.
     fn put(&self, tables: Tables<A, P>, rootless: bool) {
         let mut state = self.state.lock();
+        state.user = None;
         state.tables = Some(tables);
         state.rootless = rootless;
         state.events = None;
@@ -170,7 +175,20 @@ pub(crate) struct SeatTicket {
     pub(crate) resets: u32,
 }
 
+impl SeatTicket {
+    /// Who the context is to the device's memory.
+    pub(crate) fn owner(&self) -> Owner {
+        Owner::new(self.number)
+    }
+}
+
 impl<A: Asic, P: Port> Device<'_, A, P> {
+    /// Whether a context is open.
+    pub(crate) fn is_open(&self, owner: Owner) -> bool {
+        let mut seats = self.seats.iter();
+        seats.any(|seat| seat.state.lock().user == Some(owner))
+    }
+
     /// Whether the device was brought back after a reset since a seat was taken, which the seat's
     /// address space has not outlived.
     pub(crate) fn was_reset_since(&self, ticket: &SeatTicket) -> bool {
@@ -197,6 +215,7 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
                 resets: self.resets(),
             };
             let mut state = seat.state.lock();
+            state.user = Some(ticket.owner());
             state.rootless = false;
             state.events = Some(DeviceEvents::new([EventSlot::new(); EVENTS]));
             Some((ticket, tables))
@@ -220,6 +239,7 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
         if let Some(seat) = self.seat(ticket) {
             let mut state = seat.state.lock();
             state.lost = true;
+            state.user = None;
             state.events = None;
         }
     }

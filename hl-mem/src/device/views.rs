@@ -4,10 +4,11 @@ use core::fmt;
 
 use crate::buffer::{BufferId, ViewRefusal};
 use crate::host::{HostError, HostMemory, ViewRights};
+use crate::identity::Identity;
 use crate::port::Port;
 use crate::profile::Asic;
 
-use super::{Device, RegisterBlock, Shown};
+use super::{Device, RegisterBlock};
 
 /// What a view is of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,6 +24,7 @@ enum Viewed {
 /// or to [`Device::end_pages`] as parts of it go. It may outlive the context: what it shows stays.
 #[must_use = "what is shown stays alive until the view is ended"]
 pub struct BufferView<P: Port> {
+    device: Identity,
     of: Viewed,
     pages: u64,
     view: <P::Host as HostMemory>::View,
@@ -46,6 +48,38 @@ impl<P: Port> fmt::Debug for BufferView<P> {
     }
 }
 
+/// A view that was handed to another device than it is of. Nothing was done.
+#[must_use = "the view is in here, and what it shows stays alive until it is ended"]
+pub struct ForeignView<P: Port>(BufferView<P>);
+
+impl<P: Port> ForeignView<P> {
+    /// The view, unchanged.
+    pub fn into_view(self) -> BufferView<P> {
+        self.0
+    }
+}
+
+impl<P: Port> fmt::Debug for ForeignView<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ForeignView").field(&self.0).finish()
+    }
+}
+
+impl<P: Port> fmt::Display for ForeignView<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the view is of another device")
+    }
+}
+
+impl<P: Port> core::error::Error for ForeignView<P> {}
+
+#[cfg(feature = "defmt")]
+impl<P: Port> defmt::Format for ForeignView<P> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "the view is of another device");
+    }
+}
+
 /// Why a buffer is not shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ViewBufferError {
@@ -54,7 +88,8 @@ pub(crate) enum ViewBufferError {
 }
 
 impl<A: Asic, P: Port> Device<'_, A, P> {
-    /// Shows a buffer of exactly `len` bytes to a process.
+    /// Shows a buffer of exactly `len` bytes to a process, with no lock of the device held. Nobody else
+    /// may look for its pages meanwhile (see [`with_pages`](Self::with_pages)).
     pub(crate) fn view_buffer(
         &self,
         process: &<P::Host as HostMemory>::Process,
@@ -62,20 +97,23 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
         len: u64,
         rights: ViewRights,
     ) -> Result<BufferView<P>, ViewBufferError> {
-        let Shown { buffers, .. } = &mut *self.shown.lock();
-        let memory = buffers
-            .viewable(id, len)
-            .map_err(ViewBufferError::Refused)?;
-        let view = self
-            .host
-            .view(process, memory, rights)
-            .map_err(ViewBufferError::Host)?;
-        buffers.count_view(id);
-        Ok(BufferView {
-            of: Viewed::Buffer(id),
-            pages: len / P::Host::PAGE_BYTES,
-            view,
-        })
+        let begun = self.shown.lock().buffers.begin_view(id, len);
+        begun.map_err(ViewBufferError::Refused)?;
+        let shown = self.with_pages(id, |pages| self.host.view(process, pages, rights));
+        let error = match shown {
+            Some(Ok(view)) => {
+                return Ok(BufferView {
+                    device: self.identity,
+                    of: Viewed::Buffer(id),
+                    pages: len / P::Host::PAGE_BYTES,
+                    view,
+                });
+            }
+            Some(Err(error)) => ViewBufferError::Host(error),
+            None => ViewBufferError::Refused(ViewRefusal::Gone),
+        };
+        self.shown.lock().buffers.uncount_view(id);
+        Err(error)
     }
 
     /// Shows registers to a process.
@@ -85,13 +123,21 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
         block: &RegisterBlock,
     ) -> Result<BufferView<P>, HostError> {
         let view = self.host.view_registers(process, block.registers)?;
-        let shown = &mut *self.shown.lock();
-        shown.register_views = shown.register_views.saturating_add(1);
+        self.count_view(Viewed::Registers);
         Ok(BufferView {
+            device: self.identity,
             of: Viewed::Registers,
             pages: block.registers.len() / P::Host::PAGE_BYTES,
             view,
         })
+    }
+
+    fn count_view(&self, of: Viewed) {
+        let shown = &mut *self.shown.lock();
+        match of {
+            Viewed::Buffer(id) => shown.buffers.count_view(id),
+            Viewed::Registers => shown.register_views = shown.register_views.saturating_add(1),
+        }
     }
 
     /// Notes that the system copied `pages` pages of a view, as it does when a process forks, and when
@@ -101,53 +147,69 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
     ///
     /// When a view is split, the copy takes over pages of the first:
     /// [`end_pages`](Self::end_pages) takes them from that one.
+    ///
+    /// # Errors
+    ///
+    /// Hands the copy back where the view is of another device.
     pub fn copy_view(
         &self,
         view: &BufferView<P>,
         pages: u64,
         copy: <P::Host as HostMemory>::View,
-    ) -> BufferView<P> {
-        let shown = &mut *self.shown.lock();
-        match view.of {
-            Viewed::Buffer(id) => shown.buffers.count_view(id),
-            Viewed::Registers => shown.register_views = shown.register_views.saturating_add(1),
+    ) -> Result<BufferView<P>, <P::Host as HostMemory>::View> {
+        if view.device != self.identity {
+            return Err(copy);
         }
-        BufferView {
+        self.count_view(view.of);
+        Ok(BufferView {
+            device: view.device,
             of: view.of,
             pages: pages.min(view.pages),
             view: copy,
-        }
+        })
     }
 
     /// Notes that a user has unmapped `pages` pages of a view. Gives the view back while some are
     /// left, and ends it otherwise. The port has undone its own mapping of those pages.
-    pub fn end_pages(&self, mut view: BufferView<P>, pages: u64) -> Option<BufferView<P>> {
+    ///
+    /// # Errors
+    ///
+    /// [`ForeignView`], with the view inside, where it is of another device.
+    pub fn end_pages(
+        &self,
+        mut view: BufferView<P>,
+        pages: u64,
+    ) -> Result<Option<BufferView<P>>, ForeignView<P>> {
         match view.pages.checked_sub(pages) {
-            Some(left) if left != 0 => {
+            Some(left) if left != 0 && view.device == self.identity => {
                 view.pages = left;
-                Some(view)
+                Ok(Some(view))
             }
-            _ => {
-                self.end_view(view);
-                None
-            }
+            _ => self.end_view(view).map(|()| None),
         }
     }
 
     /// Ends a view, and the buffer with it where that was the last use of it.
-    pub fn end_view(&self, view: BufferView<P>) {
-        {
-            let shown = &mut *self.shown.lock();
-            self.host.remove_view(view.view);
-            match view.of {
-                Viewed::Buffer(id) => shown.buffers.uncount_view(id),
-                Viewed::Registers => {
-                    shown.register_views = shown.register_views.saturating_sub(1);
-                }
+    ///
+    /// # Errors
+    ///
+    /// [`ForeignView`], with the view inside, where it is of another device.
+    pub fn end_view(&self, view: BufferView<P>) -> Result<(), ForeignView<P>> {
+        if view.device != self.identity {
+            return Err(ForeignView(view));
+        }
+        let BufferView { of, view, .. } = view;
+        self.host.remove_view(view);
+        match of {
+            Viewed::Buffer(id) => {
+                self.shown.lock().buffers.uncount_view(id);
+                self.release_buffer(id);
+            }
+            Viewed::Registers => {
+                let shown = &mut *self.shown.lock();
+                shown.register_views = shown.register_views.saturating_sub(1);
             }
         }
-        if let Viewed::Buffer(id) = view.of {
-            self.release_buffer(id);
-        }
+        Ok(())
     }
 }

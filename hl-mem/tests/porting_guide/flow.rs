@@ -166,15 +166,15 @@ fn blocks_and_views(
         .map_block(privilege, block, Wanted::Anywhere)
         .unwrap();
     let view = context.mmap(block, 2 * PAGE_BYTES).unwrap();
-    let copy = device.copy_view(&view, 1, view.view().clone());
-    device.end_view(copy);
-    let view = device.end_pages(view, 1).unwrap();
+    let copy = device.copy_view(&view, 1, view.view().clone()).unwrap();
+    device.end_view(copy).unwrap();
+    let view = device.end_pages(view, 1).unwrap().unwrap();
     context.destroy_block(block).unwrap();
-    assert!(device.end_pages(view, 1).is_none());
+    assert!(device.end_pages(view, 1).unwrap().is_none());
 
     let buffer = context.create_command_buffer(PAGE_BYTES, true).unwrap();
     let view = context.mmap(buffer, PAGE_BYTES).unwrap();
-    device.end_view(view);
+    device.end_view(view).unwrap();
     context.destroy_command_buffer(buffer).unwrap();
 
     let (registers, bytes) = context.register_block(0x1000).unwrap();
@@ -196,7 +196,7 @@ fn timestamps(device: &RecordingDevice, context: &RecordingContext<'_>) {
         .unwrap();
     // The last registration of a pool that is gone gives its memory up.
     context.destroy_timestamps(pool).unwrap();
-    device.end_view(view);
+    device.end_view(view).unwrap();
     assert_eq!(context.counter_reached(0, 1, time(2)), Ok(1));
     let pool = context.create_timestamps(4).unwrap();
     context.destroy_timestamps(pool).unwrap();

@@ -20,7 +20,10 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
         self.env.rings.clear();
         for view in core::mem::take(&mut self.env.views).into_values() {
             if let Some(Viewed { view, .. }) = Arc::into_inner(view) {
-                machine.device.end_view(view);
+                machine
+                    .device
+                    .end_view(view)
+                    .expect("the view is of this device");
             }
         }
         for export in core::mem::take(&mut self.env.exports).into_values() {

@@ -207,7 +207,10 @@ impl<'m, A: Model> Runner<'_, '_, '_, 'm, A> {
             return Err(refused("the view is in use elsewhere").into());
         };
         let Some(size) = size else {
-            self.machine().device.end_view(view);
+            self.machine()
+                .device
+                .end_view(view)
+                .expect("the view is of this device");
             return Ok("the view has ended".to_owned());
         };
         let len = view.view().view().len() as u64;
@@ -221,7 +224,8 @@ impl<'m, A: Model> Runner<'_, '_, '_, 'm, A> {
         }
         gone.push(part);
         let words = format!("{} pages of {}", size / PAGE, key_text(&key));
-        if let Some(view) = self.machine().device.end_pages(view, size / PAGE) {
+        let left = self.machine().device.end_pages(view, size / PAGE);
+        if let Some(view) = left.expect("the view is of this device") {
             self.env.views.insert(key, Arc::new(Viewed { view, gone }));
         }
         Ok(words)

@@ -127,7 +127,8 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 Err(foreign) => export = foreign,
             }
         }
-        self.machine().device.end_export(export);
+        let ended = self.machine().device.end_export(export);
+        ended.expect("no open file has it");
     }
 
     fn fork(&mut self, view: &Name, copy: &Name) -> Words {
@@ -142,7 +143,10 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
         let pages = parent.view.pages();
         let key = self.key(copy)?;
         let viewed = Viewed {
-            view: machine.device.copy_view(&parent.view, pages, mapping),
+            view: machine
+                .device
+                .copy_view(&parent.view, pages, mapping)
+                .expect("the view is of this device"),
             gone: parent.gone.clone(),
         };
         self.env.views.insert(key, Arc::new(viewed));

@@ -242,7 +242,10 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
                     *exports -= 1;
                 }
             }
-            (Err(export), false) => self.machine.device.end_export(export),
+            (Err(export), false) => {
+                let ended = self.machine.device.end_export(export);
+                ended.map_err(|export| format!("nobody takes the {export}"))?;
+            }
             (Ok(()), false) => return Err("another file ended the export".to_owned()),
             (Err(_), true) => return Err("the file does not know its export".to_owned()),
         }

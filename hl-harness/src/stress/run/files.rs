@@ -180,13 +180,19 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         }
         for shown in core::mem::take(&mut self.views) {
             self.scribe.step(format_args!("munmap {}", shown.name));
-            self.machine.device.end_view(shown.view);
+            self.machine
+                .device
+                .end_view(shown.view)
+                .map_err(|error| error.to_string())?;
             self.model
                 .change_buffer(shown.buffer, |buffer| buffer.views -= 1);
         }
         for exported in core::mem::take(&mut self.exports) {
             self.scribe.step(format_args!("unexport {}", exported.name));
-            self.machine.device.end_export(exported.export);
+            self.machine
+                .device
+                .end_export(exported.export)
+                .map_err(|export| format!("{export} is not taken"))?;
             self.model.release_pack(exported.pack);
         }
         let pinned = self

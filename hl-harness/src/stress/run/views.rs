@@ -101,7 +101,10 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         let Shown { name, buffer, view } = self.views.swap_remove(number);
         self.scribe.step(format_args!("munmap {name}"));
         let quarantined = self.machine.device.usage().buffers.quarantined;
-        self.machine.device.end_view(view);
+        self.machine
+            .device
+            .end_view(view)
+            .map_err(|error| error.to_string())?;
         // A buffer whose removal was confirmed along with another's goes with its last view.
         let settled = self.machine.device.usage().buffers.quarantined < quarantined;
         self.model.change_buffer(buffer, |buffer| {

@@ -107,11 +107,11 @@ fn use_views(device: &'static Device<'static, Chip, Nothing>) {
     used((view.pages(), *view.view()));
     used(device.copy_view(&view, any(), any()));
     used(device.end_pages(view, any()));
-    device.end_view(owned());
+    used(device.end_view(owned()));
     let export: &DramExport = opaque();
     used(export.bytes());
     device.with_export(export, |runs| used(runs.next()));
-    device.end_export(owned());
+    used(device.end_export(owned()));
 }
 
 fn use_context(context: &'static Context<'static, 'static, Chip, Nothing>, privilege: &Privilege) {
