@@ -14,7 +14,8 @@ const NONE: u32 = u32::MAX;
 pub struct Slot<T> {
     /// The first slot of the chain that hashes to this slot's number.
     first: u32,
-    /// The next slot of the chain, or of the free list, that this slot is in.
+    /// The next slot of the chain, of the free list or of those that are parked, whichever this slot is
+    /// in.
     next: u32,
     state: State<T>,
 }
@@ -80,6 +81,8 @@ pub(crate) struct Registry<'s, T> {
     free: u32,
     taken: u32,
     parked: u32,
+    /// The slot that was parked first of all that are, and the one that was parked last.
+    parked_ends: [u32; 2],
 }
 
 impl<'s, T> Registry<'s, T> {
@@ -101,6 +104,7 @@ impl<'s, T> Registry<'s, T> {
             free,
             taken: 0,
             parked: 0,
+            parked_ends: [NONE; 2],
         }
     }
 
@@ -170,11 +174,18 @@ impl<'s, T> Registry<'s, T> {
         }
     }
 
-    /// Keeps a mapping where nobody finds it.
+    /// Keeps a mapping where nobody finds it, behind those that are kept like that already.
     pub(crate) fn park(&mut self, place: Place, value: T) {
-        if let Some(slot) = self.slots.get_mut(place.0 as usize) {
-            slot.state = State::Parked(value);
-            self.parked += 1;
+        let Some(slot) = self.slots.get_mut(place.0 as usize) else {
+            return;
+        };
+        slot.state = State::Parked(value);
+        slot.next = NONE;
+        self.parked += 1;
+        let last = core::mem::replace(&mut self.parked_ends[1], place.0);
+        match self.slots.get_mut(last as usize) {
+            Some(last) => last.next = place.0,
+            None => self.parked_ends[0] = place.0,
         }
     }
 
@@ -235,19 +246,22 @@ impl<'s, T> Registry<'s, T> {
         None
     }
 
-    /// Takes any parked mapping out. `from` as in [`take_next`](Self::take_next).
-    pub(crate) fn take_next_parked(&mut self, from: &mut usize) -> Option<(Place, T)> {
-        while let Some(slot) = self.slots.get_mut(*from) {
-            let number = *from as u32;
-            *from += 1;
-            if matches!(slot.state, State::Parked(_)) {
-                self.parked -= 1;
-                if let State::Parked(value) = core::mem::replace(&mut slot.state, State::Held) {
-                    return Some((Place(number), value));
-                }
-            }
+    /// Takes the mapping out that has been parked for longest; `None` when none is.
+    pub(crate) fn take_parked(&mut self) -> Option<(Place, T)> {
+        let [number, _] = self.parked_ends;
+        let slot = self.slots.get_mut(number as usize)?;
+        let next = core::mem::replace(&mut slot.next, NONE);
+        let state = core::mem::replace(&mut slot.state, State::Held);
+        self.parked_ends[0] = next;
+        if next == NONE {
+            self.parked_ends[1] = NONE;
         }
-        None
+        self.parked -= 1;
+        match state {
+            State::Parked(value) => Some((Place(number), value)),
+            // Only parked slots are in the list.
+            _ => None,
+        }
     }
 
     /// All mappings, found or not, in no order.
@@ -323,7 +337,7 @@ mod tests {
         registry.park(place, value);
         assert_eq!((registry.taken(), registry.parked()), (1, 1));
         assert!(registry.take(key(1)).is_none() && registry.take_next(&mut 0).is_none());
-        let (place, value) = registry.take_next_parked(&mut 0).unwrap();
+        let (place, value) = registry.take_parked().unwrap();
         assert_eq!(value, 1);
         registry.give_back(place);
         assert_eq!((registry.taken(), registry.parked()), (0, 0));
@@ -361,15 +375,21 @@ mod tests {
             registry.park(place, value);
         }
         assert!(registry.take_next(&mut from).is_none());
-        let mut from = 0;
-        for number in 0..3 {
-            let (place, value) = registry.take_next_parked(&mut from).unwrap();
-            assert_eq!((value, from as u64), (number, number + 1));
-            assert_eq!(u64::from(registry.parked()), 2 - number);
+        // In the order in which they were parked, one of them once more.
+        let (place, value) = registry.take_parked().unwrap();
+        assert_eq!((value, registry.parked()), (0, 2));
+        registry.park(place, value);
+        for (number, left) in [(1, 2), (2, 1), (0, 0)] {
+            let (place, value) = registry.take_parked().unwrap();
+            assert_eq!((value, registry.parked()), (number, left));
             registry.give_back(place);
         }
-        assert!(registry.take_next_parked(&mut from).is_none());
+        assert!(registry.take_parked().is_none());
         assert_eq!(registry.taken(), 0);
+        // The list begins anew.
+        let place = registry.hold().unwrap();
+        registry.park(place, 7);
+        assert_eq!(registry.take_parked().unwrap().1, 7);
     }
 
     #[test]

@@ -37,14 +37,14 @@ fn a_view_and_a_block_of_one_device_are_refused_by_another() {
     assert_eq!(range, Err(BlockRangeError::Unmapped));
     let copy = two.device.copy_view(&view, 1, view.view().clone());
     assert!(copy.is_err());
-    let view = two.device.end_pages(view, 1).unwrap_err().into_view();
+    let view = two.device.end_pages(view, 1).unwrap_err().into_inner();
     assert_eq!(view.pages(), 2);
-    let view = two.device.end_pages(view, 2).unwrap_err().into_view();
+    let view = two.device.end_pages(view, 2).unwrap_err().into_inner();
     let refused = two.device.end_view(view).unwrap_err();
     assert_eq!(refused.to_string(), "the view is of another device");
     assert_eq!(usage(), before);
 
-    one.device.end_view(refused.into_view()).unwrap();
+    one.device.end_view(refused.into_inner()).unwrap();
     two.device.end_view(same).unwrap();
     assert_eq!(two.ram.allocated(), 0);
     of_one.close().unwrap();

@@ -21,6 +21,8 @@ pub struct Rules {
     pub large_host: Option<((u64, u64), u64)>,
     /// Those of device memory, where it is mapped.
     pub dram: Option<(u64, u64)>,
+    /// Whether an MMU of its own translates them.
+    pub dram_apart: bool,
     /// Bytes of a page of device memory.
     pub dram_page: u64,
     /// Pages of device memory.
@@ -492,6 +494,35 @@ impl Model {
         left
     }
 
+    /// An MMU confirmed a removal of `memory` from a file, so that whatever it did not confirm before is
+    /// settled. Device memory has one of its own, or not.
+    pub fn confirm(&mut self, user: usize, memory: &Memory, apart: bool) {
+        let is_dram = |memory: &Memory| matches!(memory, Memory::Dram(..));
+        let quarantine = core::mem::take(&mut self.files[user].quarantine);
+        for mapping in quarantine {
+            if !apart || is_dram(&mapping.memory) == is_dram(memory) {
+                self.release(&mapping);
+            } else {
+                self.files[user].quarantine.push(mapping);
+            }
+        }
+    }
+
+    /// The removal of a block was confirmed, and all of blocks that were not before.
+    pub fn confirm_blocks(&mut self) {
+        let names: Vec<u64> = self.buffers.keys().copied().collect();
+        for name in names {
+            self.change_buffer(name, |buffer| buffer.quarantined = false);
+        }
+    }
+
+    /// How many buffers are in quarantine.
+    #[must_use]
+    pub fn quarantined_blocks(&self) -> u32 {
+        let quarantined = self.buffers.values().filter(|buffer| buffer.quarantined);
+        quarantined.count() as u32
+    }
+
     /// Everything in quarantine is settled.
     pub fn settle(&mut self) {
         for user in 0..self.files.len() {
@@ -499,9 +530,6 @@ impl Model {
                 self.release(&mapping);
             }
         }
-        let quarantined: Vec<u64> = self.buffers.keys().copied().collect();
-        for name in quarantined {
-            self.change_buffer(name, |buffer| buffer.quarantined = false);
-        }
+        self.confirm_blocks();
     }
 }

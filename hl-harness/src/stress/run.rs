@@ -210,6 +210,7 @@ fn rules<A: machine::Model>(config: &MachineConfig) -> Rules {
             LargeHost::Shared => None,
         },
         dram: profile.dram.mapped_at.map(|range| bounds(range.range)),
+        dram_apart: !profile.one_table,
         dram_page: profile.dram.page_bytes,
         dram_pages: memory / profile.dram.page_bytes,
         packs: PACKS,

@@ -4,7 +4,7 @@ use hl_harness::log::{Event, EventKind};
 use hl_harness::machine::{MachineConfig, Model};
 use hl_harness::stress::reset;
 use hl_mem::budget::Budget;
-use hl_mem::context::{DestroyError, UnmapUserError};
+use hl_mem::context::{ContextUsage, DestroyError, UnmapUserError};
 use hl_mem::device::{BufferError, MapBufferError, RetireError};
 use hl_mem::uapi::{self, Errno, MemoryInput};
 use mmu_core::DeviceAddr;
@@ -15,6 +15,7 @@ on_each_asic!(
     what_is_mapped_next_to_an_absent_page_is_found_at_once,
     a_failed_invalidation_keeps_user_pages_pinned_until_one_succeeds,
     a_failed_invalidation_keeps_a_block_until_one_succeeds,
+    what_a_later_removal_confirms_as_well_leaves_the_quarantine_with_it,
     closing_while_invalidations_fail_loses_nothing,
     every_failing_allocation_and_pin_leaves_everything_as_it_was,
     running_out_of_tables_leaves_everything_as_it_was,
@@ -125,6 +126,54 @@ fn a_failed_invalidation_keeps_a_block_until_one_succeeds<A: Model>() {
         machine.asic.clear_injections();
         machine.device.settle_quarantine().unwrap();
         assert_eq!(machine.counters(), before);
+        context.close().unwrap();
+    });
+}
+
+/// DESIGN 3.4: what a time-out left waits for a later invalidation, and not for a call that no request
+/// makes.
+fn what_a_later_removal_confirms_as_well_leaves_the_quarantine_with_it<A: Model>() {
+    machine::<A>(|machine| {
+        let (budget, process) = (Budget::new(10), machine.spawn());
+        let mut storage = machine.storage();
+        let context = machine.open(&process, &budget, &mut storage).unwrap();
+        let before = (machine.counters(), context.usage());
+        let map = || {
+            let address = process.map(2, Permission::ReadWrite).unwrap();
+            let input = map_input(address, 2 * 4096).to_bytes();
+            let at = uapi::dispatch(&context, &input).unwrap().value;
+            DeviceAddr::new(at)
+        };
+        let stuck: Vec<_> = (0..3).map(|_| map()).collect();
+        let other = map();
+        let create = || context.create_block(&machine.privilege, 4096).unwrap().0;
+        let (stuck_block, other_block) = (create(), create());
+        machine
+            .asic
+            .inject(Operation::Invalidation, 1, 100, Completion::Never);
+        for at in stuck {
+            context.unmap(at).unwrap_err();
+        }
+        context.destroy_block(stuck_block).unwrap_err();
+        machine.asic.clear_injections();
+        assert_eq!(context.usage().quarantined, 3);
+        assert_eq!(budget.charged(), 8);
+
+        context.unmap(other).unwrap();
+        assert_eq!(
+            context.usage(),
+            ContextUsage {
+                handles: 1,
+                ..before.1
+            }
+        );
+        assert_eq!((machine.host.counters().pins, budget.charged()), (0, 0));
+        assert_eq!(machine.device.usage().buffers.quarantined, 1);
+        context.destroy_block(other_block).unwrap();
+        let after = machine.counters();
+        assert_eq!(after.device, before.0.device);
+        assert_eq!(after.tables, before.0.tables);
+        assert_eq!(context.usage(), before.1);
         context.close().unwrap();
     });
 }

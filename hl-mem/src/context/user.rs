@@ -217,16 +217,24 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
     ///
     /// [`Unconfirmed`]: it stays where it is.
     pub fn settle_quarantine(&self) -> Result<(), Unconfirmed> {
-        let mut from = 0;
-        loop {
-            let next = self.space.lock().mappings.take_next_parked(&mut from);
-            match next {
-                None => return Ok(()),
-                Some((place, UserMapping(Stage::Quarantined(detached)))) => {
-                    self.finish_unmap(place, detached)?;
-                }
-                // Only removed mappings are parked.
-                Some((place, mapping)) => self.space.lock().mappings.park(place, mapping),
+        let count = self.space.lock().mappings.parked();
+        for _ in 0..count {
+            if let Some((place, detached)) = self.take_quarantined() {
+                self.finish_unmap(place, detached)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes out what has been in quarantine for longest.
+    fn take_quarantined(&self) -> Option<(Place, Detached<User, Backing<P>>)> {
+        let mut space = self.space.lock();
+        match space.mappings.take_parked()? {
+            (place, UserMapping(Stage::Quarantined(detached))) => Some((place, detached)),
+            // Only removed mappings are parked.
+            (place, mapping) => {
+                space.mappings.park(place, mapping);
+                None
             }
         }
     }
@@ -247,8 +255,11 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
             Ok(proven) => {
                 let backing = space.release(proven);
                 space.mappings.give_back(place);
+                let waiting = space.mappings.parked();
                 drop(space);
                 self.give_up(backing);
+                // Whatever was not confirmed when it was removed is now, in most cases.
+                self.give_up_confirmed(waiting);
             }
             Err(detached) => {
                 let mapping = UserMapping(Stage::Quarantined(detached));
@@ -256,6 +267,32 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
             }
         }
         settled.map(drop)
+    }
+
+    /// Gives up those of the first `count` mappings in quarantine whose removal is confirmed by now.
+    fn give_up_confirmed(&self, count: u32) {
+        for _ in 0..count {
+            let Some((place, detached)) = self.take_quarantined() else {
+                return;
+            };
+            let confirmed = match (detached.backing(), self.device.dram_mmu()) {
+                (Backing::Dram { .. }, Some(_)) => self.removals.dram.lock().confirmed(),
+                _ => self.removals.host.lock().confirmed(),
+            };
+            let mut space = self.space.lock();
+            match detached.proven(Some(confirmed)) {
+                Ok(proven) => {
+                    let backing = space.release(proven);
+                    space.mappings.give_back(place);
+                    drop(space);
+                    self.give_up(backing);
+                }
+                Err(detached) => {
+                    let mapping = UserMapping(Stage::Quarantined(detached));
+                    space.mappings.park(place, mapping);
+                }
+            }
+        }
     }
 
     /// Sees to it that everything that was removed is confirmed: what no mapping is behind, too.

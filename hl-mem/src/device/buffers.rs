@@ -85,6 +85,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             Ok(proven) => {
                 let memory = self.privileged.lock().space.release(proven);
                 self.abandon(new, memory);
+                self.release_quarantined();
             }
             Err(detached) => self.shown.lock().buffers.quarantine(new, detached),
         }
@@ -125,6 +126,10 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         let batch = self.shown.lock().buffers.batch(id);
         let settled = batch.map_or(Ok(()), |batch| self.settle_privileged(batch).map(drop));
         self.release_buffer(id);
+        if settled.is_ok() {
+            // Whatever was not confirmed when it was removed is now.
+            self.release_quarantined();
+        }
         settled
     }
 

@@ -48,33 +48,33 @@ impl<P: Port> fmt::Debug for BufferView<P> {
     }
 }
 
-/// A view that was handed to another device than it is of. Nothing was done.
-#[must_use = "the view is in here, and what it shows stays alive until it is ended"]
-pub struct ForeignView<P: Port>(BufferView<P>);
+/// A view of another device. Nothing was done; what was handed over is inside.
+#[must_use = "what is inside is lost if this is dropped"]
+pub struct ForeignView<V>(V);
 
-impl<P: Port> ForeignView<P> {
-    /// The view, unchanged.
-    pub fn into_view(self) -> BufferView<P> {
+impl<V> ForeignView<V> {
+    /// What was handed over, unchanged.
+    pub fn into_inner(self) -> V {
         self.0
     }
 }
 
-impl<P: Port> fmt::Debug for ForeignView<P> {
+impl<V> fmt::Debug for ForeignView<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ForeignView").field(&self.0).finish()
+        f.debug_struct("ForeignView").finish_non_exhaustive()
     }
 }
 
-impl<P: Port> fmt::Display for ForeignView<P> {
+impl<V> fmt::Display for ForeignView<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the view is of another device")
     }
 }
 
-impl<P: Port> core::error::Error for ForeignView<P> {}
+impl<V> core::error::Error for ForeignView<V> {}
 
 #[cfg(feature = "defmt")]
-impl<P: Port> defmt::Format for ForeignView<P> {
+impl<V> defmt::Format for ForeignView<V> {
     fn format(&self, f: defmt::Formatter<'_>) {
         defmt::write!(f, "the view is of another device");
     }
@@ -150,15 +150,15 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
     ///
     /// # Errors
     ///
-    /// Hands the copy back where the view is of another device.
+    /// [`ForeignView`], with the copy inside, where the view is of another device.
     pub fn copy_view(
         &self,
         view: &BufferView<P>,
         pages: u64,
         copy: <P::Host as HostMemory>::View,
-    ) -> Result<BufferView<P>, <P::Host as HostMemory>::View> {
+    ) -> Result<BufferView<P>, ForeignView<<P::Host as HostMemory>::View>> {
         if view.device != self.identity {
-            return Err(copy);
+            return Err(ForeignView(copy));
         }
         self.count_view(view.of);
         Ok(BufferView {
@@ -179,7 +179,7 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
         &self,
         mut view: BufferView<P>,
         pages: u64,
-    ) -> Result<Option<BufferView<P>>, ForeignView<P>> {
+    ) -> Result<Option<BufferView<P>>, ForeignView<BufferView<P>>> {
         match view.pages.checked_sub(pages) {
             Some(left) if left != 0 && view.device == self.identity => {
                 view.pages = left;
@@ -194,7 +194,7 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
     /// # Errors
     ///
     /// [`ForeignView`], with the view inside, where it is of another device.
-    pub fn end_view(&self, view: BufferView<P>) -> Result<(), ForeignView<P>> {
+    pub fn end_view(&self, view: BufferView<P>) -> Result<(), ForeignView<BufferView<P>>> {
         if view.device != self.identity {
             return Err(ForeignView(view));
         }

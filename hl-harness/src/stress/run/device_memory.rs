@@ -51,7 +51,6 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
                 }
             }
         };
-        let quarantined = self.quarantined(user)?;
         self.scribe.step(format_args!(
             "map u[{user}] dram {}{}",
             self.scribe.handle(Handles::Memory, handle),
@@ -75,7 +74,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
                 self.note(user, range, at, at, (at, at + bytes), memory)?;
                 self.look_into(user, at)
             }
-            Err(Errno::ETIMEDOUT) => self.note_quarantine(user, quarantined, (0, 0), memory, 0),
+            Err(Errno::ETIMEDOUT) => self.note_undone(user, memory),
             Err(_) => Ok(()),
         }
     }

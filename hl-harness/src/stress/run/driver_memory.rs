@@ -86,6 +86,10 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
                 });
                 Ok(())
             }
+            Err(Errno::ETIMEDOUT) => {
+                self.model.confirm_blocks();
+                Ok(())
+            }
             Err(_) => Ok(()),
         }
     }
@@ -114,7 +118,6 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             // Mapped already, or no block.
             _ => Expected::Refused(Errno::EINVAL),
         };
-        let quarantined = self.quarantined(user)?;
         let written = self.scribe.handle(Handles::Objects, handle.get());
         self.scribe.step(format_args!("attach u[{user}] {written}"));
         let privilege = &self.machine.privilege;
@@ -135,7 +138,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             Err(Errno::ETIMEDOUT) => {
                 self.model.change_buffer(name, |buffer| buffer.holds += 1);
                 let memory = Memory::Buffer(name);
-                self.note_quarantine(user, quarantined, (0, 0), memory, 0)
+                self.note_undone(user, memory)
             }
             Err(_) => Ok(()),
         }
@@ -173,7 +176,6 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             expected if mapped => Self::announced(expected, failure),
             expected => expected,
         };
-        let quarantined = self.quarantined(user)?;
         let context = self.context(user)?;
         let bytes = pages * self.rules.page - less;
         let word = if mapped { " mapped" } else { "" };
@@ -216,7 +218,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
                 let holds = 1;
                 let name = self.add_buffer(Buffer { holds, ..buffer });
                 let memory = Memory::Buffer(name);
-                self.note_quarantine(user, quarantined, (0, 0), memory, 0)
+                self.note_undone(user, memory)
             }
             Err(_) => Ok(()),
         }
@@ -370,7 +372,6 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         let Some((handle, named)) = self.handle(user, which) else {
             return Ok(());
         };
-        let quarantined = self.quarantined(user)?;
         let context = self.context(user)?;
         let written = self.scribe.handle(Handles::Objects, handle.get());
         let what = match named {
@@ -396,30 +397,28 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             false => Expected::Done,
         };
         self.check(expected, failure, &got)?;
-        let after = self.quarantined(user)?;
-        let grown = (
-            after.0.wrapping_sub(quarantined.0),
-            after.1.wrapping_sub(quarantined.1),
-        );
-        if got.is_ok() && grown != (0, 0) || grown.0 > 1 || grown.1 > 1 {
-            return Err(format!("{quarantined:?} became {after:?} in quarantine"));
+        let is_block = matches!(named, Named::Block(..));
+        let kept = is_block && self.quarantined(user)?.1 == self.model.quarantined_blocks() + 1;
+        if got.is_ok() && kept {
+            return Err("a block that was given up is in quarantine".to_owned());
         }
         let file = &mut self.model.files[user];
         file.handles.remove(&handle.get());
-        let mapping = mapped.and_then(|at| file.driver_mappings.remove(&at));
-        if let Some(mapping) = mapping {
+        if let Some(mapping) = mapped.and_then(|at| file.driver_mappings.remove(&at)) {
             file.past.push(mapping.start);
-            match grown.0 {
-                0 => self.model.release(&mapping),
-                _ => file.quarantine.push(mapping),
+            match got {
+                Ok(()) => self.note_confirmed(user, &mapping)?,
+                Err(_) => self.note_removed(user, mapping)?,
             }
         }
-        let is_block = matches!(named, Named::Block(..));
         self.model.change_buffer(named.buffer(), |buffer| {
             buffer.named = false;
             buffer.privileged = false;
-            buffer.quarantined = is_block && grown.1 == 1;
+            buffer.quarantined = kept;
         });
+        if is_block && !kept {
+            self.model.confirm_blocks();
+        }
         if let Some(pool) = self.model.files[user].pools.get_mut(&named.buffer()) {
             pool.named = false;
         }

@@ -121,7 +121,6 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             Self::announced(placed, failure)
         };
         let free = placed == Expected::Done && hint != 0;
-        let quarantined = self.quarantined(user)?;
         let (buffer, from) = Self::written(user, first, start);
         self.scribe.step(format_args!(
             "map u[{user}] {buffer} + {from:#x} size {len:#x}{}",
@@ -170,7 +169,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             }
             Err(Errno::ETIMEDOUT) => {
                 let memory = Memory::User(names(touched));
-                self.note_quarantine(user, quarantined, (0, 0), memory, 0)
+                self.note_undone(user, memory)
             }
             Err(_) => Ok(()),
         }
@@ -207,28 +206,47 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         Ok(())
     }
 
-    /// Notes what a request left in quarantine, if anything. Gives it up otherwise.
-    pub(super) fn note_quarantine(
-        &mut self,
-        user: usize,
-        before: (u32, u32),
-        kept: (u64, u64),
-        memory: Memory,
-        start: u64,
-    ) -> Result<(), String> {
+    /// Notes that a removal was confirmed, and what else that settles.
+    pub(super) fn note_confirmed(&mut self, user: usize, mapping: &Mapping) -> Result<(), String> {
+        let apart = self.rules.dram_apart;
+        self.model.release(mapping);
+        self.model.confirm(user, &mapping.memory, apart);
+        self.check_quarantine(user)
+    }
+
+    /// Notes what became of a mapping whose removal was confirmed or was not.
+    pub(super) fn note_removed(&mut self, user: usize, mapping: Mapping) -> Result<(), String> {
+        let known = self.model.files[user].quarantine.len();
+        if self.quarantined(user)?.0 as usize != known + 1 {
+            return self.note_confirmed(user, &mapping);
+        }
+        self.model.files[user].quarantine.push(mapping);
+        Ok(())
+    }
+
+    /// Notes what became of a mapping that did not come to be.
+    pub(super) fn note_undone(&mut self, user: usize, memory: Memory) -> Result<(), String> {
         let mapping = Mapping {
-            kept,
-            start,
+            kept: (0, 0),
+            start: 0,
             memory,
         };
-        let after = self.quarantined(user)?;
-        match after.0.checked_sub(before.0) {
-            // The request was undone as a whole.
-            Some(0) => self.model.release(&mapping),
-            Some(1) => self.model.files[user].quarantine.push(mapping),
-            _ => return Err(format!("the quarantine went from {before:?} to {after:?}")),
+        self.note_removed(user, mapping)
+    }
+
+    /// As many mappings are in quarantine as in the model.
+    fn check_quarantine(&self, user: usize) -> Result<(), String> {
+        let (got, expected) = (
+            self.quarantined(user)?.0,
+            self.model.files[user].quarantine.len(),
+        );
+        if got as usize == expected {
+            Ok(())
+        } else {
+            Err(format!(
+                "{got} mappings are in quarantine, and {expected} in the model"
+            ))
         }
-        Ok(())
     }
 
     pub(super) fn unmap(
@@ -250,7 +268,6 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             true => Expected::Refused(Errno::EINVAL),
             false => Self::announced(Expected::Done, failure),
         };
-        let quarantined = self.quarantined(user)?;
         self.unmapping(user, at);
         let got = self.call(user, [at, 0, 0], OP_UNMAP, 0)?;
         self.check(expected, failure, &got)?;
@@ -263,16 +280,13 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         };
         file.past.push(mapping.start);
         match got {
-            Ok(_) => self.model.release(&mapping),
+            Ok(_) => self.note_confirmed(user, &mapping),
+            // What is not confirmed is kept, without exception.
             Err(_) => {
-                // What is not confirmed is kept, without exception.
-                if self.quarantined(user)?.0 != quarantined.0 + 1 {
-                    return Err("an unmapping that failed left no quarantine".to_owned());
-                }
                 self.model.files[user].quarantine.push(mapping);
+                self.check_quarantine(user)
             }
         }
-        Ok(())
     }
 
     pub(super) fn unmap_nothing(&mut self, user: usize, which: u64) -> Result<(), String> {
