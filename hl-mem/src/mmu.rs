@@ -118,7 +118,8 @@ pub use error::MmuError;
 pub use fault::{Fault, FaultKind};
 pub use gaudi::{GaudiMmu, GaudiRegisters};
 pub use gaudi2::{
-    Gaudi2DramMmu, Gaudi2DramRegisters, Gaudi2HostMmu, Gaudi2HostRegisters, HostPages,
+    Gaudi2DramMmu, Gaudi2DramRegisters, Gaudi2HostMmu, Gaudi2HostMmu64K, Gaudi2HostRegisters,
+    PmmuFormat,
 };
 pub use goya::{GoyaMmu, GoyaRegisters};
 pub use none::NoDramMmu;
@@ -126,7 +127,7 @@ pub use registers::{PollBudget, Registers};
 
 use core::time::Duration;
 
-use mmu_core::{BusAddr, Invalidate};
+use mmu_core::{BusAddr, Format, Invalidate};
 
 use crate::asid::Asid;
 
@@ -141,6 +142,37 @@ pub struct Timeouts {
     /// For getting ready to be enabled.
     pub init: Duration,
 }
+
+/// That an MMU walks tables of a format, which is asked for when a
+/// [device comes up](crate::Device::new): tables of one format under an MMU of another lead the device
+/// to whatever memory the bits happen to name.
+///
+/// ```compile_fail,E0277
+/// # mod port { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/guide/smallest_port.rs")); }
+/// # use port::*;
+/// use hl_mem::profile::Gaudi2;
+/// use hl_mem::{Device, DeviceParts};
+///
+/// // The port has the MMU of Goya, whose tables have other hops.
+/// fn refused(parts: DeviceParts<'static, Gaudi2<6>, SmallestPort>) {
+///     let _ = Device::new(parts, |_| unreachable!());
+/// }
+/// ```
+///
+/// # Safety
+///
+/// Tables of the format are what the MMU walks, once it is [enabled](MmuControl::enable). A type that
+/// passes calls on to another one walks what that one walks.
+#[expect(
+    unsafe_code,
+    reason = "a wrong implementation has the device use memory of others"
+)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not walk tables of the format `{F}`",
+    label = "this MMU is not the one of this ASIC",
+    note = "`Port::Mmu` has to walk `Asic::HostFormat`, and `Port::DramMmu`, unless it is `NoDramMmu`, `Asic::DramFormat`"
+)]
+pub unsafe trait Walks<F: Format>: MmuControl {}
 
 /// One MMU, or a group of like ones, seen by the code that manages address spaces.
 ///

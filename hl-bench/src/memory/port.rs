@@ -13,8 +13,8 @@ use hl_mem::Asid;
 use hl_mem::dram::NoScrub;
 use hl_mem::host::{DeviceAccess, DmaAddr, DmaRun, HostError, HostMemory, UserPages, ViewRights};
 use hl_mem::mmu::{
-    Fault, Gaudi2HostMmu, GaudiMmu, GoyaMmu, HostPages, MmuControl, MmuError, NoDramMmu,
-    PollBudget, Registers,
+    Fault, Gaudi2HostMmu, GaudiMmu, GoyaMmu, MmuControl, MmuError, NoDramMmu, PollBudget,
+    Registers, Walks,
 };
 use hl_mem::port::{Engines, Port, SpinLock};
 use hl_mem::profile::{Asic, Gaudi, Gaudi2, Goya};
@@ -23,7 +23,7 @@ use hl_mem::va::Node;
 use mmu_core::format::TABLE_ENTRIES;
 use mmu_core::{
     AddrRange, BusAddr, ChildMap, DeviceAddr, DeviceLost, DeviceTablePool, DeviceTableRecord,
-    Invalidate, Region, ReuseOrder, Stale, TableBus, TableMemory, TablePool, TableRecord,
+    Format, Invalidate, Region, ReuseOrder, Stale, TableBus, TableMemory, TablePool, TableRecord,
 };
 
 use crate::arena::huge_words;
@@ -206,6 +206,9 @@ unsafe impl<M: MmuControl> Invalidate for Timed<M> {
 }
 
 // SAFETY: every call is passed on.
+unsafe impl<F: Format, M: Walks<F>> Walks<F> for Timed<M> {}
+
+// SAFETY: every call is passed on.
 unsafe impl<M: MmuControl> MmuControl for Timed<M> {
     fn enable(&mut self) -> Result<(), MmuError> {
         self.0.enable()
@@ -283,7 +286,7 @@ pub(crate) trait Measured: Asic {
     /// As the report names it.
     const NAME: &'static str;
     /// The driver of its MMU.
-    type Driver: MmuControl + Send;
+    type Driver: Walks<Self::HostFormat> + Send;
     /// The pool of its tables.
     type Memory<'m>: TableMemory + Send + Sync;
 
@@ -351,7 +354,7 @@ impl Measured for Gaudi2<6> {
 
     fn driver(parking: BusAddr) -> Self::Driver {
         let registers = registers(0x4D0_000C, 0x4D0_1054);
-        Gaudi2HostMmu::new(registers, Self::PROFILE.timeouts, HostPages::Of4K, parking)
+        Gaudi2HostMmu::new(registers, Self::PROFILE.timeouts, parking)
     }
 
     fn with_tables<R>(run: impl for<'m> FnOnce(Self::Memory<'m>) -> R) -> R {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hl_mem::mmu::{Gaudi2DramMmu, Gaudi2HostMmu, GaudiMmu, GoyaMmu, HostPages, MmuControl};
+use hl_mem::mmu::{Gaudi2DramMmu, Gaudi2HostMmu, GaudiMmu, GoyaMmu, Walks};
 use hl_mem::profile::{Asic, Gaudi, Gaudi2, Goya};
 use mmu_core::format::TABLE_BYTES;
 use mmu_core::{
@@ -55,11 +55,11 @@ pub trait Model: Asic + Sized {
     /// Its working HBM stacks; of no meaning where the ASIC has none.
     const STACKS: HbmStacks = HbmStacks::Six;
     /// The driver of the MMU that translates accesses to host memory.
-    type Mmu: MmuControl + Send;
+    type Mmu: Walks<Self::HostFormat> + Send;
     /// The reference by which page tables share the pool of that MMU's tables.
     type Memory<'m>: mmu_core::TableMemory + Send + Sync;
     /// The driver of the MMU that translates accesses to device memory.
-    type DramMmu: MmuControl + Send;
+    type DramMmu: Walks<Self::DramFormat> + Send;
     /// The reference to the pool of that MMU's tables.
     type DramMemory<'m>: mmu_core::TableMemory + Send + Sync;
 
@@ -135,10 +135,7 @@ macro_rules! v1_model {
 v1_model!(Goya, GoyaMmu);
 v1_model!(Gaudi, GaudiMmu);
 
-impl<const STACKS: u64> Model for Gaudi2<STACKS>
-where
-    Self: Asic,
-{
+impl<const STACKS: u64> Model for Gaudi2<STACKS> {
     const KIND: AsicKind = AsicKind::Gaudi2;
     const STACKS: HbmStacks = if STACKS == 5 {
         HbmStacks::Five
@@ -151,7 +148,7 @@ where
     type DramMemory<'m> = &'m DevicePool<'m>;
 
     fn mmu(registers: AsicRegisters, parking: BusAddr) -> Self::Mmu {
-        Gaudi2HostMmu::new(registers, Self::PROFILE.timeouts, HostPages::Of4K, parking)
+        Gaudi2HostMmu::new(registers, Self::PROFILE.timeouts, parking)
     }
 
     fn dram_mmu(registers: AsicRegisters, parking: BusAddr) -> Self::DramMmu {

@@ -4,7 +4,7 @@
 //! The end of an earlier one, which it gave up waiting for, looks the same.
 
 use hl_mem::asid::Asid;
-use hl_mem::mmu::{Gaudi2HostMmu, GaudiMmu, GoyaMmu, HostPages, MmuControl};
+use hl_mem::mmu::{Gaudi2HostMmu, GaudiMmu, GoyaMmu, MmuControl};
 use mmu_core::{AddrRange, BusAddr, DeviceAddr, MapOptions};
 
 use crate::rig::device::Faulted;
@@ -41,7 +41,7 @@ fn gaudi(file: File) -> GaudiMmu<File> {
 }
 
 fn gaudi2(file: File) -> Gaudi2HostMmu<File> {
-    Gaudi2HostMmu::new(file, TIMEOUTS, HostPages::Of4K, BusAddr::new(0))
+    Gaudi2HostMmu::new(file, TIMEOUTS, BusAddr::new(0))
 }
 
 /// How the first removal goes.

@@ -6,9 +6,10 @@ use crate::asid::{Asid, UserAsid};
 use crate::buffer::Buffers;
 use crate::dram::Scrub;
 use crate::events::DeviceEvent;
+use crate::host::HostMemory;
 use crate::identity::Identity;
 use crate::lock::{LockRank, Locked};
-use crate::mmu::{MmuControl, NoDramMmu};
+use crate::mmu::{MmuControl, NoDramMmu, Walks};
 use crate::port::Port;
 use crate::profile::{Asic, DefaultPage, LargeHost, Open};
 use crate::space::{Addresses, Removals, Space};
@@ -31,7 +32,10 @@ impl<'d, A: Asic, P: Port<DramMmu = NoDramMmu>> Device<'d, A, P> {
     pub fn new(
         parts: DeviceParts<'d, A, P>,
         mmu: impl FnOnce(BusAddr) -> P::Mmu,
-    ) -> Result<(Self, Privilege), BringUpError> {
+    ) -> Result<(Self, Privilege), BringUpError>
+    where
+        P::Mmu: Walks<A::HostFormat>,
+    {
         Self::with_dram_mmu(parts, mmu, None::<(_, fn(_) -> _)>)
     }
 }
@@ -52,7 +56,22 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         mut parts: DeviceParts<'d, A, P>,
         mmu: impl FnOnce(BusAddr) -> P::Mmu,
         dram_mmu: Option<(P::DramTables, impl FnOnce(BusAddr) -> P::DramMmu)>,
-    ) -> Result<(Self, Privilege), BringUpError> {
+    ) -> Result<(Self, Privilege), BringUpError>
+    where
+        P::Mmu: Walks<A::HostFormat>,
+        P::DramMmu: Walks<A::DramFormat>,
+    {
+        const {
+            let page = P::Host::PAGE_BYTES;
+            assert!(
+                page.is_power_of_two(),
+                "a page of the host is a power of two"
+            );
+            assert!(
+                page.is_multiple_of(A::PROFILE.host.page_bytes),
+                "a page of the host is made of pages of the device"
+            );
+        }
         let users = Open::with(P::MAX_ASID.unwrap_or(A::PROFILE.max_asid)).users();
         if parts.seats.len() > usize::from(users) {
             return Err(BringUpError::TooManySeats { users });

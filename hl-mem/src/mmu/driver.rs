@@ -3,18 +3,33 @@
 
 use core::fmt;
 
-use mmu_core::{AddrRange, BusAddr, DeviceAddr, Extent, Invalidate, Stale};
+use mmu_core::{AddrRange, BusAddr, DeviceAddr, Extent, Format, Invalidate, Stale};
 
 use crate::asid::Asid;
 
 use super::roots::Roots;
-use super::{Fault, MmuControl, MmuError};
+use super::{Fault, MmuControl, MmuError, Walks};
 
 /// The register protocol of one MMU generation. To add one, write one file with a type that
-/// implements this; all decisions are made in [`Mmu`].
+/// implements this; all decisions are made in [`Mmu`], which is put [over](Mmu::over) it.
 ///
-/// The safety of [`Mmu`] rests on these functions doing what they say.
-pub trait Hardware {
+/// # Safety
+///
+/// 1. The MMU walks tables of `Format`, set up like that by `prepare`.
+/// 2. `Ok` of a function says that the hardware reported what it was asked for: the root is taken over
+///    ([`point`](Self::point)), what is named is in no cache ([`drop_all`](Self::drop_all),
+///    [`drop_range`](Self::drop_range)), the MMU is read to be enabled or disabled
+///    ([`switch`](Self::switch)).
+/// 3. [`drop_range`](Self::drop_range) does not return `Ok` while accesses that began before can still
+///    bring back what it dropped.
+#[expect(
+    unsafe_code,
+    reason = "a wrong implementation hands memory in use by the device to others"
+)]
+pub unsafe trait Hardware {
+    /// The format of the tables that it walks.
+    type Format: Format;
+
     /// Whether `root` can be a root table; the check that [`point`](Self::point) relies on.
     fn check_root(&self, root: BusAddr) -> Result<(), MmuError>;
 
@@ -58,7 +73,11 @@ pub struct Mmu<H, const ASIDS: usize> {
 }
 
 impl<H: Hardware, const ASIDS: usize> Mmu<H, ASIDS> {
-    pub(super) const fn over(hardware: H, parking: BusAddr) -> Self {
+    /// A driver over the registers of `hardware`, which it neither touches nor trusts before it is
+    /// [enabled](MmuControl::enable). `parking` is the
+    /// [parking table](crate::mmu#parked-address-spaces).
+    #[must_use]
+    pub const fn over(hardware: H, parking: BusAddr) -> Self {
         Self {
             hardware,
             parking,
@@ -158,6 +177,10 @@ unsafe impl<H: Hardware, const ASIDS: usize> Invalidate for Mmu<H, ASIDS> {
         self.forget(part)
     }
 }
+
+#[expect(unsafe_code, reason = "what the hardware walks, it walks behind this")]
+// SAFETY: by the contract of `Hardware`.
+unsafe impl<H: Hardware, const ASIDS: usize> Walks<H::Format> for Mmu<H, ASIDS> {}
 
 #[expect(unsafe_code, reason = "what the hardware confirmed, this passes on")]
 // SAFETY:

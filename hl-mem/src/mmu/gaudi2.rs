@@ -5,4 +5,4 @@ mod host;
 mod instance;
 
 pub use dram::{Gaudi2DramMmu, Gaudi2DramRegisters};
-pub use host::{Gaudi2HostMmu, Gaudi2HostRegisters, HostPages};
+pub use host::{Gaudi2HostMmu, Gaudi2HostMmu64K, Gaudi2HostRegisters, PmmuFormat};

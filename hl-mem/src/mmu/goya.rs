@@ -1,5 +1,6 @@
 //! The MMU of Goya (facts 9.1).
 
+use mmu_core::format::V1;
 use mmu_core::{AddrRange, BusAddr, DeviceAddr};
 
 use crate::asid::Asid;
@@ -65,7 +66,12 @@ impl<R: Registers, const ASIDS: usize> GoyaMmu<R, ASIDS> {
     }
 }
 
-impl<R: Registers> Hardware for GoyaRegisters<R> {
+#[expect(unsafe_code, reason = "the safety of `Mmu` rests on it")]
+// SAFETY: each step is written as facts 9.1 tell what the registers do, and what is reported as done
+// was read from them.
+unsafe impl<R: Registers> Hardware for GoyaRegisters<R> {
+    type Format = V1;
+
     fn check_root(&self, root: BusAddr) -> Result<(), MmuError> {
         v1::halves(root).map(drop)
     }

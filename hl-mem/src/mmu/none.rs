@@ -1,8 +1,8 @@
 //! No MMU.
 
-use mmu_core::{BusAddr, Invalidate, Stale};
+use mmu_core::{BusAddr, Format, Invalidate, Stale};
 
-use super::{Fault, MmuControl, MmuError};
+use super::{Fault, MmuControl, MmuError, Walks};
 use crate::asid::Asid;
 
 /// The MMU for device memory where there is none of its own: on Goya and Gaudi, and in a port that maps
@@ -20,6 +20,10 @@ unsafe impl Invalidate for NoDramMmu {
         match *self {}
     }
 }
+
+#[expect(unsafe_code, reason = "nobody calls what has no value")]
+// SAFETY: there is no value of it.
+unsafe impl<F: Format> Walks<F> for NoDramMmu {}
 
 #[expect(unsafe_code, reason = "nobody calls what has no value")]
 // SAFETY: there is no value of it.

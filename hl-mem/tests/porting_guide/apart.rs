@@ -14,7 +14,7 @@ use hl_mem::dram::{
 };
 use hl_mem::handle::HandleSlot;
 use hl_mem::lock::LockRank;
-use hl_mem::mmu::{Fault, MmuControl, MmuError};
+use hl_mem::mmu::{Fault, MmuControl, MmuError, Walks};
 use hl_mem::port::{Port, SpinLock};
 use hl_mem::profile::{Asic, Gaudi2};
 use hl_mem::timestamps::TimestampSlot;
@@ -22,7 +22,7 @@ use hl_mem::uapi::{FLAG_USERPTR, MemoryInput, OP_MAP, dispatch};
 use hl_mem::va::Node;
 use mmu_core::format::TABLE_ENTRIES;
 use mmu_core::{
-    BusAddr, ChildMap, DeviceLost, DeviceTablePool, DeviceTableRecord, Invalidate, Region,
+    BusAddr, ChildMap, DeviceLost, DeviceTablePool, DeviceTableRecord, Format, Invalidate, Region,
     ReuseOrder, Stale, TableArena, TableBus, TableId, TablePool, TableRecord, Word,
 };
 
@@ -119,6 +119,9 @@ unsafe impl Invalidate for NoCache {
         Ok(())
     }
 }
+
+// SAFETY: nothing walks any table.
+unsafe impl<F: Format> Walks<F> for NoCache {}
 
 // SAFETY: as above, and nothing walks any table.
 unsafe impl MmuControl for NoCache {

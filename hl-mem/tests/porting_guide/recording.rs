@@ -9,11 +9,12 @@ use hl_mem::context::DramExport;
 use hl_mem::dram::Scrub;
 use hl_mem::host::{DeviceAccess, DmaRun, HostError, HostMemory, UserPages, ViewRights};
 use hl_mem::lock::LockRank;
-use hl_mem::mmu::{Fault, GoyaMmu, MmuControl, MmuError, NoDramMmu, Registers};
+use hl_mem::mmu::{Fault, GoyaMmu, MmuControl, MmuError, NoDramMmu, Registers, Walks};
 use hl_mem::port::{Engines, Port, SpinLock};
 use hl_mem::timestamps::{TimestampMemory, TimestampSlot};
 use hl_mem::uapi::{ExportRefused, Exporter};
 use hl_mem::va::Node;
+use mmu_core::format::V1;
 use mmu_core::{
     AddrRange, BusAddr, DeviceAddr, DeviceLost, DeviceTablePool, Invalidate, Run, Stale, TableBus,
 };
@@ -257,6 +258,9 @@ unsafe impl Invalidate for NotingMmu {
         self.0.invalidate(stale)
     }
 }
+
+// SAFETY: as above.
+unsafe impl Walks<V1> for NotingMmu {}
 
 // SAFETY: as above.
 unsafe impl MmuControl for NotingMmu {

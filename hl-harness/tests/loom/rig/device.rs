@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use hl_mem::asid::Asid;
-use hl_mem::mmu::{Fault, MmuControl, MmuError};
+use hl_mem::mmu::{Fault, MmuControl, MmuError, Walks};
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::sync::{Mutex, MutexGuard};
-use mmu_core::{BusAddr, DeviceAddr, Extent, Invalidate, Stale};
+use mmu_core::{BusAddr, DeviceAddr, Extent, Format, Invalidate, Stale};
 
 use super::Weak;
 use super::bus::Bridge;
@@ -331,6 +331,9 @@ unsafe impl Invalidate for Mmu {
         Ok(())
     }
 }
+
+// SAFETY: the walker of a rig is made for the format of its tables.
+unsafe impl<F: Format> Walks<F> for Mmu {}
 
 // SAFETY: nothing is cached when a model begins, nor after a reset, which comes before the MMU is
 // enabled again; every ASID then has the parking table. Roots are read with the caches' lock held,

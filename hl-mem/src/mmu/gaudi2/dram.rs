@@ -109,7 +109,12 @@ fn faulting<const STACKS: u64>(kind: FaultKind, captured: u64) -> Option<AddrRan
     }
 }
 
-impl<R: Registers, const STACKS: u64> Hardware for Gaudi2DramRegisters<R, STACKS> {
+#[expect(unsafe_code, reason = "the safety of `Mmu` rests on it")]
+// SAFETY: each step is written as facts 9.3 tell what the registers do, and what is reported as done
+// was read from them.
+unsafe impl<R: Registers, const STACKS: u64> Hardware for Gaudi2DramRegisters<R, STACKS> {
+    type Format = Gaudi2Hmmu<STACKS>;
+
     fn check_root(&self, root: BusAddr) -> Result<(), MmuError> {
         Instance::check_root(root)
     }

@@ -1,6 +1,9 @@
 //! The PMMU of Gaudi2: accesses to host memory.
 
-use mmu_core::{AddrRange, BusAddr, DeviceAddr};
+use core::marker::PhantomData;
+
+use mmu_core::format::{Gaudi2Pmmu, Gaudi2Pmmu64K};
+use mmu_core::{AddrRange, BusAddr, DeviceAddr, Format};
 
 use crate::asid::Asid;
 
@@ -37,58 +40,65 @@ const INTERRUPTS: u32 = (1 << 18) - 1;
 /// Follows the hops of `mmu_core::format::Gaudi2Pmmu`: small leaves at hop 5, large at hop 4.
 const HOPS: u32 = hop_config(5, 4, 5, 5);
 
-/// The page size of the host, which decides the format of the PMMU's tables.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum HostPages {
-    /// 4 KiB: tables are of the format `mmu_core::format::Gaudi2Pmmu`.
-    Of4K,
-    /// 64 KiB: tables are of the format `mmu_core::format::Gaudi2Pmmu64K`. No run of it by anyone
-    /// is known (facts UK-7).
-    Of64K,
-}
-
-impl HostPages {
+/// A format of the tables that the PMMU walks: how it is set up for them.
+pub trait PmmuFormat: Format + Sealed {
     /// The fields of the page-size register that hop 5 (3:0), hop 4 (7:4) and hops of 8 index bits
     /// (20) have, as a mask and their value (facts HW-G2-3).
-    const fn sizes(self) -> (u32, u32) {
-        match self {
-            Self::Of4K => (0, 0),
-            Self::Of64K => (1 << 20 | 0xFF, 1 << 20 | 3 << 4 | 4),
-        }
-    }
+    #[doc(hidden)]
+    const SIZES: (u32, u32);
+}
+
+mod sealed {
+    /// Keeps what the PMMU can be set up for to what is known of it.
+    pub trait Sealed {}
+}
+use sealed::Sealed;
+
+impl Sealed for Gaudi2Pmmu {}
+impl Sealed for Gaudi2Pmmu64K {}
+
+impl PmmuFormat for Gaudi2Pmmu {
+    const SIZES: (u32, u32) = (0, 0);
+}
+
+impl PmmuFormat for Gaudi2Pmmu64K {
+    const SIZES: (u32, u32) = (1 << 20 | 0xFF, 1 << 20 | 3 << 4 | 4);
 }
 
 /// The PMMU of Gaudi2, through which the device reaches host memory. Its tables are in host memory.
 pub type Gaudi2HostMmu<R, const ASIDS: usize = 2> = Mmu<Gaudi2HostRegisters<R>, ASIDS>;
 
+/// The PMMU beside a host with pages of 64 KiB. No run of it by anyone is known (facts UK-7).
+pub type Gaudi2HostMmu64K<R, const ASIDS: usize = 2> =
+    Mmu<Gaudi2HostRegisters<R, Gaudi2Pmmu64K>, ASIDS>;
+
 /// The register protocol of [`Gaudi2HostMmu`].
 #[derive(Debug)]
-pub struct Gaudi2HostRegisters<R> {
+pub struct Gaudi2HostRegisters<R, F = Gaudi2Pmmu> {
     pub(super) registers: R,
     timeouts: Timeouts,
-    pages: HostPages,
     /// A partial invalidation failed, and has not been seen to end.
     pending: bool,
+    format: PhantomData<F>,
 }
 
-impl<R: Registers, const ASIDS: usize> Gaudi2HostMmu<R, ASIDS> {
+impl<R: Registers, F: PmmuFormat, const ASIDS: usize> Mmu<Gaudi2HostRegisters<R, F>, ASIDS> {
     /// A driver of the PMMU behind `registers`, which it neither touches nor trusts before it is
     /// [enabled](crate::mmu::MmuControl::enable). `parking` is the
     /// [parking table](crate::mmu#parked-address-spaces), in host memory.
     #[must_use]
-    pub const fn new(registers: R, timeouts: Timeouts, pages: HostPages, parking: BusAddr) -> Self {
+    pub const fn new(registers: R, timeouts: Timeouts, parking: BusAddr) -> Self {
         let hardware = Gaudi2HostRegisters {
             registers,
             timeouts,
-            pages,
             pending: false,
+            format: PhantomData,
         };
         Self::over(hardware, parking)
     }
 }
 
-impl<R: Registers> Gaudi2HostRegisters<R> {
+impl<R: Registers, F> Gaudi2HostRegisters<R, F> {
     /// Whether no earlier partial invalidation can be taken for one that begins now.
     fn parts_are_idle(&mut self) -> Result<bool, MmuError> {
         if self.pending {
@@ -128,7 +138,12 @@ fn bounds(range: AddrRange<DeviceAddr>) -> Option<(u64, u64)> {
     (after >> PAGE_NUMBER_BITS == 0).then_some((before, after))
 }
 
-impl<R: Registers> Hardware for Gaudi2HostRegisters<R> {
+#[expect(unsafe_code, reason = "the safety of `Mmu` rests on it")]
+// SAFETY: each step is written as facts 9.3 tell what the registers do, and what is reported as done
+// was read from them.
+unsafe impl<R: Registers, F: PmmuFormat> Hardware for Gaudi2HostRegisters<R, F> {
+    type Format = F;
+
     fn check_root(&self, root: BusAddr) -> Result<(), MmuError> {
         Instance::check_root(root)
     }
@@ -140,7 +155,7 @@ impl<R: Registers> Hardware for Gaudi2HostRegisters<R> {
     fn prepare(&mut self) -> Result<(), MmuError> {
         let setup = Setup {
             hops: HOPS,
-            page_sizes: self.pages.sizes(),
+            page_sizes: F::SIZES,
             interrupts: INTERRUPTS,
         };
         self.registers.write(LOOKUP_MASK_63_32, 0);

@@ -3,8 +3,7 @@
 use mmu_core::DeviceAddr;
 
 use super::super::{
-    Fault, FaultKind, Gaudi2DramMmu, Gaudi2HostMmu, GaudiMmu, GoyaMmu, HostPages, MmuControl,
-    MmuError,
+    Fault, FaultKind, Gaudi2DramMmu, Gaudi2HostMmu, GaudiMmu, GoyaMmu, MmuControl, MmuError,
 };
 use super::{Fake, PARKING, TIMEOUTS, Write, range};
 
@@ -50,7 +49,7 @@ fn goya_and_gaudi_capture_fifty_address_bits() {
 #[test]
 fn one_fault_taken_leaves_the_other_pending() {
     let fake = Fake::gaudi2();
-    let mut mmu = Gaudi2HostMmu::<_, 2>::new(&fake, TIMEOUTS, HostPages::Of4K, PARKING);
+    let mut mmu = Gaudi2HostMmu::<_, 2>::new(&fake, TIMEOUTS, PARKING);
     fake.set(0x4D0_0030, 0b11 | 1 << 16);
     fake.set(0x4D0_0044, 0b11);
     fake.set(0x4D0_0034, 0xFFF0_0000);
@@ -88,7 +87,7 @@ fn one_fault_taken_leaves_the_other_pending() {
 #[test]
 fn a_fault_without_a_valid_capture_has_no_address() {
     let fake = Fake::gaudi2();
-    let mut mmu = Gaudi2HostMmu::<_, 2>::new(&fake, TIMEOUTS, HostPages::Of4K, PARKING);
+    let mut mmu = Gaudi2HostMmu::<_, 2>::new(&fake, TIMEOUTS, PARKING);
     fake.set(0x4D0_0030, 1);
     fake.set(0x4D0_0044, 0b10);
     let fault = mmu.take_fault().unwrap().unwrap();
@@ -109,7 +108,7 @@ fn causes_clear_the_interrupt_that_they_raised() {
     };
     for cause in 0..19 {
         let fake = Fake::gaudi2();
-        let mut mmu = Gaudi2HostMmu::<_, 2>::new(&fake, TIMEOUTS, HostPages::Of4K, PARKING);
+        let mut mmu = Gaudi2HostMmu::<_, 2>::new(&fake, TIMEOUTS, PARKING);
         fake.set(0x4D0_0030, 1 << cause);
         mmu.take_fault().unwrap().unwrap();
         let cleared: std::vec::Vec<_> = fake
@@ -164,7 +163,7 @@ fn a_dead_device_has_no_faults() {
     fake.lost.set(true);
     let mut mmu = GoyaMmu::<_, 2>::new(&fake, TIMEOUTS, PARKING);
     assert_eq!(mmu.take_fault(), Err(MmuError::DeviceLost));
-    let mut mmu = Gaudi2HostMmu::<_, 2>::new(&fake, TIMEOUTS, HostPages::Of4K, PARKING);
+    let mut mmu = Gaudi2HostMmu::<_, 2>::new(&fake, TIMEOUTS, PARKING);
     assert_eq!(mmu.take_fault(), Err(MmuError::DeviceLost));
     assert_eq!(fake.take_writes(), []);
 }

@@ -3,7 +3,7 @@
 use mmu_core::{BusAddr, Extent, Invalidate, Stale};
 
 use super::super::{
-    Gaudi2DramMmu, Gaudi2HostMmu, GaudiMmu, GoyaMmu, HostPages, MmuControl, MmuError,
+    Gaudi2DramMmu, Gaudi2HostMmu, Gaudi2HostMmu64K, GaudiMmu, GoyaMmu, MmuControl, MmuError,
 };
 use super::{Access, Fake, PARKING, ROOT, Read, TIMEOUTS, Write, stale};
 use crate::asid::Asid;
@@ -24,7 +24,7 @@ fn gaudi(fake: &Fake) -> GaudiMmu<&Fake> {
 }
 
 fn host<const ASIDS: usize>(fake: &Fake) -> Gaudi2HostMmu<&Fake, ASIDS> {
-    Gaudi2HostMmu::new(fake, TIMEOUTS, HostPages::Of4K, PARKING)
+    Gaudi2HostMmu::new(fake, TIMEOUTS, PARKING)
 }
 
 fn dram(fake: &Fake, functional: u16) -> Gaudi2DramMmu<&Fake, 6> {
@@ -128,7 +128,7 @@ fn the_gaudi2_pmmu_is_set_up_completely_before_it_is_enabled() {
 fn hosts_with_64k_pages_get_hops_of_eight_bits() {
     let fake = Fake::gaudi2();
     fake.set(0x4D0_0070, 0x0020_0AFF);
-    Gaudi2HostMmu::<_, 2>::new(&fake, TIMEOUTS, HostPages::Of64K, PARKING)
+    Gaudi2HostMmu64K::<_, 2>::new(&fake, TIMEOUTS, PARKING)
         .enable()
         .unwrap();
     assert_eq!(fake.get(0x4D0_0070), 0x0030_0A34);

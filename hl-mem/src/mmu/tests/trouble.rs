@@ -9,9 +9,7 @@ use mmu_core::{
     ReuseOrder, TablePool, TableRecord,
 };
 
-use super::super::{
-    Gaudi2DramMmu, Gaudi2HostMmu, GaudiMmu, GoyaMmu, HostPages, MmuControl, MmuError,
-};
+use super::super::{Gaudi2DramMmu, Gaudi2HostMmu, GaudiMmu, GoyaMmu, MmuControl, MmuError};
 use super::{Fake, PARKING, ROOT, Read, TIMEOUTS, Write, range, stale};
 use crate::asid::Asid;
 
@@ -19,7 +17,7 @@ const USER: Asid = Asid::new(1).unwrap();
 const AT: u64 = 0xFFF0_0000_1000_0000;
 
 fn host(fake: &Fake) -> Gaudi2HostMmu<&Fake> {
-    let mut mmu = Gaudi2HostMmu::new(fake, TIMEOUTS, HostPages::Of4K, PARKING);
+    let mut mmu = Gaudi2HostMmu::new(fake, TIMEOUTS, PARKING);
     mmu.enable().unwrap();
     mmu.set_root(USER, ROOT).unwrap();
     fake.take_log();
@@ -85,7 +83,7 @@ fn a_failure_to_enable_leaves_the_mmu_disabled() {
     }
     for register in [0x4D0_1000, 0x4D0_1034, 0x4D0_104C] {
         let fake = Fake::gaudi2();
-        let mmu = Gaudi2HostMmu::<_, 2>::new(&fake, TIMEOUTS, HostPages::Of4K, PARKING);
+        let mmu = Gaudi2HostMmu::<_, 2>::new(&fake, TIMEOUTS, PARKING);
         enabling_fails(&fake, mmu, register, 0x4D0_000C);
     }
     for register in [0x408_1000, 0x409_1034, 0x408_104C] {
@@ -154,10 +152,7 @@ fn a_dead_device_is_an_error_at_once() {
     let fake = Fake::gaudi();
     check(&fake, GaudiMmu::<_, 2>::new(&fake, TIMEOUTS, PARKING));
     let fake = Fake::gaudi2();
-    check(
-        &fake,
-        Gaudi2HostMmu::<_, 2>::new(&fake, TIMEOUTS, HostPages::Of4K, PARKING),
-    );
+    check(&fake, Gaudi2HostMmu::<_, 2>::new(&fake, TIMEOUTS, PARKING));
     let fake = Fake::gaudi2();
     check(
         &fake,
@@ -303,7 +298,7 @@ fn a_root_that_may_not_have_been_taken_over_is_given_twice() {
 #[test]
 fn a_root_that_may_have_been_taken_over_counts_as_such() {
     let fake = Fake::gaudi2();
-    let mut mmu = Gaudi2HostMmu::<_, 4>::new(&fake, TIMEOUTS, HostPages::Of4K, PARKING);
+    let mut mmu = Gaudi2HostMmu::<_, 4>::new(&fake, TIMEOUTS, PARKING);
     let asid = |number| Asid::new(number).unwrap();
     let [shared, other] = [0x2000_0000, 0x3000_0000].map(BusAddr::new);
     mmu.enable().unwrap();
@@ -355,7 +350,7 @@ fn tables_return_to_their_pool_only_when_the_hardware_has_confirmed() {
     let empty = pool.usage().used();
     let mut table = PageTable::<Gaudi2Pmmu, _>::new(&pool).unwrap().unwrap();
     let fake = Fake::gaudi2();
-    let mut mmu = Gaudi2HostMmu::<_, 2>::new(&fake, TIMEOUTS, HostPages::Of4K, PARKING);
+    let mut mmu = Gaudi2HostMmu::<_, 2>::new(&fake, TIMEOUTS, PARKING);
     mmu.enable().unwrap();
     mmu.set_root(USER, table.root()).unwrap();
     let run = AddrRange::new(BusAddr::new(0x9000_0000), 0x4000).unwrap();

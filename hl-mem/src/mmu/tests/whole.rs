@@ -4,7 +4,7 @@ use mmu_core::{BusAddr, Invalidate};
 use std::vec::Vec;
 
 use super::super::{
-    FaultKind, Gaudi2DramMmu, Gaudi2HostMmu, GaudiMmu, GoyaMmu, HostPages, MmuControl, MmuError,
+    FaultKind, Gaudi2DramMmu, Gaudi2HostMmu, GaudiMmu, GoyaMmu, MmuControl, MmuError,
 };
 use super::{Fake, PARKING, ROOT, TIMEOUTS, range, stale};
 use crate::asid::Asid;
@@ -23,7 +23,7 @@ fn gaudi(fake: &Fake) -> GaudiMmu<&Fake> {
 }
 
 fn host(fake: &Fake) -> Gaudi2HostMmu<&Fake> {
-    Gaudi2HostMmu::new(fake, TIMEOUTS, HostPages::Of4K, PARKING)
+    Gaudi2HostMmu::new(fake, TIMEOUTS, PARKING)
 }
 
 fn dram(fake: &Fake) -> Gaudi2DramMmu<&Fake, 6> {

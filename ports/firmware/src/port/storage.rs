@@ -8,7 +8,7 @@ use hl_mem::device::{
 };
 use hl_mem::dram::{DramContent, DramPool, DramRegion, PackRecord, PageRecord};
 use hl_mem::handle::HandleSlot;
-use hl_mem::mmu::{Gaudi2HostMmu, HostPages};
+use hl_mem::mmu::Gaudi2HostMmu;
 use hl_mem::profile::{Asic, Gaudi2};
 use hl_mem::va::Node;
 use mmu_core::{Region, ReuseOrder, TablePool, TableRecord};
@@ -135,8 +135,8 @@ pub fn bring_up() -> Option<Result<(Machine, FileStorage), BringUpError>> {
         scrubber: NoDram,
         options: DeviceOptions::default(),
     };
-    let (timeouts, pages) = (Chip::PROFILE.timeouts, HostPages::Of4K);
-    let mmu = |parking| Gaudi2HostMmu::new(&PMMU, timeouts, pages, parking);
+    let timeouts = Chip::PROFILE.timeouts;
+    let mmu = |parking| Gaudi2HostMmu::new(&PMMU, timeouts, parking);
     let up = Device::new(parts, mmu);
     let (device, privilege) = match up {
         Ok(up) => up,

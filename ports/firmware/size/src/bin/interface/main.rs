@@ -21,7 +21,7 @@ use hl_mem::dram::PackHandle;
 use hl_mem::events::DeviceEvent;
 use hl_mem::handle::RawHandle;
 use hl_mem::host::DeviceAccess;
-use hl_mem::mmu::{Gaudi2HostMmu, HostPages};
+use hl_mem::mmu::Gaudi2HostMmu;
 use hl_mem::profile::{Asic, Gaudi2};
 use hl_mem::uapi::{
     CommandBufferInput, MemoryInput, Request, dispatch, dispatch_command_buffer, dispatch_with,
@@ -65,7 +65,7 @@ fn bring_up(tables: Tables) {
         },
     };
     let timeouts = Chip::PROFILE.timeouts;
-    let mmu = |parking| Gaudi2HostMmu::new(Nothing, timeouts, HostPages::Of4K, parking);
+    let mmu = |parking| Gaudi2HostMmu::new(Nothing, timeouts, parking);
     used(Device::<Chip, Nothing>::new(parts, mmu));
 }
 
