@@ -91,7 +91,8 @@ pub trait Port {
     type InterruptLock: RawMutex;
     /// Pages of host memory.
     type Host: HostMemory;
-    /// The MMU that translates accesses to host memory.
+    /// The MMU that translates accesses to host memory. [Bring-up](crate::Device::new) asks that it
+    /// [walks](crate::mmu::Walks) the tables of the ASIC.
     type Mmu: MmuControl;
     /// Where its tables live: a reference to a pool of `mmu-core`.
     type Tables: TableMemory;

@@ -412,8 +412,8 @@ where
     /// insisted on, in a zone. Whatever the runs are, this is the same code.
     ///
     /// Where the address that is wanted decides on the zone, it does so alone: whether a process gets
-    /// the address it wants must not depend on which pages it happens to have. Large leaves that find
-    /// no addresses of their own make do with small ones.
+    /// the address it wants must not depend on which pages it happens to have. What could have large
+    /// leaves and finds no place for them makes do with small ones.
     fn reserve(
         &mut self,
         shape: Option<Shape>,
@@ -434,9 +434,7 @@ where
         }
         let large_leaf = addresses.large_leaf;
         let (block, phase, zone) = match reserve(addresses.of(zone), &shape, large_leaf) {
-            Err(AllocateError::NoSpace | AllocateError::NoNodes)
-                if zone == Zone::Large && addresses.large.is_some() =>
-            {
+            Err(AllocateError::NoSpace | AllocateError::NoNodes) if shape.large => {
                 let of_pages = Shape {
                     large: false,
                     phase: 0,

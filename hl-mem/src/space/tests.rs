@@ -204,3 +204,38 @@ fn large_leaves_without_addresses_of_their_own_make_do_with_small_ones() {
         assert!(exact.is_err(), "an address that is insisted on");
     });
 }
+
+#[test]
+fn where_all_leaves_have_one_range_large_ones_without_a_place_make_do_with_small_ones() {
+    let words: Vec<[Word; 512]> = (0..16)
+        .map(|_| core::array::from_fn(|_| Word::default()))
+        .collect();
+    let mut records: Vec<TableRecord> = (0..16).map(|_| TableRecord::new()).collect();
+    let region = Region::new(&words, BusAddr::new(0x1000_0000)).unwrap();
+    let pool: TablePool<'_, _, SpinLock> =
+        TablePool::new(region, &mut records, ReuseOrder::LastReleased).unwrap();
+    let table = PageTable::<V1, _>::new(&pool).unwrap().unwrap();
+    // Three mebibytes, of which the boundary of a large leaf leaves one on one side.
+    let host = &Goya::PROFILE.host;
+    let start = host.range.start().checked_add(PAGE).unwrap();
+    let little = VaRange {
+        range: AddrRange::new(start, 3 << 20).unwrap(),
+        fixed: &[],
+        reserved: &[],
+        ..*host
+    };
+    let addresses = Addresses {
+        small: VaAllocator::new(vec![Node::EMPTY; 16], &little.layout()).unwrap(),
+        large: None,
+        dram: None,
+        large_leaf: LARGE,
+    };
+    let mut space: Space<User, _, _, _> = Space::new(table, addresses);
+    let run = DmaRun::new(DmaAddr::new(0x2_0000_0000), LARGE).unwrap();
+    let runs = core::iter::once(run);
+    let mapped = space.map(&NoRemovals, LARGE, runs, &Goya::PROFILE, Wanted::Anywhere);
+    let range = mapped.map_err(|failure| failure.error).unwrap().range();
+    assert_eq!((range.start(), range.len()), (start, LARGE));
+    let leaf = space.table().query(start).unwrap().leaf;
+    assert_eq!(leaf.len(), PAGE);
+}
