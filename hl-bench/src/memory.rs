@@ -182,7 +182,7 @@ where
     let clock_ns = phases::clock_cost();
     A::with_tables(|tables| {
         let nodes = |count| SpaceNodes::each(|| vec![Node::EMPTY; count]);
-        let mut seats: [Seat<A, BenchPort<'_, A>>; 2] = [Seat::new(), Seat::new()];
+        let mut seats: [Seat<A, BenchPort<'_, A>>; 2] = [Seat::new([]), Seat::new([])];
         let parts = DeviceParts {
             host: Numbers,
             engines: NoEngines,

@@ -10,6 +10,7 @@ use core::marker::PhantomData;
 use std::io;
 use std::sync::Arc;
 
+use hl_mem::events::{DeviceEvent, EventSlot};
 use hl_mem::budget::Budget;
 use hl_mem::buffer::{BufferSlot, ViewPolicy};
 use hl_mem::context::{
@@ -113,6 +114,7 @@ impl<'m, A: Model> Port for HarnessPort<'m, A> {
     type Scrubber = DmaScrubber;
     type Nodes = Vec<Node>;
     type TimestampSlots = Vec<TimestampSlot>;
+    type EventSlots = [EventSlot<DeviceEvent>; EVENTS];
 
     const MAX_ASID: Option<u16> = Some(model::ASIDS as u16);
 
@@ -428,7 +430,9 @@ pub fn with_machine<A: Model, R>(
         &host,
         config.tables,
         |tables, memory, dram_tables| {
-            let mut seats: Vec<_> = (0..config.users).map(|_| Seat::new()).collect();
+            let mut seats: Vec<_> = (0..config.users)
+                .map(|_| Seat::new([EventSlot::new(); EVENTS]))
+                .collect();
             let dram = DramPool::new(region, &mut dram_pages, &mut packs, DramContent::Scrubbed)
                 .expect("there is a record for each page");
             let parts = DeviceParts {

@@ -40,7 +40,7 @@ pub use error::{
 };
 pub use events::FaultsReported;
 pub use privilege::{BlockRangeError, DramRunError, ForeignPrivilege, Privilege, UnmapWindowError};
-pub use seats::{EVENTS, Seat};
+pub use seats::Seat;
 pub(crate) use seats::{SeatTicket, Tables};
 pub(crate) use settle::{Seen, settle};
 pub use shut_down::{ShutDown, ShutDownError, StillUsed};

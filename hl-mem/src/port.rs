@@ -10,6 +10,7 @@ use crate::asid::{InitiatorMode, UserAsid};
 use crate::dram::Scrub;
 use crate::host::HostMemory;
 use crate::lock::LockRank;
+use crate::events::{DeviceEvent, EventSlot};
 use crate::mmu::MmuControl;
 use crate::timestamps::TimestampSlot;
 use crate::va::Node;
@@ -109,6 +110,9 @@ pub trait Port {
     type Nodes: AsRef<[Node]> + AsMut<[Node]>;
     /// What the driver knows of the timestamps of a pool, such as `&'static mut [TimestampSlot]`.
     type TimestampSlots: AsRef<[TimestampSlot]> + AsMut<[TimestampSlot]>;
+    /// Room for the faults that one user has not read yet, such as `[EventSlot<DeviceEvent>; 64]`. More
+    /// of them are lost, and counted; what becomes of the device is told without room.
+    type EventSlots: AsRef<[EventSlot<DeviceEvent>]> + AsMut<[EventSlot<DeviceEvent>]>;
 
     /// Address spaces, the privileged one included, where other than the
     /// [profile](crate::profile::Profile::max_asid) says: for machines that are to have more users at a

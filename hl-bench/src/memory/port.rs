@@ -9,6 +9,7 @@ use core::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use hl_mem::events::{DeviceEvent, EventSlot};
 use hl_mem::Asid;
 use hl_mem::dram::NoScrub;
 use hl_mem::host::{DeviceAccess, DmaAddr, DmaRun, HostError, HostMemory, UserPages, ViewRights};
@@ -383,6 +384,7 @@ impl<'m, A: Measured> Port for BenchPort<'m, A> {
     type Engines = NoEngines;
     type Scrubber = NoScrub;
     type TimestampSlots = [TimestampSlot; 0];
+    type EventSlots = [EventSlot<DeviceEvent>; 0];
 
     const MAX_ASID: Option<u16> = Some(3);
     type Nodes = Vec<Node>;

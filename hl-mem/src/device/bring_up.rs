@@ -92,7 +92,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         for (seat, asid) in parts.seats.iter_mut().zip(asids) {
             let host = new_table(parts.tables)?;
             let dram = dram_tables.map(new_table).transpose()?;
-            *seat = Seat::free(asid, Tables { host, dram });
+            seat.begin(asid, Tables { host, dram });
         }
         let parking: TableOf<A, P> = new_table(parts.tables)?;
         let mut mmu = mmu(parking.root());

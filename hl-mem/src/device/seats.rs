@@ -31,18 +31,48 @@ struct State<A: Asic, P: Port> {
     /// Who the context is that has the seat.
     user: Option<Owner>,
     tables: Option<Tables<A, P>>,
-    /// What the user who has the seat is told.
-    events: Option<SeatEvents>,
+    /// What the user who has the seat is told, or the room for it.
+    events: Events<P::EventSlots>,
     /// The MMUs have not taken over the roots since a reset. Nobody gets the seat before they have.
     rootless: bool,
     /// Nobody gets the seat any more.
     lost: bool,
 }
 
-/// Faults that are kept for one user (see [`Context::next_event`](crate::Context::next_event)).
-pub const EVENTS: usize = 8;
+/// What the user who has a seat is told.
+enum Events<S> {
+    /// Nobody has the seat: room for them.
+    Room(S),
+    /// Of the user who has it.
+    Told(DeviceEvents<S>),
+    /// On the way from one to the other.
+    Between,
+}
 
-pub(super) type SeatEvents = DeviceEvents<[EventSlot<DeviceEvent>; EVENTS]>;
+impl<S: AsRef<[EventSlot<DeviceEvent>]> + AsMut<[EventSlot<DeviceEvent>]>> Events<S> {
+    /// Begins without any, for another user.
+    fn begin(&mut self) {
+        self.end();
+        if let Self::Room(slots) = core::mem::replace(self, Self::Between) {
+            *self = Self::Told(DeviceEvents::new(slots));
+        }
+    }
+
+    /// Forgets them.
+    fn end(&mut self) {
+        *self = match core::mem::replace(self, Self::Between) {
+            Self::Told(events) => Self::Room(events.into_slots()),
+            room => room,
+        };
+    }
+
+    fn told(&mut self) -> Option<&mut DeviceEvents<S>> {
+        match self {
+            Self::Told(events) => Some(events),
+            _ => None,
+        }
+    }
+}
 
 /// The page tables of one ASID.
 pub(crate) struct Tables<A: Asic, P: Port> {
@@ -52,13 +82,13 @@ pub(crate) struct Tables<A: Asic, P: Port> {
 }
 
 impl<A: Asic, P: Port> Seat<A, P> {
-    /// A place without a page table.
+    /// A place without a page table, with room for the events of whoever gets it.
     #[must_use]
-    pub const fn new() -> Self {
+    pub const fn new(events: P::EventSlots) -> Self {
         let state = State {
             user: None,
             tables: None,
-            events: None,
+            events: Events::Room(events),
             rootless: false,
             lost: false,
         };
@@ -69,16 +99,15 @@ impl<A: Asic, P: Port> Seat<A, P> {
         }
     }
 
-    /// A place with the tables of an ASID, which nobody has.
-    pub(super) fn free(asid: UserAsid, tables: Tables<A, P>) -> Self {
-        let mut seat = Self::new();
-        seat.asid = Some(asid);
-        seat.roots = (
+    /// Gives a new place the tables of an ASID, which nobody has.
+    pub(super) fn begin(&mut self, asid: UserAsid, tables: Tables<A, P>) {
+        let _ = self.end();
+        self.asid = Some(asid);
+        self.roots = (
             Some(tables.host.root()),
             tables.dram.as_ref().map(PageTable::root),
         );
-        seat.state.get_mut().tables = Some(tables);
-        seat
+        self.state.get_mut().tables = Some(tables);
     }
 
     /// The ASID and the root table of a seat that is free.
@@ -110,7 +139,14 @@ impl<A: Asic, P: Port> Seat<A, P> {
 
     /// Takes the tables out for good; the seat is as a new one.
     pub(super) fn end(&mut self) -> Option<Tables<A, P>> {
-        core::mem::take(self).state.into_inner().tables
+        self.asid = None;
+        self.roots = (None, None);
+        let state = self.state.get_mut();
+        state.user = None;
+        state.events.end();
+        state.rootless = false;
+        state.lost = false;
+        state.tables.take()
     }
 
     /// Empties the tables of a seat that is free, after a reset of the device.
@@ -133,7 +169,7 @@ impl<A: Asic, P: Port> Seat<A, P> {
     /// Tells the user, if there is one. Whether he is to be woken.
     pub(super) fn post(&self, event: DeviceEvent) -> bool {
         let mut state = self.state.lock();
-        let events = state.events.as_mut();
+        let events = state.events.told();
         events.is_some_and(|events| events.post(event).wake)
     }
 
@@ -149,13 +185,7 @@ impl<A: Asic, P: Port> Seat<A, P> {
         state.user = None;
         state.tables = Some(tables);
         state.rootless = rootless;
-        state.events = None;
-    }
-}
-
-impl<A: Asic, P: Port> Default for Seat<A, P> {
-    fn default() -> Self {
-        Self::new()
+        state.events.end();
     }
 }
 
@@ -217,7 +247,7 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
             let mut state = seat.state.lock();
             state.user = Some(ticket.owner());
             state.rootless = false;
-            state.events = Some(DeviceEvents::new([EventSlot::new(); EVENTS]));
+            state.events.begin();
             Some((ticket, tables))
         })
     }
@@ -240,7 +270,7 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
             let mut state = seat.state.lock();
             state.lost = true;
             state.user = None;
-            state.events = None;
+            state.events.end();
         }
     }
 
@@ -253,10 +283,10 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
     pub(super) fn with_events<T>(
         &self,
         ticket: &SeatTicket,
-        look: impl FnOnce(&mut SeatEvents) -> T,
+        look: impl FnOnce(&mut DeviceEvents<P::EventSlots>) -> T,
     ) -> Option<T> {
         let mut state = self.seat(ticket)?.state.lock();
-        Some(look(state.events.as_mut()?))
+        Some(look(state.events.told()?))
     }
 
     /// Writes the roots of an address space anew and gives them to its ASID once more. Returns whether

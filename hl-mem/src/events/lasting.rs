@@ -70,6 +70,11 @@ pub struct DeviceEvents<S> {
 }
 
 impl<S: AsRef<[EventSlot<DeviceEvent>]> + AsMut<[EventSlot<DeviceEvent>]>> DeviceEvents<S> {
+    /// The places, whatever is in them.
+    pub(crate) fn into_slots(self) -> S {
+        self.queue.slots
+    }
+
     /// No events, and room for a fault in each of `slots`. Whatever they held is forgotten.
     #[must_use]
     pub fn new(slots: S) -> Self {

@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::time::{Duration, Instant};
 
+use hl_mem::events::{DeviceEvent, EventSlot};
 use hl_mem::budget::Budget;
 use hl_mem::buffer::BufferSlot;
 use hl_mem::context::{
@@ -412,6 +413,7 @@ impl Port for SmallestPort {
     type Scrubber = NoBytes;
     type Nodes = [Node; 16];
     type TimestampSlots = [TimestampSlot; 16];
+    type EventSlots = [EventSlot<DeviceEvent>; 8];
 
     // Two users; the profile of today's parts has one.
     const MAX_ASID: Option<u16> = Some(3);
@@ -479,7 +481,7 @@ impl Machine {
             tables,
             privileged: SpaceNodes::each(|| [Node::EMPTY; 16]),
             buffers: storage(8, BufferSlot::new),
-            seats: storage(2, Seat::new),
+            seats: storage(2, || Seat::new([EventSlot::new(); 8])),
             dram: memory.expect("a record for each page"),
             scrubber: NoBytes,
             options: DeviceOptions {

@@ -6,6 +6,7 @@
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use hl_mem::events::{DeviceEvent, EventSlot};
 use hl_mem::budget::Budget;
 use hl_mem::buffer::BufferSlot;
 use hl_mem::context::{Context, ContextStorage, MappingSlot, TimestampStorage};
@@ -158,6 +159,7 @@ impl<M: ModelTables> Port for ModelPort<M> {
     type Engines = ModelEngines;
     type Scrubber = NoScrub;
     type TimestampSlots = [TimestampSlot; 0];
+    type EventSlots = [EventSlot<DeviceEvent>; 1];
     type Nodes = Vec<Node>;
 }
 
@@ -229,7 +231,7 @@ impl<M: ModelTables> Machine<M> {
             privileged: nodes(),
             options: DeviceOptions::default(),
             buffers: hold.keep(vec![BufferSlot::new()]),
-            seats: hold.keep(vec![Seat::new()]),
+            seats: hold.keep(vec![Seat::new([EventSlot::new()])]),
             dram: DramPool::none(),
             scrubber: NoScrub,
         };

@@ -3,6 +3,7 @@
 use core::convert::Infallible;
 use core::time::Duration;
 
+use hl_mem::events::{DeviceEvent, EventSlot};
 use hl_mem::dram::Scrub;
 use hl_mem::mmu::{Gaudi2HostMmu, NoDramMmu, PollBudget, Registers};
 use hl_mem::port::{Engines, Port, SpinLock};
@@ -88,4 +89,5 @@ impl Port for FirmwarePort {
     type Scrubber = NoDram;
     type Nodes = [Node; 16];
     type TimestampSlots = [TimestampSlot; 0];
+    type EventSlots = [EventSlot<DeviceEvent>; 8];
 }

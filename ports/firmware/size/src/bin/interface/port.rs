@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use hl_firmware_size::{any, used};
+use hl_mem::events::{DeviceEvent, EventSlot};
 use hl_mem::context::DramExport;
 use hl_mem::dram::Scrub;
 use hl_mem::host::{DeviceAccess, DmaAddr, DmaRun, HostError, HostMemory, UserPages, ViewRights};
@@ -155,4 +156,5 @@ impl Port for Nothing {
     type Scrubber = Self;
     type Nodes = &'static mut [Node];
     type TimestampSlots = &'static mut [TimestampSlot];
+    type EventSlots = &'static mut [EventSlot<DeviceEvent>];
 }
