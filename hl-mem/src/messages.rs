@@ -23,6 +23,7 @@ use crate::handle::{
     ForeignReservation, HandleError, HandleKind, HandleSlot, HandleTable, RawHandle, TableFull,
 };
 use crate::host::HostError;
+use crate::lock::tests::RANKS;
 use crate::lock::{LockRank, OutOfOrder};
 use crate::mmu::{Fault, FaultKind, MmuError};
 use crate::owner::Owner;
@@ -271,18 +272,7 @@ fn errors_of_handles_locks_and_timestamps_name_what_they_are_about() {
     let wanted = LockRank::Space;
     let out_of_order = distinct([OutOfOrder { wanted }]);
     assert!(out_of_order[0].contains(&wanted.to_string()));
-    distinct([
-        LockRank::Handles,
-        LockRank::Space,
-        LockRank::HostMmu,
-        LockRank::DramMmu,
-        LockRank::Scrubber,
-        LockRank::Dram,
-        LockRank::Buffers,
-        LockRank::Removals,
-        LockRank::Timestamps,
-        LockRank::Seat,
-    ]);
+    distinct(RANKS);
     let messages = distinct([
         PoolSizeError::Empty,
         PoolSizeError::TooLarge { timestamps: 4711 },

@@ -430,7 +430,7 @@ impl Port for SmallestPort {
 }
 
 /// Storage for the life of the program. A firmware has statics instead, a kernel frees it later.
-fn storage<T>(count: usize, make: impl Fn() -> T) -> &'static mut [T] {
+pub fn storage<T>(count: usize, make: impl Fn() -> T) -> &'static mut [T] {
     Vec::leak((0..count).map(|_| make()).collect())
 }
 

@@ -1,9 +1,9 @@
 //! What a port keeps for each thread, to check the order of locks.
 
-use hl_mem::lock::{HeldLocks, LockRank, OutOfOrder};
+use super::{HeldLocks, LockRank, OutOfOrder};
 
-/// In the order in which they may be taken.
-const RANKS: [LockRank; 10] = [
+/// All of them, in the order in which they may be taken.
+pub(crate) const RANKS: [LockRank; 10] = [
     LockRank::Handles,
     LockRank::Space,
     LockRank::HostMmu,
