@@ -369,6 +369,8 @@ fn a_scrub_that_fails_loses_nothing_and_makes_nothing_clean() {
         assert_eq!(pool.take_dirty(run), None, "someone has them already");
         let failed = dirty.scrub(&mut BrokenPort).unwrap_err();
         assert_eq!(failed.error, "no answer");
+        let told = failed.to_string();
+        assert!(told.contains(&run.to_string()) && told.ends_with("no answer"));
         // A second attempt, then back.
         let failed = failed.dirty.scrub(&mut BrokenPort).unwrap_err();
         pool.return_dirty(failed.dirty).unwrap();
@@ -376,6 +378,15 @@ fn a_scrub_that_fails_loses_nothing_and_makes_nothing_clean() {
         let refused = pool.allocate(ALICE, PAGE, Scattered, Private);
         assert!(matches!(refused, Err(AllocateError::Unscrubbed { .. })));
     });
+}
+
+#[test]
+fn a_port_that_has_no_fill_overwrites_what_is_to_be_filled() {
+    let mut port = Port::default();
+    let run = pages(PAGE, 3, 2);
+    port.fill(run, 0x99).unwrap();
+    assert_eq!(port.0, [run]);
+    assert_eq!(BrokenPort.fill(run, 0x99), Err("no answer"));
 }
 
 #[test]

@@ -532,6 +532,7 @@ fn registers_are_shown_by_a_handle_that_is_always_the_same() {
             context.mmap(handle, 8192).unwrap(),
             context.mmap(handle, 8192).unwrap(),
         );
+        assert_eq!(one.pages(), 2);
         one.view().view().store_u32(4096, 0xD00_BE11).unwrap();
         assert_eq!(two.view().view().load_u32(4096), Ok(0xD00_BE11));
         one.view().view().store_u32(4096, 0).unwrap();

@@ -204,3 +204,28 @@ fn large_leaves_without_addresses_of_their_own_make_do_with_small_ones() {
         assert!(exact.is_err(), "an address that is insisted on");
     });
 }
+
+#[test]
+fn memory_that_is_as_long_as_a_large_leaf_and_has_none_lies_among_the_small_ones() {
+    let profile = &Gaudi2::<6>::PROFILE;
+    let run = |start, len| DmaRun::new(DmaAddr::new(start), len).unwrap();
+    // One page short of the first large leaf that begins in it.
+    let short = run(0x2_0000_0000 + PAGE, 2 * LARGE - 2 * PAGE);
+    for runs in [&[short][..], &[short, run(0x4_0000_0000, PAGE)]] {
+        on_gaudi2(16, |map| {
+            let (at, sizes) = map(runs, Wanted::Anywhere).unwrap();
+            assert!(profile.host.range.contains(DeviceAddr::new(at)));
+            assert!(sizes.iter().all(|size| *size == PAGE));
+        });
+    }
+    // Where both are there, the longer one has the leaves, whichever comes first.
+    let long = run(0x6_0000_0000 + 3 * PAGE, 4 * LARGE);
+    for runs in [[short, long], [long, short]] {
+        on_gaudi2(16, |map| {
+            let (at, sizes) = map(&runs, Wanted::Anywhere).unwrap();
+            let large = profile.large_host_range().range;
+            assert!(large.contains(DeviceAddr::new(at)));
+            assert_eq!(sizes.iter().filter(|size| **size == LARGE).count(), 3);
+        });
+    }
+}

@@ -1,0 +1,56 @@
+//! Exports of device memory, and pools of timestamps.
+
+use std::num::NonZeroU64;
+
+use hl_mem::Wanted;
+use hl_mem::dram::{Contiguity, Sharing};
+use hl_mem::profile::{Asic, Goya};
+use hl_mem::timestamps::Registered;
+
+use super::support::smallest_port::{Machine, PAGE_BYTES};
+
+#[test]
+fn an_export_tells_how_much_it_is_of_and_where_it_is() {
+    let machine = Machine::new().unwrap();
+    let context = machine.open().unwrap();
+    let bytes = Goya::PROFILE.dram.page_bytes;
+    let memory = context.allocate_dram(bytes, Contiguity::Contiguous, Sharing::Private);
+    let at = context.map_dram(memory.unwrap(), Wanted::Anywhere).unwrap();
+    let export = context
+        .export_dram(at, 3 * PAGE_BYTES, 5 * PAGE_BYTES)
+        .unwrap();
+    assert_eq!(export.bytes(), 3 * PAGE_BYTES);
+    let text = export.to_string();
+    for number in [format!("{at}"), "0x5000".to_owned()] {
+        assert!(text.contains(&number), "{text}");
+    }
+    machine.device.with_export(&export, |runs| {
+        assert_eq!(runs.map(|run| run.len()).sum::<u64>(), export.bytes());
+    });
+    context.end_export(export).unwrap();
+    context.close().unwrap();
+}
+
+#[test]
+fn a_pool_that_nothing_waits_for_stays_as_long_as_a_handle_names_it() {
+    let time = NonZeroU64::new(7).unwrap();
+    let machine = Machine::new().unwrap();
+    let context = machine.open().unwrap();
+    let pool = context.create_timestamps(4).unwrap();
+    let view = context.mmap(pool, PAGE_BYTES).unwrap();
+    context.reap_timestamps();
+    // Making another one reaps as well.
+    let other = context.create_timestamps(4).unwrap();
+    for slot in 0..4 {
+        let registered = context.register_timestamp(pool, slot, (0, 1), 0, time);
+        assert_eq!(registered, Ok(Registered::Pending));
+    }
+    assert_eq!(context.counter_reached(0, 1, time), Ok(4));
+    assert_eq!(view.view().read_word(3), 7);
+    machine.device.end_view(view);
+    for handle in [pool, other] {
+        context.destroy_timestamps(handle).unwrap();
+    }
+    assert_eq!(machine.ram.allocated(), 0);
+    context.close().unwrap();
+}
