@@ -454,10 +454,14 @@ fn neighbouring_pages_of_a_scattered_pack_are_one_run() {
         }
         let pack = pool.allocate(ALICE, 5 * PAGE, Scattered, Private).unwrap();
         let hold = pool.hold(pack, ALICE).unwrap();
-        let runs = pool.runs(&hold).unwrap();
+        let mut runs = pool.runs(&hold).unwrap();
         let expected = [pages(PAGE, 0, 2), pages(PAGE, 3, 1), pages(PAGE, 6, 2)];
         assert_eq!(runs.clone().collect::<Vec<_>>(), expected);
-        assert_eq!(runs.collect::<Vec<_>>(), expected);
+        for (run, to_come) in expected.into_iter().zip([5, 3, 2]) {
+            assert_eq!(runs.bytes(), to_come * PAGE);
+            assert_eq!(runs.next(), Some(run));
+        }
+        assert_eq!((runs.bytes(), runs.next()), (0, None));
         pool.release(hold).unwrap();
     });
 }

@@ -3,11 +3,43 @@
 use std::num::NonZeroU64;
 
 use hl_mem::Wanted;
+use hl_mem::budget::Budget;
 use hl_mem::dram::{Contiguity, Sharing};
-use hl_mem::profile::{Asic, Goya};
+use hl_mem::inspect::Part;
+use hl_mem::profile::{Asic, Gaudi2, Goya};
 use hl_mem::timestamps::Registered;
 
 use super::support::smallest_port::{Machine, PAGE_BYTES};
+use super::support::{NoCache, file_storage};
+use super::two_mmus;
+
+#[test]
+fn memory_in_many_pieces_is_mapped_to_the_last_one() {
+    let device = two_mmus(NoCache::new(3), NoCache::new(3));
+    let budget = Budget::unlimited();
+    let context = device.open((), &budget, file_storage()).unwrap();
+    let page = Gaudi2::<6>::PROFILE.dram.page_bytes;
+    let allocate = |pages| {
+        let memory = context.allocate_dram(pages * page, Contiguity::Scattered, Sharing::Private);
+        memory.unwrap()
+    };
+    // Every other page is taken, so that nothing is in one piece with anything.
+    let pages: Vec<_> = (0..16).map(|_| allocate(1)).collect();
+    for memory in pages.into_iter().step_by(2) {
+        context.free_dram(memory).unwrap();
+    }
+    let at = context.map_dram(allocate(7), Wanted::Anywhere).unwrap();
+    let mut seen = Vec::new();
+    context.inspect(&mut |part| {
+        if let Part::Mapping { range, runs, .. } = part {
+            assert_eq!((range.start(), range.len()), (at, 7 * page));
+            seen.extend(runs);
+        }
+    });
+    assert_eq!(seen.len(), 7);
+    assert_eq!(context.usage().bytes, 7 * page);
+    context.close().unwrap();
+}
 
 #[test]
 fn an_export_tells_how_much_it_is_of_and_where_it_is() {

@@ -91,7 +91,7 @@ where
     }
 }
 
-/// What a device of such a port is made of, with eight pages of device memory, all of which a peer
+/// What a device of such a port is made of, with sixteen pages of device memory, all of which a peer
 /// reaches.
 pub fn parts<A, P>(
     tables: P::Tables,
@@ -102,7 +102,7 @@ where
     A: Asic,
     P: Port<Host = &'static Ram, Scrubber = NoBytes, Nodes = [Node; 16]>,
 {
-    const PAGES: u32 = 8;
+    const PAGES: u32 = 16;
     let dram = A::PROFILE.dram;
     let pool = DramPool::new(
         DramRegion::new(dram.user_start, dram.page_bytes, PAGES).unwrap(),
