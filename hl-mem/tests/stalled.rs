@@ -368,3 +368,30 @@ fn nobody_waits_for_a_block_that_is_given_up_while_another_is_made() {
         others_get_on(scope, machine, other, || clearing.go_on());
     });
 }
+
+#[test]
+#[cfg_attr(
+    not(debug_assertions),
+    ignore = "only debug builds tell the port of locks"
+)]
+fn a_block_that_is_being_made_has_a_place_and_is_none_yet() {
+    let machine = &Machine::new();
+    let user = &machine.open();
+    let counts = || {
+        let buffers = machine.device.usage().buffers;
+        (buffers.held, buffers.buffers)
+    };
+    thread::scope(|scope| {
+        let (mmu, at_mmu) = stop(Point::Lock(LockRank::HostMmu));
+        scope.spawn(move || {
+            stop_at([mmu]);
+            user.create_block(&machine.privilege, 0x3000).unwrap();
+        });
+        // It is mapped, and about to be announced.
+        at_mmu.arrived();
+        let meanwhile = counts();
+        at_mmu.go_on();
+        assert_eq!(meanwhile, (1, 0));
+    });
+    assert_eq!(counts(), (0, 1));
+}

@@ -12,9 +12,9 @@ use hl_mem::profile::Goya;
 use hl_mem::{SpaceError, budget::Budget};
 use mmu_core::{AddrRange, DeviceAddr};
 
-use super::Tables;
 use super::support::smallest_port::{Machine, NoEngines, PAGE_BYTES};
 use super::support::{NoCache, TestPort, arena_tables, file_storage, parts};
+use super::{Tables, map};
 
 static BUDGET: Budget = Budget::unlimited();
 
@@ -135,6 +135,32 @@ fn a_block_whose_producer_does_not_stop_stays_until_it_does() {
     device.settle_quarantine().unwrap();
     assert_eq!(device.host().allocated(), 0);
     assert_eq!(device.usage(), before);
+}
+
+#[test]
+fn a_block_goes_with_its_file_as_soon_as_the_device_answers() {
+    static IS_LOST: AtomicBool = AtomicBool::new(false);
+    let (device, privilege) = bring_up(16, NoEngines, NoCache::lost_while(3, &IS_LOST));
+    let before = device.usage();
+    for is_lost in [false, true] {
+        let context = device.open((), &BUDGET, file_storage()).unwrap();
+        context.create_block(&privilege, PAGE_BYTES).unwrap();
+        map(&context, PAGE_BYTES);
+        IS_LOST.store(is_lost, Ordering::Relaxed);
+        let closed = context.close().or_else(|refused| {
+            assert!(is_lost);
+            let reason = refused.reason();
+            assert!(matches!(reason, RetireError::Unconfirmed(_)), "{reason}");
+            assert_eq!(device.usage().buffers.quarantined, 1);
+            IS_LOST.store(false, Ordering::Relaxed);
+            refused.into_context().close()
+        });
+        let left = closed.unwrap();
+        assert_eq!((left.handles, left.mappings), (1, 1));
+        assert_eq!(left.quarantined_buffers, 0);
+        assert_eq!((device.host().allocated(), device.host().pinned()), (0, 0));
+        assert_eq!(device.usage(), before);
+    }
 }
 
 #[test]
