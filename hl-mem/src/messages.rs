@@ -15,9 +15,10 @@ use crate::context::{
     RegisterTimestampError, UnmapUserError, ViewError,
 };
 use crate::device::{
-    BringUpError, BufferError, DramError, MapBufferError, MapWindowError, RetireError,
+    BlockRangeError, BringUpError, BufferError, DramError, DramRunError, ForeignPrivilege,
+    MapBufferError, MapWindowError, RetireError, StillUsed, UnmapWindowError,
 };
-use crate::dram::{self, ExportError, Foreign, PackError, PackHandle, RegionError};
+use crate::dram::{self, ExportError, Foreign, NotScrubbed, PackError, PackHandle, RegionError};
 use crate::events::{DeviceEvent, NotInFront};
 use crate::handle::{
     ForeignReservation, HandleError, HandleKind, HandleSlot, HandleTable, RawHandle, TableFull,
@@ -77,6 +78,7 @@ fn errors_of_a_context_differ_and_pass_on_what_is_behind_them() {
         OpenError::NoAddressSpace,
         OpenError::Storage(va::LayoutError::NoNodes),
         OpenError::DefaultPage(MapError::DeviceLost),
+        OpenError::Engines,
     ]);
     let over = OverBudget {
         requested: 4711,
@@ -157,6 +159,8 @@ fn errors_of_a_device_differ_and_pass_on_what_is_behind_them() {
         BringUpError::Mmu(mmu),
         BringUpError::DefaultPage,
     ]);
+    let users = 4711;
+    assert!(distinct([BringUpError::TooManySeats { users }])[0].contains("4711"));
     distinct([
         BufferError::Size,
         BufferError::TooManyBuffers,
@@ -182,6 +186,26 @@ fn errors_of_a_device_differ_and_pass_on_what_is_behind_them() {
         MapWindowError::Reset,
         MapWindowError::Space(space),
         MapWindowError::Mmu(mmu),
+    ]);
+    let unconfirmed = UnmapWindowError::Unconfirmed(ConfirmError::Invalidate(mmu));
+    let foreign = distinct([ForeignPrivilege]);
+    let messages = [
+        distinct([UnmapWindowError::ForeignPrivilege, unconfirmed]),
+        distinct([BlockRangeError::ForeignPrivilege, BlockRangeError::Unmapped]),
+        distinct([
+            DramRunError::ForeignPrivilege,
+            DramRunError::Pack(PackError::Stale),
+        ]),
+    ];
+    assert!(messages.iter().all(|messages| messages[0] == foreign[0]));
+    distinct([
+        StillUsed::Context,
+        StillUsed::Buffer,
+        StillUsed::Registers,
+        StillUsed::Window,
+        StillUsed::Removal,
+        StillUsed::DeviceMemory,
+        StillUsed::Mmu(mmu),
     ]);
     distinct([
         DramError::Allocate(dram::AllocateError::NoMemory),
@@ -249,6 +273,7 @@ fn errors_of_addresses_and_of_device_memory_name_the_place() {
         ExportError::Foreign,
     ]);
     distinct([Foreign(())]);
+    distinct([NotScrubbed]);
 }
 
 #[test]

@@ -147,15 +147,18 @@ fn a_block_goes_with_its_file_as_soon_as_the_device_answers() {
         context.create_block(&privilege, PAGE_BYTES).unwrap();
         map(&context, PAGE_BYTES);
         IS_LOST.store(is_lost, Ordering::Relaxed);
-        let closed = context.close().or_else(|refused| {
-            assert!(is_lost);
-            let reason = refused.reason();
-            assert!(matches!(reason, RetireError::Unconfirmed(_)), "{reason}");
-            assert_eq!(device.usage().buffers.quarantined, 1);
-            IS_LOST.store(false, Ordering::Relaxed);
-            refused.into_context().close()
-        });
-        let left = closed.unwrap();
+        let left = match context.close() {
+            Ok(left) => left,
+            Err(refused) => {
+                assert!(is_lost);
+                let reason = refused.reason();
+                assert!(matches!(reason, RetireError::Unconfirmed(_)), "{reason}");
+                assert!(refused.to_string().ends_with(&reason.to_string()));
+                assert_eq!(device.usage().buffers.quarantined, 1);
+                IS_LOST.store(false, Ordering::Relaxed);
+                refused.into_context().close().unwrap()
+            }
+        };
         assert_eq!((left.handles, left.mappings), (1, 1));
         assert_eq!(left.quarantined_buffers, 0);
         assert_eq!((device.host().allocated(), device.host().pinned()), (0, 0));

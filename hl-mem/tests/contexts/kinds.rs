@@ -8,6 +8,7 @@ use hl_mem::dram::{Contiguity, Sharing};
 use hl_mem::inspect::Part;
 use hl_mem::profile::{Asic, Gaudi2, Goya};
 use hl_mem::timestamps::Registered;
+use hl_mem::uapi::{Errno, ExportRefused};
 
 use super::support::smallest_port::{Machine, PAGE_BYTES};
 use super::support::{NoCache, file_storage};
@@ -56,6 +57,11 @@ fn an_export_tells_how_much_it_is_of_and_where_it_is() {
     for number in [format!("{at}"), "0x5000".to_owned()] {
         assert!(text.contains(&number), "{text}");
     }
+    let errno = Errno::EOPNOTSUPP;
+    let refused = ExportRefused { export, errno };
+    let told = refused.to_string();
+    assert!(told.contains(&text) && told.ends_with("EOPNOTSUPP"));
+    let ExportRefused { export, .. } = refused;
     machine.device.with_export(&export, |runs| {
         assert_eq!(runs.map(|run| run.len()).sum::<u64>(), export.bytes());
     });
