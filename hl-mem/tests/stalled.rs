@@ -135,6 +135,7 @@ type User<'c> = Context<'c, 'static, Goya, GatedPort>;
 struct Machine {
     device: Device<'static, Goya, GatedPort>,
     privilege: Privilege,
+    registers: &'static MmuRegisters,
     budget: Budget,
 }
 
@@ -148,6 +149,7 @@ impl Machine {
         Self {
             device,
             privilege,
+            registers,
             budget: Budget::unlimited(),
         }
     }
@@ -394,4 +396,33 @@ fn a_block_that_is_being_made_has_a_place_and_is_none_yet() {
         assert_eq!(meanwhile, (1, 0));
     });
     assert_eq!(counts(), (0, 1));
+}
+
+#[test]
+#[cfg_attr(
+    not(debug_assertions),
+    ignore = "only debug builds tell the port of locks"
+)]
+fn a_block_goes_whose_removal_is_confirmed_while_a_view_of_it_ends() {
+    let machine = &Machine::new();
+    let user = machine.open();
+    let (block, _) = user.create_block(&machine.privilege, 0x3000).unwrap();
+    let view = user.mmap(block, 0x3000).unwrap();
+    machine.registers.lose();
+    user.destroy_block(block).unwrap_err();
+    machine.registers.reset();
+    thread::scope(|scope| {
+        let (release, releasing) = stop(Point::Lock(LockRank::Space));
+        scope.spawn(move || {
+            stop_at([release]);
+            machine.device.end_view(view);
+        });
+        // It has the block in hand, and knows of no confirmation.
+        releasing.arrived();
+        let settled = machine.device.settle_quarantine();
+        releasing.go_on();
+        settled.unwrap();
+    });
+    assert_eq!(machine.device.usage().buffers.buffers, 0);
+    assert_eq!(machine.device.host().allocated(), 0);
 }

@@ -13,7 +13,7 @@ use hl_mem::{SpaceError, budget::Budget};
 use mmu_core::{AddrRange, DeviceAddr};
 
 use super::support::smallest_port::{Machine, NoEngines, PAGE_BYTES};
-use super::support::{NoCache, TestPort, arena_tables, file_storage, parts};
+use super::support::{INVALIDATIONS, NoCache, TestPort, arena_tables, file_storage, parts};
 use super::{Tables, map};
 
 static BUDGET: Budget = Budget::unlimited();
@@ -164,6 +164,21 @@ fn a_block_goes_with_its_file_as_soon_as_the_device_answers() {
         assert_eq!((device.host().allocated(), device.host().pinned()), (0, 0));
         assert_eq!(device.usage(), before);
     }
+}
+
+#[test]
+fn a_device_that_is_lost_is_asked_once_for_all_blocks_of_a_file() {
+    static IS_LOST: AtomicBool = AtomicBool::new(false);
+    let (device, privilege) = bring_up(16, NoEngines, NoCache::lost_while(3, &IS_LOST));
+    let context = device.open((), &BUDGET, file_storage()).unwrap();
+    for _ in 0..3 {
+        context.create_block(&privilege, PAGE_BYTES).unwrap();
+    }
+    IS_LOST.store(true, Ordering::Relaxed);
+    // Each time, it would be waited for until time is up.
+    let before = INVALIDATIONS.get();
+    assert_eq!(context.close().unwrap().quarantined_buffers, 3);
+    assert_eq!(INVALIDATIONS.get() - before, 1);
 }
 
 #[test]

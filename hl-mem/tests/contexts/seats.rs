@@ -49,3 +49,20 @@ fn nobody_gets_a_space_whose_root_the_mmu_of_device_memory_does_not_take() {
     static IS_LOST: AtomicBool = AtomicBool::new(false);
     nobody_gets_the_space_before_it_is_back(&IS_LOST, |one, lost| (one, lost));
 }
+
+#[test]
+fn a_space_whose_root_was_not_taken_is_there_again_after_a_recovery() {
+    static IS_LOST: AtomicBool = AtomicBool::new(false);
+    let device = two_mmus(NoCache::lost_while(3, &IS_LOST), NoCache::new(3));
+    let open = || device.open((), &BUDGET, file_storage());
+    let context = open().unwrap();
+    device.recover().unwrap();
+    IS_LOST.store(true, Ordering::Relaxed);
+    context.close().unwrap();
+    assert_eq!(open().map(drop), Err(OpenError::NoAddressSpace));
+    IS_LOST.store(false, Ordering::Relaxed);
+    device.recover().unwrap();
+    // The recovery gave it its root, for which nobody has to ask again.
+    IS_LOST.store(true, Ordering::Relaxed);
+    open().unwrap().close().unwrap();
+}

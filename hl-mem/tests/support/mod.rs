@@ -1,5 +1,6 @@
 //! A port of the smallest one's parts, for tests that want something else in the place of a few of them.
 
+use core::cell::Cell;
 use core::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -174,6 +175,11 @@ pub fn bus_tables<A: Asic, B: TableBus>(bus: B) -> BusTables<B> {
     Box::leak(Box::new(pool.unwrap()))
 }
 
+std::thread_local! {
+    /// How often this thread asked a [`NoCache`] to invalidate.
+    pub static INVALIDATIONS: Cell<u32> = const { Cell::new(0) };
+}
+
 /// An MMU that caches nothing, for so many address spaces. It can be lost.
 #[derive(Clone, Copy, Debug)]
 pub struct NoCache {
@@ -206,6 +212,7 @@ unsafe impl Invalidate for NoCache {
     type Error = MmuError;
 
     fn invalidate(&mut self, _stale: &Stale) -> Result<(), MmuError> {
+        INVALIDATIONS.set(INVALIDATIONS.get() + 1);
         self.answer()
     }
 }
