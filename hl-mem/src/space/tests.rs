@@ -83,6 +83,17 @@ fn a_list_that_is_longer_or_shorter_than_the_mapping_is_refused() {
     ] {
         assert_eq!(map(0x2000, list), (Err(SpaceError::Runs), 1), "{list:x?}");
     }
+    // One run where there is one page.
+    let longer = map(0x1000, &[(0x5000, 0x2000)]);
+    assert_eq!(longer, (Err(SpaceError::Runs), 1));
+}
+
+#[test]
+fn pages_that_there_are_no_tables_for_are_not_said_to_be_the_wrong_ones() {
+    let pages: Vec<_> = (0..16 * 512).map(|page| (page * 0x2000, 0x1000)).collect();
+    let (outcome, used) = map(16 * 512 * 0x1000, &pages);
+    assert!(matches!(outcome, Err(SpaceError::Tables(_))), "{outcome:?}");
+    assert_eq!(used, 1);
 }
 
 const PAGE: u64 = 4 << 10;
@@ -228,4 +239,18 @@ fn memory_that_is_as_long_as_a_large_leaf_and_has_none_lies_among_the_small_ones
             assert_eq!(sizes.iter().filter(|size| **size == LARGE).count(), 3);
         });
     }
+}
+
+#[test]
+fn large_leaves_that_make_do_with_small_ones_leave_no_hole_before_them() {
+    let [_, runs] = lists();
+    let run = |start, len| DmaRun::new(DmaAddr::new(start), len).unwrap();
+    // Where its large leaves begin one page into it.
+    let offset = [run(0x3_0000_0000 - PAGE, 7 * LARGE / 2)];
+    on_gaudi2(3, |map| {
+        map(&runs, Wanted::Anywhere).unwrap();
+        let (before, _) = map(&[run(0x5000, PAGE)], Wanted::Anywhere).unwrap();
+        let (at, _) = map(&offset, Wanted::Anywhere).unwrap();
+        assert_eq!(at, before + PAGE);
+    });
 }

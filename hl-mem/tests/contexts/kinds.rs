@@ -2,13 +2,15 @@
 
 use std::num::NonZeroU64;
 
-use hl_mem::Wanted;
 use hl_mem::budget::Budget;
+use hl_mem::context::MapDramError;
 use hl_mem::dram::{Contiguity, Sharing};
 use hl_mem::inspect::Part;
 use hl_mem::profile::{Asic, Gaudi2, Goya};
 use hl_mem::timestamps::Registered;
 use hl_mem::uapi::{Errno, ExportRefused};
+use hl_mem::va::AllocateError;
+use hl_mem::{SpaceError, Wanted};
 
 use super::support::smallest_port::{Machine, PAGE_BYTES};
 use super::support::{NoCache, file_storage};
@@ -40,6 +42,22 @@ fn memory_in_many_pieces_is_mapped_to_the_last_one() {
     assert_eq!(seen.len(), 7);
     assert_eq!(context.usage().bytes, 7 * page);
     context.close().unwrap();
+}
+
+#[test]
+fn memory_for_which_there_are_no_nodes_is_not_mapped_elsewhere() {
+    let machine = Machine::new().unwrap();
+    let context = machine.open().unwrap();
+    let memory = context.allocate_dram(1, Contiguity::Contiguous, Sharing::Private);
+    let memory = memory.unwrap();
+    // Of sixteen nodes, one has what is free.
+    for _ in 0..15 {
+        context.map_dram(memory, Wanted::Anywhere).unwrap();
+    }
+    let refused = context.map_dram(memory, Wanted::Anywhere);
+    let no_nodes = SpaceError::Addresses(AllocateError::NoNodes);
+    assert_eq!(refused, Err(MapDramError::Space(no_nodes)));
+    assert_eq!(context.close().unwrap().mappings, 15);
 }
 
 #[test]

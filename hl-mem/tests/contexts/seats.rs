@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hl_mem::budget::Budget;
 use hl_mem::context::OpenError;
 
+use super::support::smallest_port::PAGE_BYTES;
 use super::support::{NoCache, file_storage};
-use super::two_mmus;
+use super::{map, two_mmus};
 
 static BUDGET: Budget = Budget::unlimited();
 
@@ -65,4 +66,20 @@ fn a_space_whose_root_was_not_taken_is_there_again_after_a_recovery() {
     // The recovery gave it its root, for which nobody has to ask again.
     IS_LOST.store(true, Ordering::Relaxed);
     open().unwrap().close().unwrap();
+}
+
+#[test]
+fn a_file_stays_open_until_the_mmu_of_device_memory_is_back_as_well() {
+    static IS_LOST: AtomicBool = AtomicBool::new(false);
+    let device = two_mmus(NoCache::new(3), NoCache::lost_while(3, &IS_LOST));
+    let context = device.open((), &BUDGET, file_storage()).unwrap();
+    map(&context, PAGE_BYTES);
+    IS_LOST.store(true, Ordering::Relaxed);
+    device.recover().unwrap_err();
+    let refused = context.close().unwrap_err();
+    assert_eq!(device.usage().free_asids, 0);
+    IS_LOST.store(false, Ordering::Relaxed);
+    device.recover().unwrap();
+    refused.into_context().close().unwrap();
+    assert_eq!(device.usage().free_asids, 1);
 }
