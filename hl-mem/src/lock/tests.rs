@@ -47,3 +47,11 @@ fn all_locks_can_be_held_and_given_up_in_any_order() {
         assert_eq!(locks.is_empty(), left == 0);
     }
 }
+
+#[test]
+fn the_locks_of_interrupt_handlers_are_the_last_two() {
+    let (sleeping, of_handlers) = RANKS.split_at(8);
+    assert!(sleeping.iter().all(|rank| !rank.is_interrupt()));
+    assert!(of_handlers.iter().all(|rank| rank.is_interrupt()));
+    assert_eq!(of_handlers, [LockRank::Timestamps, LockRank::Seat]);
+}
