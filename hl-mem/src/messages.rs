@@ -522,6 +522,7 @@ fn an_errno_has_the_name_that_c_gives_it() {
         (Errno::EBUSY, 16, "EBUSY"),
         (Errno::EINVAL, 22, "EINVAL"),
         (Errno::EOPNOTSUPP, 95, "EOPNOTSUPP"),
+        (Errno::ETIMEDOUT, 110, "ETIMEDOUT"),
     ];
     for (errno, number, name) in errnos {
         assert_eq!((errno.get(), errno.name()), (number, name));
