@@ -317,7 +317,8 @@ fn a_loss_ends_where_something_was_kept_whether_in_the_queue_or_beside_it() {
 
 #[test]
 fn a_loss_beside_what_is_never_lost_may_grow_before_it_is_confirmed() {
-    let mut events = DeviceEvents::new([EventSlot::new(); 0]);
+    let no_room: [EventSlot<DeviceEvent>; 0] = [];
+    let mut events = DeviceEvents::new(no_room);
     let _ = events.post(fault(0));
     let looked = events.front().unwrap();
     assert_eq!(looked, lost(0, 1));
