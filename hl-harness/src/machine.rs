@@ -10,7 +10,6 @@ use core::marker::PhantomData;
 use std::io;
 use std::sync::Arc;
 
-use hl_mem::events::{DeviceEvent, EventSlot};
 use hl_mem::budget::Budget;
 use hl_mem::buffer::{BufferSlot, ViewPolicy};
 use hl_mem::context::{
@@ -21,6 +20,7 @@ use hl_mem::device::{
     SpaceNodes,
 };
 use hl_mem::dram::{DramContent, DramPool, DramRegion, DramUsage, PackRecord, PageRecord, Scrub};
+use hl_mem::events::{DeviceEvent, EventSlot};
 use hl_mem::handle::HandleSlot;
 use hl_mem::lock::{HeldLocks, LockRank};
 use hl_mem::port::Port;
@@ -97,6 +97,9 @@ pub const USER_REGISTERS: u64 = 0x1000_0000_0040_0000;
 
 /// Pages of these registers.
 const REGISTER_PAGES: usize = 2;
+
+/// Faults that are kept for one user until he reads them.
+pub const EVENTS: usize = 8;
 
 /// The port of a machine, as types.
 #[derive(Debug)]

@@ -205,3 +205,6 @@ impl<P: Port, T, L: RawMutex> Drop for Guard<'_, P, T, L> {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -15,14 +15,16 @@ use crate::context::{
     RegisterTimestampError, UnmapUserError, ViewError,
 };
 use crate::device::{
-    BringUpError, BufferError, DramError, MapBufferError, MapWindowError, RetireError,
+    BlockRangeError, BringUpError, BufferError, DramError, DramRunError, ForeignPrivilege,
+    MapBufferError, MapWindowError, RetireError, StillUsed, UnmapWindowError,
 };
-use crate::dram::{self, ExportError, Foreign, PackError, PackHandle, RegionError};
+use crate::dram::{self, ExportError, Foreign, NotScrubbed, PackError, PackHandle, RegionError};
 use crate::events::{DeviceEvent, NotInFront};
 use crate::handle::{
     ForeignReservation, HandleError, HandleKind, HandleSlot, HandleTable, RawHandle, TableFull,
 };
 use crate::host::HostError;
+use crate::lock::tests::RANKS;
 use crate::lock::{LockRank, OutOfOrder};
 use crate::mmu::{Fault, FaultKind, MmuError};
 use crate::owner::Owner;
@@ -76,6 +78,7 @@ fn errors_of_a_context_differ_and_pass_on_what_is_behind_them() {
         OpenError::NoAddressSpace,
         OpenError::Storage(va::LayoutError::NoNodes),
         OpenError::DefaultPage(MapError::DeviceLost),
+        OpenError::Engines,
     ]);
     let over = OverBudget {
         requested: 4711,
@@ -156,6 +159,8 @@ fn errors_of_a_device_differ_and_pass_on_what_is_behind_them() {
         BringUpError::Mmu(mmu),
         BringUpError::DefaultPage,
     ]);
+    let users = 4711;
+    assert!(distinct([BringUpError::TooManySeats { users }])[0].contains("4711"));
     distinct([
         BufferError::Size,
         BufferError::TooManyBuffers,
@@ -181,6 +186,26 @@ fn errors_of_a_device_differ_and_pass_on_what_is_behind_them() {
         MapWindowError::Reset,
         MapWindowError::Space(space),
         MapWindowError::Mmu(mmu),
+    ]);
+    let unconfirmed = UnmapWindowError::Unconfirmed(ConfirmError::Invalidate(mmu));
+    let foreign = distinct([ForeignPrivilege]);
+    let messages = [
+        distinct([UnmapWindowError::ForeignPrivilege, unconfirmed]),
+        distinct([BlockRangeError::ForeignPrivilege, BlockRangeError::Unmapped]),
+        distinct([
+            DramRunError::ForeignPrivilege,
+            DramRunError::Pack(PackError::Stale),
+        ]),
+    ];
+    assert!(messages.iter().all(|messages| messages[0] == foreign[0]));
+    distinct([
+        StillUsed::Context,
+        StillUsed::Buffer,
+        StillUsed::Registers,
+        StillUsed::Window,
+        StillUsed::Removal,
+        StillUsed::DeviceMemory,
+        StillUsed::Mmu(mmu),
     ]);
     distinct([
         DramError::Allocate(dram::AllocateError::NoMemory),
@@ -248,6 +273,7 @@ fn errors_of_addresses_and_of_device_memory_name_the_place() {
         ExportError::Foreign,
     ]);
     distinct([Foreign(())]);
+    distinct([NotScrubbed]);
 }
 
 #[test]
@@ -271,18 +297,7 @@ fn errors_of_handles_locks_and_timestamps_name_what_they_are_about() {
     let wanted = LockRank::Space;
     let out_of_order = distinct([OutOfOrder { wanted }]);
     assert!(out_of_order[0].contains(&wanted.to_string()));
-    distinct([
-        LockRank::Handles,
-        LockRank::Space,
-        LockRank::HostMmu,
-        LockRank::DramMmu,
-        LockRank::Scrubber,
-        LockRank::Dram,
-        LockRank::Buffers,
-        LockRank::Removals,
-        LockRank::Timestamps,
-        LockRank::Seat,
-    ]);
+    distinct(RANKS);
     let messages = distinct([
         PoolSizeError::Empty,
         PoolSizeError::TooLarge { timestamps: 4711 },
@@ -507,6 +522,7 @@ fn an_errno_has_the_name_that_c_gives_it() {
         (Errno::EBUSY, 16, "EBUSY"),
         (Errno::EINVAL, 22, "EINVAL"),
         (Errno::EOPNOTSUPP, 95, "EOPNOTSUPP"),
+        (Errno::ETIMEDOUT, 110, "ETIMEDOUT"),
     ];
     for (errno, number, name) in errnos {
         assert_eq!((errno.get(), errno.name()), (number, name));

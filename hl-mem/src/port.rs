@@ -8,9 +8,9 @@ use mmu_core::{AddrRange, DeviceAddr, TableMemory};
 
 use crate::asid::{InitiatorMode, UserAsid};
 use crate::dram::Scrub;
+use crate::events::{DeviceEvent, EventSlot};
 use crate::host::HostMemory;
 use crate::lock::LockRank;
-use crate::events::{DeviceEvent, EventSlot};
 use crate::mmu::MmuControl;
 use crate::timestamps::TimestampSlot;
 use crate::va::Node;

@@ -369,6 +369,8 @@ fn a_scrub_that_fails_loses_nothing_and_makes_nothing_clean() {
         assert_eq!(pool.take_dirty(run), None, "someone has them already");
         let failed = dirty.scrub(&mut BrokenPort).unwrap_err();
         assert_eq!(failed.error, "no answer");
+        let told = failed.to_string();
+        assert!(told.contains(&run.to_string()) && told.ends_with("no answer"));
         // A second attempt, then back.
         let failed = failed.dirty.scrub(&mut BrokenPort).unwrap_err();
         pool.return_dirty(failed.dirty).unwrap();
@@ -376,6 +378,15 @@ fn a_scrub_that_fails_loses_nothing_and_makes_nothing_clean() {
         let refused = pool.allocate(ALICE, PAGE, Scattered, Private);
         assert!(matches!(refused, Err(AllocateError::Unscrubbed { .. })));
     });
+}
+
+#[test]
+fn a_port_that_has_no_fill_overwrites_what_is_to_be_filled() {
+    let mut port = Port::default();
+    let run = pages(PAGE, 3, 2);
+    port.fill(run, 0x99).unwrap();
+    assert_eq!(port.0, [run]);
+    assert_eq!(BrokenPort.fill(run, 0x99), Err("no answer"));
 }
 
 #[test]
@@ -443,10 +454,14 @@ fn neighbouring_pages_of_a_scattered_pack_are_one_run() {
         }
         let pack = pool.allocate(ALICE, 5 * PAGE, Scattered, Private).unwrap();
         let hold = pool.hold(pack, ALICE).unwrap();
-        let runs = pool.runs(&hold).unwrap();
+        let mut runs = pool.runs(&hold).unwrap();
         let expected = [pages(PAGE, 0, 2), pages(PAGE, 3, 1), pages(PAGE, 6, 2)];
         assert_eq!(runs.clone().collect::<Vec<_>>(), expected);
-        assert_eq!(runs.collect::<Vec<_>>(), expected);
+        for (run, to_come) in expected.into_iter().zip([5, 3, 2]) {
+            assert_eq!(runs.bytes(), to_come * PAGE);
+            assert_eq!(runs.next(), Some(run));
+        }
+        assert_eq!((runs.bytes(), runs.next()), (0, None));
         pool.release(hold).unwrap();
     });
 }

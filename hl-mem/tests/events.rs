@@ -283,3 +283,46 @@ fn of_what_happens_again_and_again_the_first_and_the_last_time_are_told() {
     ];
     assert_eq!(told(&mut events), expected);
 }
+
+#[test]
+fn a_reader_of_everything_is_woken_by_the_first_event_of_any_kind() {
+    let mut events = DeviceEvents::new([EventSlot::new(); 2]);
+    for first in [DeviceEvent::DeviceLost, fault(0), DeviceEvent::DeviceLost] {
+        assert!(events.post(first).wake);
+        assert!(!events.post(DeviceEvent::DeviceRecovered).wake);
+        assert!(!events.post(fault(1)).wake);
+        assert_eq!(told(&mut events).len(), 3);
+    }
+}
+
+#[test]
+fn a_loss_ends_where_something_was_kept_whether_in_the_queue_or_beside_it() {
+    let mut events = DeviceEvents::new([EventSlot::new(); 2]);
+    for instance in 0..3 {
+        let _ = events.post(fault(instance));
+    }
+    // The third found no place; the fourth has that of the first.
+    let first = events.front().unwrap();
+    events.confirm(&first).unwrap();
+    let _ = events.post(fault(3));
+    let _ = events.post(DeviceEvent::DeviceLost);
+    let expected = [
+        kept(1, fault(1)),
+        lost(2, 1),
+        kept(3, fault(3)),
+        kept(4, DeviceEvent::DeviceLost),
+    ];
+    assert_eq!(told(&mut events), expected);
+}
+
+#[test]
+fn a_loss_beside_what_is_never_lost_may_grow_before_it_is_confirmed() {
+    let no_room: [EventSlot<DeviceEvent>; 0] = [];
+    let mut events = DeviceEvents::new(no_room);
+    let _ = events.post(fault(0));
+    let looked = events.front().unwrap();
+    assert_eq!(looked, lost(0, 1));
+    let _ = events.post(fault(1));
+    events.confirm(&looked).unwrap();
+    assert_eq!(told(&mut events), [lost(1, 1)]);
+}

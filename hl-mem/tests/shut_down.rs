@@ -150,3 +150,15 @@ fn a_context_that_was_dropped_keeps_its_seat_and_the_device() {
     let device = refuses(machine.device, StillUsed::Context);
     assert_eq!(device.usage().free_asids, 1);
 }
+
+#[test]
+fn a_device_does_not_end_whose_recovery_failed_before_it_forgot_its_tables() {
+    let machine = Machine::new().unwrap();
+    machine.registers.lose();
+    machine.device.recover().unwrap_err();
+    let device = refuses(machine.device, StillUsed::Removal);
+    machine.registers.reset();
+    device.recover().unwrap();
+    device.shut_down().unwrap();
+    assert_eq!(machine.tables.usage().used(), 0);
+}

@@ -10,38 +10,19 @@ use std::thread;
 use std::time::Duration;
 
 use hl_mem::budget::Budget;
-use hl_mem::buffer::BufferSlot;
-use hl_mem::context::{ContextStorage, MappingSlot, TimestampStorage};
-use hl_mem::device::{
-    Device, DeviceOptions, DeviceParts, Privilege, PrivilegedWindow, Seat, SpaceNodes, WindowMemory,
-};
-use hl_mem::dram::{
-    Contiguity, DramContent, DramPool, DramRegion, PackRecord, PageRecord, Sharing,
-};
-use hl_mem::handle::HandleSlot;
-use hl_mem::lock::{HeldLocks, LockRank};
-use hl_mem::mmu::{GoyaMmu, NoDramMmu};
-use hl_mem::port::{Port, SpinLock};
+use hl_mem::device::{Device, Privilege, PrivilegedWindow, WindowMemory};
+use hl_mem::dram::{Contiguity, Sharing};
+use hl_mem::lock::LockRank;
+use hl_mem::mmu::GoyaMmu;
 use hl_mem::profile::{Asic, Goya};
-use hl_mem::timestamps::TimestampSlot;
 use hl_mem::uapi::{FLAG_USERPTR, MemoryInput, OP_MAP, OP_UNMAP, dispatch};
-use hl_mem::va::Node;
 use hl_mem::{Context, Wanted};
-use mmu_core::{
-    BusAddr, ChildMap, DeviceAddr, DeviceLost, DeviceTablePool, DeviceTableRecord, ReuseOrder, Run,
-    TableBus,
-};
+use mmu_core::{BusAddr, DeviceAddr, DeviceLost, Run, TableBus};
 
-use smallest_port::{MmuRegisters, NoBytes, NoEngines, Ram, TableWindow, USER_BASE};
+use support::smallest_port::{MmuRegisters, NoEngines, TableWindow, USER_BASE};
+use support::{BusTables, InOrder, Manner, TestPort, bus_tables, file_storage, parts};
 
-/// The smallest port, of which this one has most of its parts.
-#[path = "../src/guide/smallest_port.rs"]
-#[expect(
-    dead_code,
-    unreachable_pub,
-    reason = "the guide shows it, for others to use; this port has most of its parts"
-)]
-mod smallest_port;
+pub mod support;
 
 /// Where a thread can be made to stop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,7 +78,6 @@ fn stop(at: Point) -> (Stop, Watch) {
 }
 
 thread_local! {
-    static HELD: RefCell<HeldLocks> = const { RefCell::new(HeldLocks::NONE) };
     /// Where this thread is to stop, the next one last.
     static STOPS: RefCell<Vec<Stop>> = const { RefCell::new(Vec::new()) };
 }
@@ -135,40 +115,22 @@ impl TableBus for Gated {
     }
 }
 
-type Tables = DeviceTablePool<'static, Gated, SpinLock>;
+type Tables = BusTables<Gated>;
 
-struct GatedPort;
+/// Locks are where a thread can be stopped, too.
+struct Gates;
 
-impl Port for GatedPort {
-    type Lock = SpinLock;
-    type InterruptLock = SpinLock;
-    type Host = &'static Ram;
-    type Mmu = GoyaMmu<&'static MmuRegisters, 3>;
-    type Tables = &'static Tables;
-    type DramMmu = NoDramMmu;
-    type DramTables = Self::Tables;
-    type Engines = NoEngines;
-    type Scrubber = NoBytes;
-    type Nodes = [Node; 16];
-    type TimestampSlots = [TimestampSlot; 16];
-
-    const MAX_ASID: Option<u16> = Some(3);
-
+impl Manner for Gates {
     fn before_lock(rank: LockRank) {
         pass(Point::Lock(rank));
-        HELD.with_borrow_mut(|held| held.take(rank)).unwrap();
-    }
-
-    fn after_lock(rank: LockRank) {
-        HELD.with_borrow_mut(|held| held.release(rank));
+        InOrder::before_lock(rank);
     }
 }
+
+type Mmu = GoyaMmu<&'static MmuRegisters, 3>;
+type GatedPort = TestPort<Mmu, Tables, NoEngines, Gates>;
 
 type User<'c> = Context<'c, 'static, Goya, GatedPort>;
-
-fn storage<T>(count: usize, make: impl Fn() -> T) -> &'static mut [T] {
-    Vec::leak((0..count).map(|_| make()).collect())
-}
 
 struct Machine {
     device: Device<'static, Goya, GatedPort>,
@@ -178,39 +140,11 @@ struct Machine {
 
 impl Machine {
     fn new() -> Self {
-        const TABLES: usize = 64;
-        let ram: &Ram = Box::leak(Box::default());
         let registers: &MmuRegisters = Box::leak(Box::default());
         registers.reset();
-        let pool = DeviceTablePool::new(
-            Gated(TableWindow::default()),
-            Goya::PROFILE.device_tables.start(),
-            storage(TABLES, DeviceTableRecord::new),
-            storage(TABLES, ChildMap::new),
-            ReuseOrder::LastReleased,
-        );
-        let tables: &Tables = Box::leak(Box::new(pool.unwrap()));
-        let dram = Goya::PROFILE.dram;
-        let region = DramRegion::new(dram.user_start, dram.page_bytes, 8).unwrap();
-        let pages = storage(8, || PageRecord::EMPTY);
-        let packs = storage(8, || PackRecord::EMPTY);
-        let pool_of_dram = DramPool::new(region, pages, packs, DramContent::Scrubbed);
-        let parts = DeviceParts {
-            host: ram,
-            engines: NoEngines,
-            tables,
-            privileged: SpaceNodes::each(|| [Node::EMPTY; 16]),
-            buffers: storage(8, BufferSlot::new),
-            seats: storage(2, Seat::new),
-            dram: pool_of_dram.unwrap(),
-            scrubber: NoBytes,
-            options: DeviceOptions {
-                peer_window: dram.user_memory(),
-                ..DeviceOptions::default()
-            },
-        };
+        let tables = bus_tables::<Goya, _>(Gated(TableWindow::default()));
         let mmu = |parking| GoyaMmu::new(registers, Goya::PROFILE.timeouts, parking);
-        let (device, privilege) = Device::new(parts, mmu).unwrap();
+        let (device, privilege) = Device::new(parts(tables, NoEngines, 2), mmu).unwrap();
         Self {
             device,
             privilege,
@@ -219,13 +153,8 @@ impl Machine {
     }
 
     fn open(&self) -> User<'_> {
-        let storage = ContextStorage {
-            nodes: SpaceNodes::each(|| [Node::EMPTY; 16]),
-            mappings: storage(16, MappingSlot::new),
-            handles: storage(16, HandleSlot::new),
-            timestamps: TimestampStorage::none(),
-        };
-        self.device.open((), &self.budget, storage).unwrap()
+        let opened = self.device.open((), &self.budget, file_storage());
+        opened.unwrap()
     }
 }
 
@@ -438,4 +367,31 @@ fn nobody_waits_for_a_block_that_is_given_up_while_another_is_made() {
         clearing.arrived();
         others_get_on(scope, machine, other, || clearing.go_on());
     });
+}
+
+#[test]
+#[cfg_attr(
+    not(debug_assertions),
+    ignore = "only debug builds tell the port of locks"
+)]
+fn a_block_that_is_being_made_has_a_place_and_is_none_yet() {
+    let machine = &Machine::new();
+    let user = &machine.open();
+    let counts = || {
+        let buffers = machine.device.usage().buffers;
+        (buffers.held, buffers.buffers)
+    };
+    thread::scope(|scope| {
+        let (mmu, at_mmu) = stop(Point::Lock(LockRank::HostMmu));
+        scope.spawn(move || {
+            stop_at([mmu]);
+            user.create_block(&machine.privilege, 0x3000).unwrap();
+        });
+        // It is mapped, and about to be announced.
+        at_mmu.arrived();
+        let meanwhile = counts();
+        at_mmu.go_on();
+        assert_eq!(meanwhile, (1, 0));
+    });
+    assert_eq!(counts(), (0, 1));
 }

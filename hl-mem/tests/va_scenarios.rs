@@ -449,7 +449,9 @@ fn a_block_of_another_allocator_is_refused_and_handed_back() {
     let block = one.allocate(PAGE, anywhere(PAGE)).unwrap();
     let same = two.allocate(PAGE, anywhere(PAGE)).unwrap();
     assert_eq!(block.range(), same.range());
-    let block = two.free(block).unwrap_err().into_block();
+    let refused = two.free(block).unwrap_err();
+    assert!(refused.to_string().contains(&same.range().to_string()));
+    let block = refused.into_block();
     assert_eq!(two.used(), PAGE);
     one.free(block).unwrap();
     two.free(same).unwrap();

@@ -9,9 +9,9 @@ use core::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use hl_mem::events::{DeviceEvent, EventSlot};
 use hl_mem::Asid;
 use hl_mem::dram::NoScrub;
+use hl_mem::events::{DeviceEvent, EventSlot};
 use hl_mem::host::{DeviceAccess, DmaAddr, DmaRun, HostError, HostMemory, UserPages, ViewRights};
 use hl_mem::mmu::{
     Fault, Gaudi2HostMmu, GaudiMmu, GoyaMmu, MmuControl, MmuError, NoDramMmu, PollBudget,

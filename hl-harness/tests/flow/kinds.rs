@@ -501,7 +501,7 @@ fn faults_and_recovery_are_told_to_the_users_who_are_there<A: Model>() {
                     lost += count.get();
                 }
             }
-            assert_eq!(lost, 20 - hl_mem::device::EVENTS as u64);
+            assert_eq!(lost, 20 - hl_harness::machine::EVENTS as u64);
             machine.device.post(DeviceEvent::ContextAborted);
         });
         // The next user of the address space is not told what was for the one before.
@@ -532,6 +532,7 @@ fn registers_are_shown_by_a_handle_that_is_always_the_same() {
             context.mmap(handle, 8192).unwrap(),
             context.mmap(handle, 8192).unwrap(),
         );
+        assert_eq!(one.pages(), 2);
         one.view().view().store_u32(4096, 0xD00_BE11).unwrap();
         assert_eq!(two.view().view().load_u32(4096), Ok(0xD00_BE11));
         one.view().view().store_u32(4096, 0).unwrap();
@@ -725,7 +726,7 @@ fn an_engine_that_faults_on_and_on_holds_nobody_up_and_hides_nothing<A: Model>()
                 told.push(event);
             }
         }
-        assert_eq!(told.len(), hl_mem::device::EVENTS + 1);
+        assert_eq!(told.len(), hl_harness::machine::EVENTS + 1);
         assert_eq!(told.last(), Some(&DeviceEvent::DeviceLost));
         user.close().unwrap();
         other.close().unwrap();

@@ -4,7 +4,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::time::{Duration, Instant};
 
-use hl_mem::events::{DeviceEvent, EventSlot};
 use hl_mem::budget::Budget;
 use hl_mem::buffer::BufferSlot;
 use hl_mem::context::{
@@ -14,6 +13,7 @@ use hl_mem::device::{
     BringUpError, Device, DeviceOptions, DeviceParts, Privilege, Seat, SpaceNodes,
 };
 use hl_mem::dram::{DramContent, DramPool, DramRegion, PackRecord, PageRecord, Scrub};
+use hl_mem::events::{DeviceEvent, EventSlot};
 use hl_mem::handle::HandleSlot;
 use hl_mem::host::{DeviceAccess, DmaAddr, DmaRun, HostError, HostMemory, UserPages, ViewRights};
 use hl_mem::lock::{HeldLocks, LockRank};
@@ -432,7 +432,7 @@ impl Port for SmallestPort {
 }
 
 /// Storage for the life of the program. A firmware has statics instead, a kernel frees it later.
-fn storage<T>(count: usize, make: impl Fn() -> T) -> &'static mut [T] {
+pub fn storage<T>(count: usize, make: impl Fn() -> T) -> &'static mut [T] {
     Vec::leak((0..count).map(|_| make()).collect())
 }
 

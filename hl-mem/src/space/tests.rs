@@ -83,6 +83,17 @@ fn a_list_that_is_longer_or_shorter_than_the_mapping_is_refused() {
     ] {
         assert_eq!(map(0x2000, list), (Err(SpaceError::Runs), 1), "{list:x?}");
     }
+    // One run where there is one page.
+    let longer = map(0x1000, &[(0x5000, 0x2000)]);
+    assert_eq!(longer, (Err(SpaceError::Runs), 1));
+}
+
+#[test]
+fn pages_that_there_are_no_tables_for_are_not_said_to_be_the_wrong_ones() {
+    let pages: Vec<_> = (0..16 * 512).map(|page| (page * 0x2000, 0x1000)).collect();
+    let (outcome, used) = map(16 * 512 * 0x1000, &pages);
+    assert!(matches!(outcome, Err(SpaceError::Tables(_))), "{outcome:?}");
+    assert_eq!(used, 1);
 }
 
 const PAGE: u64 = 4 << 10;
@@ -238,4 +249,43 @@ fn where_all_leaves_have_one_range_large_ones_without_a_place_make_do_with_small
     assert_eq!((range.start(), range.len()), (start, LARGE));
     let leaf = space.table().query(start).unwrap().leaf;
     assert_eq!(leaf.len(), PAGE);
+}
+
+#[test]
+fn memory_that_is_as_long_as_a_large_leaf_and_has_none_lies_among_the_small_ones() {
+    let profile = &Gaudi2::<6>::PROFILE;
+    let run = |start, len| DmaRun::new(DmaAddr::new(start), len).unwrap();
+    // One page short of the first large leaf that begins in it.
+    let short = run(0x2_0000_0000 + PAGE, 2 * LARGE - 2 * PAGE);
+    for runs in [&[short][..], &[short, run(0x4_0000_0000, PAGE)]] {
+        on_gaudi2(16, |map| {
+            let (at, sizes) = map(runs, Wanted::Anywhere).unwrap();
+            assert!(profile.host.range.contains(DeviceAddr::new(at)));
+            assert!(sizes.iter().all(|size| *size == PAGE));
+        });
+    }
+    // Where both are there, the longer one has the leaves, whichever comes first.
+    let long = run(0x6_0000_0000 + 3 * PAGE, 4 * LARGE);
+    for runs in [[short, long], [long, short]] {
+        on_gaudi2(16, |map| {
+            let (at, sizes) = map(&runs, Wanted::Anywhere).unwrap();
+            let large = profile.large_host_range().range;
+            assert!(large.contains(DeviceAddr::new(at)));
+            assert_eq!(sizes.iter().filter(|size| **size == LARGE).count(), 3);
+        });
+    }
+}
+
+#[test]
+fn large_leaves_that_make_do_with_small_ones_leave_no_hole_before_them() {
+    let [_, runs] = lists();
+    let run = |start, len| DmaRun::new(DmaAddr::new(start), len).unwrap();
+    // Where its large leaves begin one page into it.
+    let offset = [run(0x3_0000_0000 - PAGE, 7 * LARGE / 2)];
+    on_gaudi2(3, |map| {
+        map(&runs, Wanted::Anywhere).unwrap();
+        let (before, _) = map(&[run(0x5000, PAGE)], Wanted::Anywhere).unwrap();
+        let (at, _) = map(&offset, Wanted::Anywhere).unwrap();
+        assert_eq!(at, before + PAGE);
+    });
 }

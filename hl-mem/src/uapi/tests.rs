@@ -1,5 +1,7 @@
 use super::*;
+use crate::dram::PackError;
 use crate::handle::HandleError;
+use crate::mmu::MmuError;
 
 /// Facts IO-2, written down byte by byte for a little-endian processor.
 #[test]
@@ -172,5 +174,20 @@ fn fields_that_an_operation_does_not_have_are_zero_or_refused() {
                 assert_eq!(refused, !has, "operation {op}, field {field}");
             }
         }
+    }
+}
+
+/// Facts 6.4, 6.6.
+#[test]
+fn a_device_that_takes_too_long_and_memory_of_another_have_errors_of_their_own() {
+    let register = 0x49_0034;
+    let late = MmuError::TimedOut { register };
+    assert_eq!(Errno::from(late), Errno::ETIMEDOUT);
+    for error in [MmuError::DeviceLost, MmuError::Disabled, MmuError::Stuck] {
+        assert_eq!(Errno::from(error), Errno::EIO);
+    }
+    assert_eq!(Errno::from(PackError::NotOwner), Errno::EPERM);
+    for error in [PackError::Unknown, PackError::Stale] {
+        assert_eq!(Errno::from(error), Errno::EINVAL);
     }
 }

@@ -16,7 +16,7 @@ use hl_mem::uapi::{
 
 use super::flow::{DRAM_PAGES, RecordingContext, RecordingDevice, bring_up, open_with};
 use super::recording::{AT_SCRUB, NOT_COHERENT, SPOILT_PIN, Spoilt};
-use super::smallest_port::{PAGE_BYTES, USER_BASE};
+use super::support::smallest_port::{PAGE_BYTES, USER_BASE};
 
 fn open(device: &RecordingDevice) -> RecordingContext<'_> {
     open_with(device, Box::leak(Box::new(Budget::new(64))))

@@ -14,18 +14,20 @@ use hl_mem::device::{
 use hl_mem::dram::{
     Contiguity, DramContent, DramPool, DramRegion, PackRecord, PageRecord, Sharing,
 };
+use hl_mem::events::EventSlot;
 use hl_mem::handle::HandleSlot;
 use hl_mem::mmu::{GoyaMmu, MmuError};
 use hl_mem::profile::{Asic, Goya};
 use hl_mem::timestamps::{CounterSlot, TimestampSlot, WaitSlot};
 use hl_mem::uapi::{FLAG_USERPTR, MemoryInput, OP_EXPORT, OP_MAP, dispatch, dispatch_with};
 use hl_mem::va::Node;
-use mmu_core::{
-    BusAddr, ChildMap, DeviceAddr, DeviceTablePool, DeviceTableRecord, ReuseOrder, Run,
-};
+use mmu_core::{BusAddr, DeviceAddr, Run};
 
 use super::recording::{Files, Noting, NotingMmu, RecordingPort, SlowRegisters, Tables};
-use super::smallest_port::{Machine, MmuRegisters, NoBytes, NoEngines, PAGE_BYTES, Ram, USER_BASE};
+use super::support::bus_tables;
+use super::support::smallest_port::{
+    Machine, MmuRegisters, NoBytes, NoEngines, PAGE_BYTES, Ram, USER_BASE, storage,
+};
 
 pub(crate) type RecordingDevice = Device<'static, Goya, RecordingPort>;
 pub(crate) type RecordingContext<'c> = Context<'c, 'static, Goya, RecordingPort>;
@@ -39,17 +41,8 @@ static REGISTER_BLOCKS: [RegisterBlock; 1] = [RegisterBlock {
     },
 }];
 
-pub(crate) fn storage<T>(count: usize, make: impl Fn() -> T) -> &'static mut [T] {
-    Vec::leak((0..count).map(|_| make()).collect())
-}
-
 fn nodes() -> SpaceNodes<RecordingPort> {
-    let nodes = || vec![Node::EMPTY; 16];
-    SpaceNodes {
-        small: nodes(),
-        large: nodes(),
-        dram: nodes(),
-    }
+    SpaceNodes::each(|| vec![Node::EMPTY; 16])
 }
 
 /// Pages of device memory.
@@ -59,7 +52,6 @@ pub(crate) const DRAM_PAGES: u32 = 4;
 pub(crate) fn bring_up(
     seats: usize,
 ) -> Result<(RecordingDevice, Privilege, &'static MmuRegisters), BringUpError> {
-    const COUNT: usize = 64;
     let ram: &Ram = Box::leak(Box::default());
     let registers: &MmuRegisters = Box::leak(Box::default());
     registers.reset();
@@ -67,14 +59,7 @@ pub(crate) fn bring_up(
         registers,
         busy: Cell::new(None),
     }));
-    let pool = DeviceTablePool::new(
-        Noting(Default::default()),
-        Goya::PROFILE.device_tables.start(),
-        storage(COUNT, DeviceTableRecord::new),
-        storage(COUNT, ChildMap::new),
-        ReuseOrder::LastReleased,
-    );
-    let tables: &Tables = Box::leak(Box::new(pool.unwrap()));
+    let tables: Tables = bus_tables::<Goya, _>(Noting(Default::default()));
     let dram = Goya::PROFILE.dram;
     // What is in device memory is not known, so that it is scrubbed.
     let pool = DramPool::new(
@@ -89,7 +74,7 @@ pub(crate) fn bring_up(
         tables,
         privileged: nodes(),
         buffers: storage(8, BufferSlot::new),
-        seats: storage(seats, Seat::new),
+        seats: storage(seats, || Seat::new([EventSlot::new(); 8])),
         dram: pool.unwrap(),
         scrubber: Noting(NoBytes),
         options: DeviceOptions {
@@ -98,7 +83,10 @@ pub(crate) fn bring_up(
             ..DeviceOptions::default()
         },
     };
-    let mmu = |parking| NotingMmu(GoyaMmu::new(slow, Goya::PROFILE.timeouts, parking));
+    let mmu = |parking| {
+        let driver = GoyaMmu::new(slow, Goya::PROFILE.timeouts, parking);
+        NotingMmu::new("Invalidate and MmuControl", driver)
+    };
     let (device, privilege) = Device::new(parts, mmu)?;
     Ok((device, privilege, registers))
 }

@@ -6,9 +6,9 @@ mod flow;
 mod interrupts;
 mod many;
 mod recording;
-/// The smallest port, which the guide shows and its examples run on.
-#[path = "../../src/guide/smallest_port.rs"]
-pub mod smallest_port;
+/// The smallest port, which the guide shows and its examples run on, and ports of its parts.
+#[path = "../support/mod.rs"]
+pub mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 

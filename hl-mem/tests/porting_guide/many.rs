@@ -3,24 +3,14 @@
 use std::collections::BTreeSet;
 
 use hl_mem::budget::Budget;
-use hl_mem::buffer::BufferSlot;
-use hl_mem::context::{ContextStorage, MappingSlot, OpenError, TimestampStorage};
-use hl_mem::device::{
-    BringUpError, Device, DeviceOptions, DeviceParts, Privilege, Seat, SpaceNodes,
-};
-use hl_mem::dram::{DramContent, DramPool, DramRegion, PackRecord, PageRecord};
-use hl_mem::handle::HandleSlot;
-use hl_mem::mmu::NoDramMmu;
-use hl_mem::port::{Port, SpinLock};
+use hl_mem::context::OpenError;
+use hl_mem::device::{BringUpError, Device, Privilege};
 use hl_mem::profile::{Asic, Gaudi2, Open, Profile};
-use hl_mem::timestamps::TimestampSlot;
 use hl_mem::uapi::{Errno, FLAG_USERPTR, MemoryInput, OP_MAP, OP_UNMAP, dispatch};
-use hl_mem::va::Node;
-use mmu_core::{BusAddr, Region, ReuseOrder, TablePool, TableRecord, Word};
+use mmu_core::{Region, Word};
 
-use super::apart::NoCache;
-use super::flow::storage;
-use super::smallest_port::{NoBytes, NoEngines, PAGE_BYTES, Ram, USER_BASE};
+use super::support::smallest_port::{NoEngines, PAGE_BYTES, USER_BASE};
+use super::support::{ArenaTables, Manner, NoCache, TestPort, arena_tables, file_storage, parts};
 
 /// As many as ten bits name, without the privileged one (facts 1.2).
 const USERS: usize = 1023;
@@ -39,78 +29,25 @@ impl<const ASIDS: u16> Asic for Chip<ASIDS> {
     };
 }
 
-type Tables = TablePool<'static, Region<'static, Word>, SpinLock>;
-
+/// Has as many users as the profile says.
 #[derive(Debug)]
-struct ManyPort;
+struct AsProfiled;
 
-impl Port for ManyPort {
-    type Lock = SpinLock;
-    type InterruptLock = SpinLock;
-    type Host = &'static Ram;
-    type Mmu = NoCache;
-    type Tables = &'static Tables;
-    type DramMmu = NoDramMmu;
-    type DramTables = &'static Tables;
-    type Engines = NoEngines;
-    type Scrubber = NoBytes;
-    type Nodes = Vec<Node>;
-    type TimestampSlots = Vec<TimestampSlot>;
+impl Manner for AsProfiled {
+    const MAX_ASID: Option<u16> = None;
 }
 
-fn nodes() -> SpaceNodes<ManyPort> {
-    let nodes = || vec![Node::EMPTY; 4];
-    SpaceNodes {
-        small: nodes(),
-        large: nodes(),
-        dram: nodes(),
-    }
-}
+type ManyPort = TestPort<NoCache, ArenaTables<Region<'static, Word>>, NoEngines, AsProfiled>;
 
 /// Brings a device up with so many seats.
 fn bring_up<const ASIDS: u16>(
     seats: usize,
 ) -> Result<(Device<'static, Chip<ASIDS>, ManyPort>, Privilege), BringUpError> {
     // A root for each, and one walk for the few that map something.
-    let count = seats + 16;
-    let words = storage(count, || core::array::from_fn(|_| Word::default()));
-    let region = Region::new(words, BusAddr::new(0x4000_0000)).unwrap();
-    let records = storage(count, TableRecord::new);
-    let tables = TablePool::new(region, records, ReuseOrder::LastReleased);
-    let tables: &Tables = Box::leak(Box::new(tables.unwrap()));
-    let ram: &Ram = Box::leak(Box::default());
-    let dram = Chip::<ASIDS>::PROFILE.dram;
-    let pool = DramPool::new(
-        DramRegion::new(dram.user_start, dram.page_bytes, 1).unwrap(),
-        storage(1, || PageRecord::EMPTY),
-        storage(1, || PackRecord::EMPTY),
-        DramContent::Scrubbed,
-    );
-    let parts = DeviceParts {
-        host: ram,
-        engines: NoEngines,
-        tables,
-        privileged: nodes(),
-        buffers: storage(1, BufferSlot::new),
-        seats: storage(seats, Seat::new),
-        dram: pool.unwrap(),
-        scrubber: NoBytes,
-        options: DeviceOptions::default(),
-    };
-    let mmu = |_parking| NoCache {
-        is_apart: false,
-        asids: 1024,
-    };
-    Device::new(parts, mmu)
-}
-
-fn context_storage() -> ContextStorage<'static, ManyPort> {
-    ContextStorage {
-        nodes: nodes(),
-        mappings: storage(2, MappingSlot::new),
-        handles: storage(1, HandleSlot::new),
-        timestamps: TimestampStorage::none(),
-    }
+    let tables = arena_tables(seats + 16, |region| region);
+    Device::new(parts(tables, NoEngines, seats), |_parking| {
+        NoCache::new(1024)
+    })
 }
 
 #[test]
@@ -134,8 +71,8 @@ fn a_device_that_is_exclusive_is_busy_until_its_user_has_closed_it() {
     let (device, _privilege) = bring_up::<2>(1).unwrap();
     let budget = Budget::unlimited();
     for _ in 0..3 {
-        let first = device.open((), &budget, context_storage()).unwrap();
-        let second = device.open((), &budget, context_storage()).map(drop);
+        let first = device.open((), &budget, file_storage()).unwrap();
+        let second = device.open((), &budget, file_storage()).map(drop);
         assert_eq!(second, Err(OpenError::NoAddressSpace));
         // Facts 10.2.
         assert_eq!(Errno::from(OpenError::NoAddressSpace), Errno::EBUSY);
@@ -147,7 +84,7 @@ fn a_device_that_is_exclusive_is_busy_until_its_user_has_closed_it() {
 fn every_one_of_1023_users_has_an_address_space_of_his_own() {
     let (device, _privilege) = bring_up::<1024>(USERS).unwrap();
     let budget = Budget::unlimited();
-    let open = || device.open((), &budget, context_storage());
+    let open = || device.open((), &budget, file_storage());
     let mut contexts: Vec<_> = (0..USERS).map(|_| open().unwrap()).collect();
     let asids: BTreeSet<_> = contexts
         .iter()

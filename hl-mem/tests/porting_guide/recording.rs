@@ -7,21 +7,22 @@ use std::time::{Duration, Instant};
 use hl_mem::asid::{Asid, InitiatorMode, UserAsid};
 use hl_mem::context::DramExport;
 use hl_mem::dram::Scrub;
+use hl_mem::events::{DeviceEvent, EventSlot};
 use hl_mem::host::{DeviceAccess, DmaRun, HostError, HostMemory, UserPages, ViewRights};
 use hl_mem::lock::LockRank;
 use hl_mem::mmu::{Fault, GoyaMmu, MmuControl, MmuError, NoDramMmu, Registers, Walks};
-use hl_mem::port::{Engines, Port, SpinLock};
+use hl_mem::port::{Engines, Port};
 use hl_mem::timestamps::{TimestampMemory, TimestampSlot};
 use hl_mem::uapi::{ExportRefused, Exporter};
 use hl_mem::va::Node;
-use mmu_core::format::V1;
 use mmu_core::{
-    AddrRange, BusAddr, DeviceAddr, DeviceLost, DeviceTablePool, Invalidate, Run, Stale, TableBus,
+    AddrRange, BusAddr, DeviceAddr, DeviceLost, Format, Invalidate, Run, Stale, TableBus,
 };
 
 use super::Cases;
 use super::interrupts::{InterruptsOff, SleepingLock};
-use super::smallest_port::{
+use super::support::BusTables;
+use super::support::smallest_port::{
     KernelPages, MmuRegisters, NoBytes, NoEngines, PinnedPages, Ram, TableWindow, TimestampWords,
     View,
 };
@@ -244,59 +245,66 @@ unsafe impl Registers for SlowRegisters {
 
 /// The MMU's driver, with a note of what the device asks of it.
 #[derive(Debug)]
-pub(crate) struct NotingMmu(pub(crate) GoyaMmu<&'static SlowRegisters, 3>);
+pub(crate) struct NotingMmu<M> {
+    /// The guide's heading for it.
+    heading: &'static str,
+    driver: M,
+}
 
-/// The guide's heading for it.
-const MMU: &str = "Invalidate and MmuControl";
+impl<M> NotingMmu<M> {
+    pub(crate) fn new(heading: &'static str, driver: M) -> Self {
+        Self { heading, driver }
+    }
+}
 
 // SAFETY: passes each call on to an implementation of the same contract.
-unsafe impl Invalidate for NotingMmu {
+unsafe impl<M: MmuControl> Invalidate for NotingMmu<M> {
     type Error = MmuError;
 
     fn invalidate(&mut self, stale: &Stale) -> Result<(), MmuError> {
-        note(MMU, "invalidate");
-        self.0.invalidate(stale)
+        note(self.heading, "invalidate");
+        self.driver.invalidate(stale)
     }
 }
 
 // SAFETY: as above.
-unsafe impl Walks<V1> for NotingMmu {}
+unsafe impl<F: Format, M: Walks<F>> Walks<F> for NotingMmu<M> {}
 
 // SAFETY: as above.
-unsafe impl MmuControl for NotingMmu {
+unsafe impl<M: MmuControl> MmuControl for NotingMmu<M> {
     fn enable(&mut self) -> Result<(), MmuError> {
-        note(MMU, "enable");
-        self.0.enable()
+        note(self.heading, "enable");
+        self.driver.enable()
     }
 
     fn disable(&mut self) -> Result<(), MmuError> {
-        note(MMU, "disable");
-        self.0.disable()
+        note(self.heading, "disable");
+        self.driver.disable()
     }
 
     fn set_root(&mut self, asid: Asid, root: BusAddr) -> Result<(), MmuError> {
-        note(MMU, "set_root");
-        self.0.set_root(asid, root)
+        note(self.heading, "set_root");
+        self.driver.set_root(asid, root)
     }
 
     fn park(&mut self, asid: Asid) -> Result<(), MmuError> {
-        note(MMU, "park");
-        self.0.park(asid)
+        note(self.heading, "park");
+        self.driver.park(asid)
     }
 
     fn announce(&mut self) -> Result<(), MmuError> {
-        note(MMU, "announce");
-        self.0.announce()
+        note(self.heading, "announce");
+        self.driver.announce()
     }
 
     fn invalidate_all(&mut self) -> Result<(), MmuError> {
-        note(MMU, "invalidate_all");
-        self.0.invalidate_all()
+        note(self.heading, "invalidate_all");
+        self.driver.invalidate_all()
     }
 
     fn next_fault(&mut self, from: &mut u32) -> Result<Option<Fault>, MmuError> {
-        note(MMU, "next_fault");
-        self.0.next_fault(from)
+        note(self.heading, "next_fault");
+        self.driver.next_fault(from)
     }
 }
 
@@ -363,7 +371,7 @@ impl Exporter for Files {
 }
 
 /// The pool that all page tables come from.
-pub(crate) type Tables = DeviceTablePool<'static, Noting<TableWindow>, SpinLock>;
+pub(crate) type Tables = BusTables<Noting<TableWindow>>;
 
 /// The port, as types.
 #[derive(Debug)]
@@ -373,14 +381,15 @@ impl Port for RecordingPort {
     type Lock = SleepingLock;
     type InterruptLock = InterruptsOff;
     type Host = Noting<&'static Ram>;
-    type Mmu = NotingMmu;
-    type Tables = &'static Tables;
+    type Mmu = NotingMmu<GoyaMmu<&'static SlowRegisters, 3>>;
+    type Tables = Tables;
     type DramMmu = NoDramMmu;
     type DramTables = Self::Tables;
     type Engines = Noting<NoEngines>;
     type Scrubber = Noting<NoBytes>;
     type Nodes = Vec<Node>;
     type TimestampSlots = Vec<TimestampSlot>;
+    type EventSlots = [EventSlot<DeviceEvent>; 8];
 
     const MAX_ASID: Option<u16> = Some(4);
 

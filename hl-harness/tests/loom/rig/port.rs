@@ -6,7 +6,6 @@
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use hl_mem::events::{DeviceEvent, EventSlot};
 use hl_mem::budget::Budget;
 use hl_mem::buffer::BufferSlot;
 use hl_mem::context::{Context, ContextStorage, MappingSlot, TimestampStorage};
@@ -14,6 +13,7 @@ use hl_mem::device::{
     Device, DeviceOptions, DeviceParts, DeviceUsage, Privilege, Seat, SpaceNodes,
 };
 use hl_mem::dram::{DramPool, NoScrub};
+use hl_mem::events::{DeviceEvent, EventSlot};
 use hl_mem::handle::HandleSlot;
 use hl_mem::host::{DeviceAccess, DmaAddr, DmaRun, HostError, HostMemory, UserPages, ViewRights};
 use hl_mem::mmu::NoDramMmu;

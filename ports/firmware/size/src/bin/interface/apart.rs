@@ -3,7 +3,6 @@
 use core::num::NonZeroU64;
 
 use hl_firmware_size::{any, opaque, slice, used};
-use hl_mem::device::EVENTS;
 use hl_mem::events::{DeviceEvent, EventQueue, EventSlot};
 use hl_mem::timestamps::{
     CounterSlot, CounterWaits, PoolSize, TimestampPool, TimestampSlot, Wait, WaitSlot,
@@ -55,7 +54,7 @@ pub(super) fn use_timestamps() {
 #[inline(never)]
 pub(super) fn use_events() {
     // What a seat has.
-    type Events = EventQueue<DeviceEvent, [EventSlot<DeviceEvent>; EVENTS]>;
+    type Events = EventQueue<DeviceEvent, &'static mut [EventSlot<DeviceEvent>]>;
     used(Events::new(owned()));
     let events = opaque::<Events>();
     used(events.post(*opaque()));

@@ -1,9 +1,9 @@
 //! What a port keeps for each thread, to check the order of locks.
 
-use hl_mem::lock::{HeldLocks, LockRank, OutOfOrder};
+use super::{HeldLocks, LockRank, OutOfOrder};
 
-/// In the order in which they may be taken.
-const RANKS: [LockRank; 10] = [
+/// All of them, in the order in which they may be taken.
+pub(crate) const RANKS: [LockRank; 10] = [
     LockRank::Handles,
     LockRank::Space,
     LockRank::HostMmu,
@@ -46,4 +46,12 @@ fn all_locks_can_be_held_and_given_up_in_any_order() {
         locks.release(rank);
         assert_eq!(locks.is_empty(), left == 0);
     }
+}
+
+#[test]
+fn the_locks_of_interrupt_handlers_are_the_last_two() {
+    let (sleeping, of_handlers) = RANKS.split_at(8);
+    assert!(sleeping.iter().all(|rank| !rank.is_interrupt()));
+    assert!(of_handlers.iter().all(|rank| rank.is_interrupt()));
+    assert_eq!(of_handlers, [LockRank::Timestamps, LockRank::Seat]);
 }

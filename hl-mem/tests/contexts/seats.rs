@@ -1,0 +1,85 @@
+//! The address spaces of users after a reset, where an MMU does not take over their roots.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hl_mem::budget::Budget;
+use hl_mem::context::OpenError;
+
+use super::support::smallest_port::PAGE_BYTES;
+use super::support::{NoCache, file_storage};
+use super::{map, two_mmus};
+
+static BUDGET: Budget = Budget::unlimited();
+
+/// A user has the one seat when the device comes back from a reset, and gives it back when an MMU is
+/// lost again, one of the two that `mmus` makes.
+fn nobody_gets_the_space_before_it_is_back(
+    is_lost: &'static AtomicBool,
+    mmus: impl FnOnce(NoCache, NoCache) -> (NoCache, NoCache),
+) {
+    let (host, dram) = mmus(NoCache::new(3), NoCache::lost_while(3, is_lost));
+    let device = two_mmus(host, dram);
+    let open = || device.open((), &BUDGET, file_storage());
+    let context = open().unwrap();
+    device.recover().unwrap();
+    is_lost.store(true, Ordering::Relaxed);
+    // Nothing is mapped there, so that nothing is to be confirmed.
+    context.close().unwrap();
+    for _ in 0..2 {
+        assert_eq!(open().map(drop), Err(OpenError::NoAddressSpace));
+        let usage = device.usage();
+        assert_eq!((usage.free_asids, usage.lost_asids), (1, 0));
+    }
+    is_lost.store(false, Ordering::Relaxed);
+    let context = open().unwrap();
+    assert_eq!(device.usage().free_asids, 0);
+    context.close().unwrap();
+    // From now on it has its root, whether or not an MMU answers.
+    is_lost.store(true, Ordering::Relaxed);
+    open().unwrap().close().unwrap();
+}
+
+#[test]
+fn nobody_gets_a_space_whose_root_the_mmu_of_host_memory_does_not_take() {
+    static IS_LOST: AtomicBool = AtomicBool::new(false);
+    nobody_gets_the_space_before_it_is_back(&IS_LOST, |one, lost| (lost, one));
+}
+
+#[test]
+fn nobody_gets_a_space_whose_root_the_mmu_of_device_memory_does_not_take() {
+    static IS_LOST: AtomicBool = AtomicBool::new(false);
+    nobody_gets_the_space_before_it_is_back(&IS_LOST, |one, lost| (one, lost));
+}
+
+#[test]
+fn a_space_whose_root_was_not_taken_is_there_again_after_a_recovery() {
+    static IS_LOST: AtomicBool = AtomicBool::new(false);
+    let device = two_mmus(NoCache::lost_while(3, &IS_LOST), NoCache::new(3));
+    let open = || device.open((), &BUDGET, file_storage());
+    let context = open().unwrap();
+    device.recover().unwrap();
+    IS_LOST.store(true, Ordering::Relaxed);
+    context.close().unwrap();
+    assert_eq!(open().map(drop), Err(OpenError::NoAddressSpace));
+    IS_LOST.store(false, Ordering::Relaxed);
+    device.recover().unwrap();
+    // The recovery gave it its root, for which nobody has to ask again.
+    IS_LOST.store(true, Ordering::Relaxed);
+    open().unwrap().close().unwrap();
+}
+
+#[test]
+fn a_file_stays_open_until_the_mmu_of_device_memory_is_back_as_well() {
+    static IS_LOST: AtomicBool = AtomicBool::new(false);
+    let device = two_mmus(NoCache::new(3), NoCache::lost_while(3, &IS_LOST));
+    let context = device.open((), &BUDGET, file_storage()).unwrap();
+    map(&context, PAGE_BYTES);
+    IS_LOST.store(true, Ordering::Relaxed);
+    device.recover().unwrap_err();
+    let refused = context.close().unwrap_err();
+    assert_eq!(device.usage().free_asids, 0);
+    IS_LOST.store(false, Ordering::Relaxed);
+    device.recover().unwrap();
+    refused.into_context().close().unwrap();
+    assert_eq!(device.usage().free_asids, 1);
+}
