@@ -28,7 +28,8 @@ pub(super) struct Rest {
 }
 
 impl Rest {
-    /// The next leaves of one size: as many as there are before a larger size becomes possible.
+    /// The next leaves of one size: as many as there are before the addresses are aligned to a larger
+    /// one.
     #[inline]
     pub(super) fn next_segment<F: Format>(
         &mut self,
@@ -48,9 +49,7 @@ impl Rest {
             }
             let before = self.walk.wrapping_neg() & geometry.offset_mask();
             if before != 0 {
-                if self.len - before >= span {
-                    len = before;
-                }
+                len = before;
                 break;
             }
             hop = larger;
@@ -371,15 +370,13 @@ impl<'o, F: Format, M: TableMemory> Builder<'o, F, M> {
         if hop < self.top {
             return Err(RunsChanged);
         }
-        let mut shared = self.top;
-        while shared < self.depth.min(hop) {
-            let geometry = geometry_of::<F>(shared + 1);
-            if geometry.prefix(walk) != geometry.prefix(self.walk) {
-                break;
-            }
-            shared += 1;
-        }
-        self.close_below(shared);
+        let is_shared = |above: &usize| {
+            let geometry = geometry_of::<F>(above + 1);
+            geometry.prefix(walk) == geometry.prefix(self.walk)
+        };
+        let open = self.depth.min(hop);
+        let shared = (self.top..open).find(|above| !is_shared(above));
+        self.close_below(shared.unwrap_or(open));
         self.walk = walk;
         while self.depth < hop {
             let parent = self.open.at(self.depth);
