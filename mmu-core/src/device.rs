@@ -307,7 +307,6 @@ impl<'p, B: TableBus, R: RawMutex> TableMemory for &'p DeviceTablePool<'_, B, R>
         let record = table.record;
         if interior {
             let map = reserved.maps.pop(|map| self.map_link(map))?;
-            self.maps.get(map.index())?.forget_all();
             record.children.store(map.number(), Ordering::Relaxed);
         }
         record.forget_all();
@@ -483,21 +482,14 @@ impl<'p, B: TableBus, R: RawMutex> TableMemory for &'p DeviceTablePool<'_, B, R>
             .write(self.slot_address(table, index), core::iter::once(entry));
     }
 
-    fn clear(self, table: Self::Table, first: usize, count: usize) {
+    fn clear(self, table: Self::Table, first: usize, count: usize, default: Option<u64>) {
         table.record.set_used(first, count, false);
-        if let Some(children) = self.children(table.record) {
-            children.forget(first, count);
+        match default {
+            Some(entry) if table.record.is_backed() => {
+                self.write_default(table, first, count, entry);
+            }
+            _ => self.zero(table, first, first + count),
         }
-        self.zero(table, first, first + count);
-    }
-
-    fn is_backed(self, table: Self::Table) -> bool {
-        table.record.is_backed()
-    }
-
-    fn restore(self, table: Self::Table, first: usize, count: usize, entry: u64) {
-        table.record.set_used(first, count, false);
-        self.write_default(table, first, count, entry);
     }
 
     fn zero(self, table: Self::Table, first: usize, end: usize) {

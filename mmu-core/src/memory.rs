@@ -10,7 +10,7 @@ use core::fmt;
 
 use crate::addr::{AddrRange, BusAddr, DeviceAddr};
 use crate::error::MapError;
-use crate::format::{Format, Hop, TABLE_ENTRIES, deepest};
+use crate::format::{Format, Hop, deepest};
 use crate::removed::Removed;
 use crate::table::PageTable;
 
@@ -159,7 +159,7 @@ impl Chain {
 }
 
 /// How many tables an operation needs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct TableDemand {
     /// Tables of the deepest hop, whose entries are all leaves.
@@ -331,14 +331,7 @@ pub trait TableMemory: Copy + Sealed {
         hop: Hop,
         first: usize,
         count: usize,
-    ) -> usize {
-        (first..first.saturating_add(count).min(TABLE_ENTRIES))
-            .take_while(|&index| {
-                let slot = self.slot::<F>(table, hop, index);
-                matches!(slot, Slot::Empty | Slot::Default)
-            })
-            .count()
-    }
+    ) -> usize;
 
     /// How many of the `count` slots from `first` on hold leaves, up to the first that does not.
     fn leaf_slots<F: Format>(
@@ -347,11 +340,7 @@ pub trait TableMemory: Copy + Sealed {
         hop: Hop,
         first: usize,
         count: usize,
-    ) -> usize {
-        (first..first.saturating_add(count).min(TABLE_ENTRIES))
-            .take_while(|&index| matches!(self.slot::<F>(table, hop, index), Slot::Leaf))
-            .count()
-    }
+    ) -> usize;
 
     /// The entry at `index`, as the device sees it. May read over the bus.
     fn entry(self, table: Self::Table, index: usize) -> u64;
@@ -387,20 +376,9 @@ pub trait TableMemory: Copy + Sealed {
     /// Writes an entry that points at `child`.
     fn write_table(self, table: Self::Table, index: usize, entry: u64, child: Self::Table);
 
-    /// Empties `count` slots, beginning at `first`.
-    fn clear(self, table: Self::Table, first: usize, count: usize);
-
-    /// Whether the empty slots of a table hold default leaves.
-    fn is_backed(self, _table: Self::Table) -> bool {
-        false
-    }
-
-    /// Empties `count` slots of a table that [`is_backed`](Self::is_backed), beginning at `first`,
-    /// by writing the default leaf `entry` into each. Without [`DefaultTables`] there is no such
-    /// table.
-    fn restore(self, table: Self::Table, first: usize, count: usize, _entry: u64) {
-        self.clear(table, first, count);
-    }
+    /// Empties `count` slots, beginning at `first`: they hold zero then, or in a table of default
+    /// leaves the default leaf that is given.
+    fn clear(self, table: Self::Table, first: usize, count: usize, default: Option<u64>);
 
     /// Fills the slots from `first` up to `end` of a table nobody can see yet with zeros.
     fn zero(self, table: Self::Table, first: usize, end: usize);

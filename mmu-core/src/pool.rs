@@ -420,7 +420,7 @@ impl<'p, A: TableArena, R: RawMutex> TableMemory for &'p TablePool<'_, A, R> {
     }
 
     #[inline(always)]
-    fn clear(self, table: Self::Table, first: usize, count: usize) {
+    fn clear(self, table: Self::Table, first: usize, count: usize, _default: Option<u64>) {
         if count == 1 {
             table.words[first % TABLE_ENTRIES].store(0);
         } else if let Some(slots) = table.slots(first, count) {

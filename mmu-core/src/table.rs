@@ -239,11 +239,9 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     ) -> Result<Translation<F::Attributes>, QueryError> {
         let geometry = geometry_of::<F>(hop);
         let index = geometry.index(walk);
-        if self.memory.is_backed(table)
-            && matches!(
-                self.memory.slot::<F>(table, Hop::from_index(hop), index),
-                Slot::Default
-            )
+        // Where memory knows default leaves, it tells them from others without a look at the entry.
+        if M::HAS_DEFAULTS
+            && let Slot::Default = self.memory.slot::<F>(table, Hop::from_index(hop), index)
         {
             return Err(QueryError::NotMapped { at: address });
         }

@@ -4,6 +4,11 @@ use crate::format::TABLE_ENTRIES;
 use crate::memory::{BACKED, TableId};
 use crate::sync::{AtomicU32, Ordering};
 
+#[cfg(not(loom))]
+static_assertions::const_assert_eq!(size_of::<DeviceTableRecord>(), 76);
+#[cfg(not(loom))]
+static_assertions::const_assert_eq!(size_of::<ChildMap>(), 2052);
+
 /// Slots that a word has bits for: not every processor that embeds this has atomics of 64 bits.
 const BITS: usize = u32::BITS as usize;
 
@@ -111,6 +116,8 @@ impl Default for DeviceTableRecord {
 
 /// Which tables the slots of one table point at: 2052 bytes. Only tables above the deepest hop have
 /// one, and of those not the tables of a default mapping's leaves.
+///
+/// What it says of a slot that is not in use means nothing.
 #[derive(Debug)]
 pub struct ChildMap {
     tables: [AtomicU32; TABLE_ENTRIES],
@@ -152,10 +159,6 @@ impl ChildMap {
         for table in self.tables.iter().skip(first).take(count) {
             table.store(TableId::NONE, Ordering::Relaxed);
         }
-    }
-
-    pub(super) fn forget_all(&self) {
-        self.forget(0, TABLE_ENTRIES);
     }
 }
 
