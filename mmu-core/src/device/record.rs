@@ -1,7 +1,7 @@
 //! What the host keeps of tables that it does not read.
 
 use crate::format::TABLE_ENTRIES;
-use crate::memory::{BACKED, TableId};
+use crate::memory::{BACKED, Linked, TableId};
 use crate::sync::{AtomicU32, Ordering};
 
 #[cfg(not(loom))]
@@ -23,7 +23,7 @@ pub struct DeviceTableRecord {
     /// all zero.
     pub(super) live: AtomicU32,
     /// The next table of the chain that this one is in.
-    pub(super) next: AtomicU32,
+    next: AtomicU32,
     /// The number of this table's [`ChildMap`], for tables that have one.
     pub(super) children: AtomicU32,
 }
@@ -108,6 +108,12 @@ impl DeviceTableRecord {
     }
 }
 
+impl Linked for DeviceTableRecord {
+    fn next(&self) -> &AtomicU32 {
+        &self.next
+    }
+}
+
 impl Default for DeviceTableRecord {
     fn default() -> Self {
         Self::new()
@@ -121,7 +127,7 @@ impl Default for DeviceTableRecord {
 #[derive(Debug)]
 pub struct ChildMap {
     tables: [AtomicU32; TABLE_ENTRIES],
-    pub(super) next: AtomicU32,
+    next: AtomicU32,
 }
 
 impl ChildMap {
@@ -159,6 +165,12 @@ impl ChildMap {
         for table in self.tables.iter().skip(first).take(count) {
             table.store(TableId::NONE, Ordering::Relaxed);
         }
+    }
+}
+
+impl Linked for ChildMap {
+    fn next(&self) -> &AtomicU32 {
+        &self.next
     }
 }
 
