@@ -345,18 +345,22 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         slots: RangeInclusive<usize>,
         mut goes: impl FnMut(usize) -> bool,
     ) -> u32 {
-        let (mut index, last) = slots.into_inner();
-        let mut cleared = 0;
-        while index <= last {
-            let run = (index..=last).take_while(|&index| goes(index)).count();
-            if run != 0 {
-                self.clear_slots(table, index, run);
+        let end = slots.end() + 1;
+        let (mut cleared, mut run) = (0, 0);
+        for index in slots {
+            if goes(index) {
+                run += 1;
+            } else if run != 0 {
+                self.clear_slots(table, index - run, run);
+                cleared += run;
+                run = 0;
             }
-            cleared += run as u32;
-            // The slot behind the run stays.
-            index += run + 1;
         }
-        cleared
+        if run != 0 {
+            self.clear_slots(table, end - run, run);
+            cleared += run;
+        }
+        cleared as u32
     }
 
     /// Empties slots, out of line for the same reason as the next.
