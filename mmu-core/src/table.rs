@@ -126,6 +126,29 @@ fn slot_at<F: Format, M: TableMemory>(
     memory.slot::<F>(table, Hop::from_index(hop), index)
 }
 
+/// Points a slot at a table which, with all below it, is complete. A device that walks meanwhile sees
+/// nothing or all of it.
+#[inline(always)]
+fn publish<F: Format, M: TableMemory>(
+    memory: M,
+    (parent, hop, index): (M::Table, usize, usize),
+    table: M::Table,
+) {
+    memory.publish();
+    link::<F, M>(memory, (parent, hop, index), table);
+}
+
+/// Points a slot at a table, in one that nobody can see.
+#[inline(always)]
+fn link<F: Format, M: TableMemory>(
+    memory: M,
+    (parent, hop, index): (M::Table, usize, usize),
+    table: M::Table,
+) {
+    let entry = F::table_entry(Hop::from_index(hop), memory.address(table));
+    memory.write_table(parent, index, entry, table);
+}
+
 impl<F: Format, M: TableMemory> PageTable<F, M> {
     const GEOMETRY_IS_SOUND: () = assert!(
         geometry_is_sound::<F>(),

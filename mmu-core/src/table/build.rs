@@ -3,7 +3,7 @@
 
 use super::list::{Page, PageCheck};
 use super::map::{Request, Start, leaf_entries};
-use super::slot_at;
+use super::{link, publish, slot_at};
 use crate::addr::{BusAddr, Run};
 use crate::format::{Format, Hop, LeafSizes, PER_HOP, PerHop, TABLE_ENTRIES, deepest, geometry_of};
 use crate::memory::{Chain, Reserved, Slot, TableMemory};
@@ -439,12 +439,10 @@ impl<'o, F: Format, M: TableMemory> Builder<'o, F, M> {
                 self.memory.append_chain(&mut self.held, table);
                 return;
             }
-            // From the next store on the device can see everything below.
-            self.memory.publish();
+            publish::<F, M>(self.memory, (parent.table, self.depth, index), done.table);
+        } else {
+            link::<F, M>(self.memory, (parent.table, self.depth, index), done.table);
         }
-        let entry = F::table_entry(Hop::from_index(self.depth), self.memory.address(done.table));
-        self.memory
-            .write_table(parent.table, index, entry, done.table);
     }
 
     #[inline(always)]

@@ -4,9 +4,9 @@
 //! fault (facts DP-1 to DP-10). The tables of such a range are there from the start and stay; a
 //! leaf that is mapped takes the place of a default leaf, which comes back when it is unmapped.
 
-use super::PageTable;
 use super::build::Rest;
 use super::map::{MapOptions, page_bytes};
+use super::{PageTable, publish};
 use crate::addr::{AddrRange, BusAddr, DeviceAddr, Run};
 use crate::error::MapError;
 use crate::format::{Format, Hop, TABLE_ENTRIES, geometry_of};
@@ -264,10 +264,7 @@ impl<F: Format, M: DefaultTables> PageTable<F, M> {
                     );
                 }
             }
-            // From the next store on the device may see everything below.
-            memory.publish();
-            let entry = F::table_entry(Hop::from_index(hop), memory.address(child));
-            memory.write_table(table, index, entry, child);
+            publish::<F, M>(memory, (table, hop, index), child);
             memory.set_live(table, memory.live(table) + 1);
         }
         Some(())
