@@ -125,6 +125,12 @@ fn runs_that_do_not_add_up_to_the_range_are_refused<F: Shape>() {
         &[page, run(F::BUS, small / 2)],
         MapError::MisalignedRun { bus },
     );
+    // As many runs as there are pages, and as long, but none of them is one.
+    let pair = [run(F::BUS, small + small / 2), run(F::BUS, small / 2)];
+    let result = table.map_list(all, pair.repeat(5), &MapOptions::default());
+    assert_eq!(result, Err(MapError::MisalignedRun { bus }));
+    assert!(table.is_empty());
+    assert_eq!(pool.usage().used(), 1);
 }
 
 /// Runs that are `first` when they are iterated the first time, and `second` the next.
