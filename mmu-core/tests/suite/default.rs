@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mmu_core::format::{Gaudi2Hmmu, NoAttributes, V1};
+use mmu_core::format::{Gaudi2Hmmu, Gaudi2Pmmu64K, NoAttributes, V1};
 use mmu_core::{
     BusAddr, DeviceAddr, Extent, Format, Hop, LeafSizes, MapError, MapOptions, PageTable,
     QueryError, Removed, SplitError, TableMemory, UnmapError,
@@ -142,6 +142,32 @@ fn a_default_mapping_is_set_and_removed_by_code_that_does_not_know_its_memory() 
     assert_eq!(removed.tables(), TABLES);
     assert_eq!(walk(&pool, table.root(), DRAM), None);
     confirm(removed);
+}
+
+#[test]
+fn slots_that_the_hardware_does_not_index_are_zero_in_tables_of_default_leaves_too() {
+    type F = Gaudi2Pmmu64K;
+    for zeroed in [true, false] {
+        let mut memory = Memory::new(16);
+        let pool = if zeroed {
+            memory.zeroed_pool()
+        } else {
+            memory.pool()
+        };
+        let mut table = PageTable::<F, _>::new(&pool).unwrap().unwrap();
+        pool.bus().take();
+        let (one_table, page) = (range(F::EDGE, 256 * F::small()), BusAddr::new(F::BUS));
+        table
+            .set_default(one_table, hop(5), page, NoAttributes)
+            .unwrap();
+        let words = pool.bus().take().words();
+        assert_eq!(pool.usage().used(), 6);
+        let mut out_of_reach = (0..6).flat_map(|table| (256..ENTRIES).map(move |n| (table, n)));
+        assert!(out_of_reach.all(|(table, index)| pool.word(table, index) == 0));
+        // The leaves, a link for each table and, where they were not zero, the rest of the tables.
+        let rest = if zeroed { 0 } else { 256 + 4 * (ENTRIES - 1) };
+        assert_eq!(words, 256 + 5 + rest);
+    }
 }
 
 #[test]
