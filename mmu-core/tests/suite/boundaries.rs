@@ -115,13 +115,20 @@ fn a_page_that_begins_at_the_last_byte_of_another_is_refused() {
     let page = range(0, 0x1000);
     let (at, bus) = (device(0xFFF), BusAddr::new(0xFFF));
     let misaligned = run(bus.get(), 0x1000);
-    let refused = Err(MapError::MisalignedRun { bus });
-    assert_eq!(table.map(page.start(), misaligned, &options), refused);
-    assert_eq!(table.map_list(page, [misaligned], &options), refused);
-    assert_eq!(table.map_pages(page, &[bus], &options), refused);
-    let refused = Err(MapError::Misaligned { at });
-    assert_eq!(table.map(at, run(0, 0x1000), &options), refused);
-    assert!(table.is_empty());
+    // Where there is no table, and where there is one.
+    for neighbours in 0..2 {
+        let refused = Err(MapError::MisalignedRun { bus });
+        assert_eq!(table.map(page.start(), misaligned, &options), refused);
+        assert_eq!(table.map_list(page, [misaligned], &options), refused);
+        assert_eq!(table.map_pages(page, &[bus], &options), refused);
+        let refused = Err(MapError::Misaligned { at });
+        assert_eq!(table.map(at, run(0, 0x1000), &options), refused);
+        assert_eq!(stretches(&table, 0, u64::MAX).len(), neighbours);
+        if neighbours == 0 {
+            let neighbour = run(0x5000, 0x1000);
+            table.map(device(0x1000), neighbour, &options).unwrap();
+        }
+    }
 }
 
 #[test]
