@@ -126,25 +126,18 @@ fn slot_at<F: Format, M: TableMemory>(
     memory.slot::<F>(table, Hop::from_index(hop), index)
 }
 
-/// Points a slot at a table which, with all below it, is complete. A device that walks meanwhile sees
-/// nothing or all of it.
-#[inline(always)]
-fn publish<F: Format, M: TableMemory>(
-    memory: M,
-    (parent, hop, index): (M::Table, usize, usize),
-    table: M::Table,
-) {
-    memory.publish();
-    link::<F, M>(memory, (parent, hop, index), table);
-}
-
-/// Points a slot at a table, in one that nobody can see.
+/// Points a slot at a table which, with all below it, is complete. Where the slot can be `seen`, a
+/// device that walks meanwhile finds nothing or all of it.
 #[inline(always)]
 fn link<F: Format, M: TableMemory>(
     memory: M,
     (parent, hop, index): (M::Table, usize, usize),
     table: M::Table,
+    seen: bool,
 ) {
+    if seen {
+        memory.publish();
+    }
     let entry = F::table_entry(Hop::from_index(hop), memory.address(table));
     memory.write_table(parent, index, entry, table);
 }

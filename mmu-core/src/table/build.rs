@@ -3,7 +3,7 @@
 
 use super::list::{Page, PageCheck};
 use super::map::{Request, Start, leaf_entries};
-use super::{link, publish, slot_at};
+use super::{link, slot_at};
 use crate::addr::{BusAddr, Run};
 use crate::format::{Format, Hop, LeafSizes, PER_HOP, PerHop, TABLE_ENTRIES, deepest, geometry_of};
 use crate::memory::{Chain, Reserved, Slot, TableMemory};
@@ -433,16 +433,13 @@ impl<'o, F: Format, M: TableMemory> Builder<'o, F, M> {
         self.fill_up_to(self.depth, index);
         self.note_written(index, 1);
         let parent = self.open.at(self.depth);
-        if !parent.fresh {
-            if self.holds {
-                let table = self.memory.chain_of(done.table);
-                self.memory.append_chain(&mut self.held, table);
-                return;
-            }
-            publish::<F, M>(self.memory, (parent.table, self.depth, index), done.table);
-        } else {
-            link::<F, M>(self.memory, (parent.table, self.depth, index), done.table);
+        if !parent.fresh && self.holds {
+            let table = self.memory.chain_of(done.table);
+            self.memory.append_chain(&mut self.held, table);
+            return;
         }
+        let slot = (parent.table, self.depth, index);
+        link::<F, M>(self.memory, slot, done.table, !parent.fresh);
     }
 
     #[inline(always)]

@@ -6,7 +6,7 @@
 
 use super::build::Rest;
 use super::map::{MapOptions, page_bytes};
-use super::{PageTable, publish};
+use super::{PageTable, link};
 use crate::addr::{AddrRange, BusAddr, DeviceAddr, Run};
 use crate::error::MapError;
 use crate::format::{Format, Hop, TABLE_ENTRIES, geometry_of};
@@ -264,7 +264,7 @@ impl<F: Format, M: DefaultTables> PageTable<F, M> {
                     );
                 }
             }
-            publish::<F, M>(memory, (table, hop, index), child);
+            link::<F, M>(memory, (table, hop, index), child, true);
             memory.set_live(table, memory.live(table) + 1);
         }
         Some(())

@@ -261,10 +261,10 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         let memory = self.memory;
         let live = memory.live(start.table) + held.tables.count;
         let mut index = geometry_of::<F>(start.hop).index(request.walk);
-        // As `publish` does for one table, once for all of them.
+        // Once for all of them.
         memory.publish();
         while let Some(table) = memory.pop(&mut held.tables) {
-            link::<F, M>(memory, (start.table, start.hop, index), table);
+            link::<F, M>(memory, (start.table, start.hop, index), table, false);
             index += 1;
         }
         memory.set_live(start.table, live);

@@ -2,7 +2,7 @@
 
 use super::build::Segment;
 use super::map::leaf_entries;
-use super::{Nearby, PageTable, Recent, Stop, link, publish};
+use super::{Nearby, PageTable, Recent, Stop, link};
 use crate::addr::{BusAddr, DeviceAddr};
 use crate::error::MapError;
 use crate::format::{Format, Hop, TABLE_ENTRIES, deepest, geometry_of};
@@ -85,7 +85,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         memory.set_live(table, 1);
         let above = hop - 1;
         let index = geometry_of::<F>(above).index(walk);
-        publish::<F, M>(memory, (parent, above, index), table);
+        link::<F, M>(memory, (parent, above, index), table, true);
         memory.set_live(parent, memory.live(parent) + 1);
         if memory.flush().is_err() {
             self.undo(walk, walk | geometry.offset_mask());
@@ -124,7 +124,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             } else {
                 let index = geometry_of::<F>(hop).index(leaves.walk);
                 self.zero_around(table, index, 1);
-                link::<F, M>(memory, (table, hop, index), child);
+                link::<F, M>(memory, (table, hop, index), child, false);
                 memory.set_live(table, 1);
             }
             table = child;
@@ -136,7 +136,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         memory.write_run(table, first, count, entry, step);
         memory.set_live(table, count as u32);
         let index = geometry_of::<F>(stop.hop).index(leaves.walk);
-        publish::<F, M>(memory, (stop.table, stop.hop, index), top);
+        link::<F, M>(memory, (stop.table, stop.hop, index), top, true);
         memory.set_live(stop.table, memory.live(stop.table) + 1);
         if memory.flush().is_err() {
             let span = leaves.leaves << geometry_of::<F>(leaves.hop).shift;
