@@ -5,8 +5,10 @@
 //! point at other tables, which ones. That is enough to map and to unmap without a single read,
 //! and takes 76 bytes for a table of leaves instead of a copy of its 4096.
 
+mod bus;
 mod record;
 
+pub use bus::TableBus;
 pub use record::{ChildMap, DeviceTableRecord};
 
 use core::fmt;
@@ -25,29 +27,6 @@ use crate::removed::Removed;
 use crate::sync::Ordering;
 use crate::table::PageTable;
 use record::ZEROED;
-
-/// The way to table memory behind a bus.
-///
-/// # For implementers
-///
-/// Addresses are those that entries hold: device-physical addresses of the device's own memory.
-/// Writes may be posted, but arrive in the order of the calls and each entry whole.
-pub trait TableBus {
-    /// Writes `entries` to consecutive 8-byte words, beginning at `address`. No other call is made
-    /// while this one runs, and an implementation that knows the device to be gone may return at
-    /// once.
-    fn write(&self, address: BusAddr, entries: impl Iterator<Item = u64>);
-
-    /// Reads the entry at `address`. Never called while mapping or unmapping.
-    fn read(&self, address: BusAddr) -> u64;
-
-    /// Waits until everything written so far has arrived. Called once for each operation.
-    ///
-    /// # Errors
-    ///
-    /// [`DeviceLost`] when the device does not answer, so that nothing is known of the writes.
-    fn flush(&self) -> Result<(), DeviceLost>;
-}
 
 /// Entries of a list that are made before they go over the bus: as many as fill some lines of a
 /// cache that combines writes, and not too many for a small stack.
@@ -185,32 +164,6 @@ impl<B, R: RawMutex> DeviceTablePool<'_, B, R> {
         BusAddr::new(self.address.get().wrapping_add(offset))
     }
 
-    fn link(&self, table: u32) -> u32 {
-        match self.records.get(table as usize) {
-            Some(record) => record.next.load(Ordering::Relaxed),
-            None => TableId::NONE,
-        }
-    }
-
-    fn set_link(&self, table: u32, next: u32) {
-        if let Some(record) = self.records.get(table as usize) {
-            record.next.store(next, Ordering::Relaxed);
-        }
-    }
-
-    fn map_link(&self, map: u32) -> u32 {
-        match self.maps.get(map as usize) {
-            Some(map) => map.next.load(Ordering::Relaxed),
-            None => TableId::NONE,
-        }
-    }
-
-    fn set_map_link(&self, map: u32, next: u32) {
-        if let Some(map) = self.maps.get(map as usize) {
-            map.next.store(next, Ordering::Relaxed);
-        }
-    }
-
     /// Writes `entry` into `count` slots without noting them as used.
     fn write_default(&self, table: DeviceTable<'_>, first: usize, count: usize, entry: u64)
     where
@@ -232,18 +185,12 @@ impl<B, R: RawMutex> DeviceTablePool<'_, B, R> {
     /// Takes the child maps off the tables of a chain.
     fn detach_maps(&self, chain: &Chain) -> Chain {
         let mut maps = Chain::EMPTY;
-        let mut table = chain.head();
-        for _ in 0..chain.count {
-            if let Some(record) = self.records.get(table as usize) {
-                let map = record.children.load(Ordering::Relaxed);
-                if map != TableId::NONE {
-                    record.children.store(TableId::NONE, Ordering::Relaxed);
-                    maps.append(Chain::of(TableId::new(map)), |map, next| {
-                        self.set_map_link(map, next);
-                    });
-                }
+        for record in chain.iter(self.records) {
+            let map = record.children.load(Ordering::Relaxed);
+            if map != TableId::NONE {
+                record.children.store(TableId::NONE, Ordering::Relaxed);
+                maps.append(Chain::of(TableId::new(map)), self.maps);
             }
-            table = self.link(table);
         }
         maps
     }
@@ -285,18 +232,8 @@ impl<'p, B: TableBus, R: RawMutex> TableMemory for &'p DeviceTablePool<'_, B, R>
         if demand.interior > u64::from(free.maps.usage().free) {
             return None;
         }
-        let tables = free.tables.reserve(
-            demand.total(),
-            |table| self.link(table),
-            |table, next| self.set_link(table, next),
-            |_| (),
-        )?;
-        let maps = free.maps.reserve(
-            demand.interior,
-            |map| self.map_link(map),
-            |map, next| self.set_map_link(map, next),
-            |_| (),
-        );
+        let tables = free.tables.reserve(demand.total(), self.records, |_| ())?;
+        let maps = free.maps.reserve(demand.interior, self.maps, |_| ());
         // The check above left no way for this to fail.
         let maps = maps.unwrap_or(Chain::EMPTY);
         Some(Reserved { tables, maps })
@@ -306,8 +243,7 @@ impl<'p, B: TableBus, R: RawMutex> TableMemory for &'p DeviceTablePool<'_, B, R>
         let table = self.pop(&mut reserved.tables)?;
         let record = table.record;
         if interior {
-            let map = reserved.maps.pop(|map| self.map_link(map))?;
-            self.maps.get(map.index())?.forget_all();
+            let map = reserved.maps.pop(self.maps)?;
             record.children.store(map.number(), Ordering::Relaxed);
         }
         record.forget_all();
@@ -321,22 +257,19 @@ impl<'p, B: TableBus, R: RawMutex> TableMemory for &'p DeviceTablePool<'_, B, R>
     fn give_back(self, reserved: Reserved) {
         self.release(reserved.tables);
         let mut free = self.free.lock();
-        free.maps
-            .release(reserved.maps, |map, next| self.set_map_link(map, next));
+        free.maps.release(reserved.maps, self.maps);
     }
 
     fn pop(self, chain: &mut Chain) -> Option<Self::Table> {
-        let table = chain.pop(|table| self.link(table))?;
+        let table = chain.pop(self.records)?;
         self.table(table)
     }
 
     fn release(self, chain: Chain) {
         let detached = self.detach_maps(&chain);
         let mut free = self.free.lock();
-        free.tables
-            .release(chain, |table, next| self.set_link(table, next));
-        free.maps
-            .release(detached, |map, next| self.set_map_link(map, next));
+        free.tables.release(chain, self.records);
+        free.maps.release(detached, self.maps);
     }
 
     fn append(self, chain: &mut Chain, table: Self::Table, zeroed: bool) {
@@ -349,7 +282,7 @@ impl<'p, B: TableBus, R: RawMutex> TableMemory for &'p DeviceTablePool<'_, B, R>
     }
 
     fn append_chain(self, chain: &mut Chain, other: Chain) {
-        chain.append(other, |table, next| self.set_link(table, next));
+        chain.append(other, self.records);
     }
 
     fn address(self, table: Self::Table) -> u64 {
@@ -483,21 +416,14 @@ impl<'p, B: TableBus, R: RawMutex> TableMemory for &'p DeviceTablePool<'_, B, R>
             .write(self.slot_address(table, index), core::iter::once(entry));
     }
 
-    fn clear(self, table: Self::Table, first: usize, count: usize) {
+    fn clear(self, table: Self::Table, first: usize, count: usize, default: Option<u64>) {
         table.record.set_used(first, count, false);
-        if let Some(children) = self.children(table.record) {
-            children.forget(first, count);
+        match default {
+            Some(entry) if table.record.is_backed() => {
+                self.write_default(table, first, count, entry);
+            }
+            _ => self.zero(table, first, first + count),
         }
-        self.zero(table, first, first + count);
-    }
-
-    fn is_backed(self, table: Self::Table) -> bool {
-        table.record.is_backed()
-    }
-
-    fn restore(self, table: Self::Table, first: usize, count: usize, entry: u64) {
-        table.record.set_used(first, count, false);
-        self.write_default(table, first, count, entry);
     }
 
     fn zero(self, table: Self::Table, first: usize, end: usize) {

@@ -414,7 +414,11 @@ pub(crate) const fn geometry_of<F: Format>(hop: usize) -> HopGeometry {
 
 /// Checks a format's constants at compile time; each table evaluates it once.
 pub(crate) const fn geometry_is_sound<F: Format>() -> bool {
-    let hops = F::HOPS;
+    hops_are_sound(F::HOPS, F::LAST_WALK_ADDRESS)
+}
+
+/// Whether hops fit together and index all walk addresses up to `last`.
+const fn hops_are_sound(hops: &[HopGeometry], last: u64) -> bool {
     if hops.len() < 2 || hops.len() > MAX_HOPS || !hops[hops.len() - 1].leaf {
         return false;
     }
@@ -430,7 +434,7 @@ pub(crate) const fn geometry_is_sound<F: Format>() -> bool {
         hop += 1;
     }
     let top = hops[0].shift as u32 + hops[0].index_bits as u32;
-    top <= 64 && (top == 64 || F::LAST_WALK_ADDRESS < 1 << top)
+    top <= 64 && (top == 64 || last < 1 << top)
 }
 
 /// Which leaf sizes a mapping may use, as a set of hops.

@@ -6,39 +6,19 @@
 //! and the algorithms is sealed: an embedder implements [`TableArena`](crate::TableArena) or
 //! [`TableBus`](crate::TableBus), which are smaller.
 
+mod chain;
+
+pub use chain::TableId;
+
+pub(crate) use chain::{Chain, Linked, Reserved};
+
 use core::fmt;
 
 use crate::addr::{AddrRange, BusAddr, DeviceAddr};
 use crate::error::MapError;
-use crate::format::{Format, Hop, TABLE_ENTRIES, deepest};
+use crate::format::{Format, Hop, deepest};
 use crate::removed::Removed;
 use crate::table::PageTable;
-
-/// A table of a pool, by its number in that pool.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct TableId(u32);
-
-impl TableId {
-    /// The link value that stands for "no table".
-    pub(crate) const NONE: u32 = u32::MAX;
-
-    /// The table with this number.
-    #[must_use]
-    pub const fn new(number: u32) -> Self {
-        Self(number)
-    }
-
-    /// The number of the table in its pool.
-    #[must_use]
-    pub const fn number(self) -> u32 {
-        self.0
-    }
-
-    pub(crate) const fn index(self) -> usize {
-        self.0 as usize
-    }
-}
 
 /// What a slot of a table holds, as far as walking and bookkeeping need to know.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,99 +47,8 @@ impl<T> Slot<T> {
     }
 }
 
-/// Tables linked through the pool's side array: reserved and not yet in use, or removed and not
-/// yet released. Losing one leaks its tables; it never makes them reusable.
-#[derive(Debug)]
-#[must_use = "tables in a chain that is dropped are lost to the pool"]
-pub struct Chain {
-    /// The head in the lower half, the tail in the upper.
-    // Two numbers are handed on in two registers, and three in memory: written one by one and read
-    // as a whole, for which a processor waits longer than unmapping a page takes.
-    ends: u64,
-    pub(crate) count: u32,
-}
-
-/// What a pool has set aside for an operation.
-#[derive(Debug)]
-#[must_use = "what is reserved and dropped is lost to the pool"]
-pub struct Reserved {
-    pub(crate) tables: Chain,
-    /// Child maps, where the pool has such.
-    pub(crate) maps: Chain,
-}
-
-impl Reserved {
-    pub(crate) const EMPTY: Self = Self {
-        tables: Chain::EMPTY,
-        maps: Chain::EMPTY,
-    };
-}
-
-impl Chain {
-    pub(crate) const EMPTY: Self = Self {
-        ends: Self::ends(TableId::NONE, TableId::NONE),
-        count: 0,
-    };
-
-    const fn ends(head: u32, tail: u32) -> u64 {
-        head as u64 | (tail as u64) << 32
-    }
-
-    pub(crate) const fn head(&self) -> u32 {
-        self.ends as u32
-    }
-
-    pub(crate) const fn tail(&self) -> u32 {
-        (self.ends >> 32) as u32
-    }
-
-    /// The chain of one table.
-    pub(crate) const fn of(table: TableId) -> Self {
-        Self {
-            ends: Self::ends(table.0, table.0),
-            count: 1,
-        }
-    }
-
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    /// Empties this chain and returns what was in it.
-    pub(crate) const fn take(&mut self) -> Self {
-        core::mem::replace(self, Self::EMPTY)
-    }
-
-    /// Appends all of another chain.
-    #[inline]
-    pub(crate) fn append(&mut self, other: Self, set_link: impl Fn(u32, u32)) {
-        if other.is_empty() {
-            return;
-        }
-        if self.is_empty() {
-            *self = other;
-            return;
-        }
-        set_link(self.tail(), other.head());
-        self.ends = Self::ends(self.head(), other.tail());
-        self.count += other.count;
-    }
-
-    /// Takes the first table off the chain.
-    #[inline]
-    pub(crate) fn pop(&mut self, link: impl Fn(u32) -> u32) -> Option<TableId> {
-        if self.is_empty() {
-            return None;
-        }
-        let table = self.head();
-        self.ends = Self::ends(link(table), self.tail());
-        self.count -= 1;
-        Some(TableId(table))
-    }
-}
-
 /// How many tables an operation needs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct TableDemand {
     /// Tables of the deepest hop, whose entries are all leaves.
@@ -331,14 +220,7 @@ pub trait TableMemory: Copy + Sealed {
         hop: Hop,
         first: usize,
         count: usize,
-    ) -> usize {
-        (first..first.saturating_add(count).min(TABLE_ENTRIES))
-            .take_while(|&index| {
-                let slot = self.slot::<F>(table, hop, index);
-                matches!(slot, Slot::Empty | Slot::Default)
-            })
-            .count()
-    }
+    ) -> usize;
 
     /// How many of the `count` slots from `first` on hold leaves, up to the first that does not.
     fn leaf_slots<F: Format>(
@@ -347,11 +229,7 @@ pub trait TableMemory: Copy + Sealed {
         hop: Hop,
         first: usize,
         count: usize,
-    ) -> usize {
-        (first..first.saturating_add(count).min(TABLE_ENTRIES))
-            .take_while(|&index| matches!(self.slot::<F>(table, hop, index), Slot::Leaf))
-            .count()
-    }
+    ) -> usize;
 
     /// The entry at `index`, as the device sees it. May read over the bus.
     fn entry(self, table: Self::Table, index: usize) -> u64;
@@ -387,20 +265,9 @@ pub trait TableMemory: Copy + Sealed {
     /// Writes an entry that points at `child`.
     fn write_table(self, table: Self::Table, index: usize, entry: u64, child: Self::Table);
 
-    /// Empties `count` slots, beginning at `first`.
-    fn clear(self, table: Self::Table, first: usize, count: usize);
-
-    /// Whether the empty slots of a table hold default leaves.
-    fn is_backed(self, _table: Self::Table) -> bool {
-        false
-    }
-
-    /// Empties `count` slots of a table that [`is_backed`](Self::is_backed), beginning at `first`,
-    /// by writing the default leaf `entry` into each. Without [`DefaultTables`] there is no such
-    /// table.
-    fn restore(self, table: Self::Table, first: usize, count: usize, _entry: u64) {
-        self.clear(table, first, count);
-    }
+    /// Empties `count` slots, beginning at `first`: they hold zero then, or in a table of default
+    /// leaves the default leaf that is given.
+    fn clear(self, table: Self::Table, first: usize, count: usize, default: Option<u64>);
 
     /// Fills the slots from `first` up to `end` of a table nobody can see yet with zeros.
     fn zero(self, table: Self::Table, first: usize, end: usize);

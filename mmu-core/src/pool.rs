@@ -17,7 +17,8 @@ use lock_api::{Mutex, RawMutex};
 use crate::addr::BusAddr;
 use crate::format::{Entry, Format, Hop, TABLE_ENTRIES, deepest};
 use crate::memory::{
-    BACKED, Chain, DeviceLost, Inside, Reserved, Sealed, Slot, TableDemand, TableId, TableMemory,
+    BACKED, Chain, DeviceLost, Inside, Linked, Reserved, Sealed, Slot, TableDemand, TableId,
+    TableMemory,
 };
 use crate::sync::{AtomicU32, Ordering};
 use table::{BLOCK, store_run, store_zeros};
@@ -52,6 +53,13 @@ impl TableRecord {
             live: AtomicU32::new(0),
             next: AtomicU32::new(TableId::NONE),
         }
+    }
+}
+
+impl Linked for TableRecord {
+    #[inline(always)]
+    fn next(&self) -> &AtomicU32 {
+        &self.next
     }
 }
 
@@ -174,21 +182,6 @@ impl<A: TableArena, R: RawMutex> TablePool<'_, A, R> {
             record.live.store(self.unused_live, Ordering::Relaxed);
         }
     }
-
-    #[inline(always)]
-    fn link(&self, table: u32) -> u32 {
-        match self.records.get(table as usize) {
-            Some(record) => record.next.load(Ordering::Relaxed),
-            None => TableId::NONE,
-        }
-    }
-
-    #[inline(always)]
-    fn set_link(&self, table: u32, next: u32) {
-        if let Some(record) = self.records.get(table as usize) {
-            record.next.store(next, Ordering::Relaxed);
-        }
-    }
 }
 
 impl<A: TableArena + fmt::Debug, R: RawMutex> fmt::Debug for TablePool<'_, A, R> {
@@ -212,12 +205,10 @@ impl<'p, A: TableArena, R: RawMutex> TableMemory for &'p TablePool<'_, A, R> {
         if count == 0 {
             return Some(Reserved::EMPTY);
         }
-        let tables = self.free.lock().reserve(
-            count,
-            |table| self.link(table),
-            |table, next| self.set_link(table, next),
-            |table| self.begin_record(table),
-        )?;
+        let tables = self
+            .free
+            .lock()
+            .reserve(count, self.records, |table| self.begin_record(table))?;
         Some(Reserved {
             tables,
             ..Reserved::EMPTY
@@ -234,7 +225,7 @@ impl<'p, A: TableArena, R: RawMutex> TableMemory for &'p TablePool<'_, A, R> {
         let table = self
             .free
             .lock()
-            .take_one(|table| self.link(table), |table| self.begin_record(table))?;
+            .take_one(self.records, |table| self.begin_record(table))?;
         self.table(table)
     }
 
@@ -250,16 +241,14 @@ impl<'p, A: TableArena, R: RawMutex> TableMemory for &'p TablePool<'_, A, R> {
 
     #[inline]
     fn pop(self, chain: &mut Chain) -> Option<Self::Table> {
-        let table = chain.pop(|table| self.link(table))?;
+        let table = chain.pop(self.records)?;
         self.table(table)
     }
 
     #[inline]
     fn release(self, chain: Chain) {
         if !chain.is_empty() {
-            self.free
-                .lock()
-                .release(chain, |table, next| self.set_link(table, next));
+            self.free.lock().release(chain, self.records);
         }
     }
 
@@ -288,7 +277,7 @@ impl<'p, A: TableArena, R: RawMutex> TableMemory for &'p TablePool<'_, A, R> {
 
     #[inline]
     fn append_chain(self, chain: &mut Chain, other: Chain) {
-        chain.append(other, |table, next| self.set_link(table, next));
+        chain.append(other, self.records);
     }
 
     #[inline(always)]
@@ -420,7 +409,7 @@ impl<'p, A: TableArena, R: RawMutex> TableMemory for &'p TablePool<'_, A, R> {
     }
 
     #[inline(always)]
-    fn clear(self, table: Self::Table, first: usize, count: usize) {
+    fn clear(self, table: Self::Table, first: usize, count: usize, _default: Option<u64>) {
         if count == 1 {
             table.words[first % TABLE_ENTRIES].store(0);
         } else if let Some(slots) = table.slots(first, count) {

@@ -126,6 +126,22 @@ fn slot_at<F: Format, M: TableMemory>(
     memory.slot::<F>(table, Hop::from_index(hop), index)
 }
 
+/// Points a slot at a table which, with all below it, is complete. Where the slot can be `seen`, a
+/// device that walks meanwhile finds nothing or all of it.
+#[inline(always)]
+fn link<F: Format, M: TableMemory>(
+    memory: M,
+    (parent, hop, index): (M::Table, usize, usize),
+    table: M::Table,
+    seen: bool,
+) {
+    if seen {
+        memory.publish();
+    }
+    let entry = F::table_entry(Hop::from_index(hop), memory.address(table));
+    memory.write_table(parent, index, entry, table);
+}
+
 impl<F: Format, M: TableMemory> PageTable<F, M> {
     const GEOMETRY_IS_SOUND: () = assert!(
         geometry_is_sound::<F>(),
@@ -239,11 +255,9 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     ) -> Result<Translation<F::Attributes>, QueryError> {
         let geometry = geometry_of::<F>(hop);
         let index = geometry.index(walk);
-        if self.memory.is_backed(table)
-            && matches!(
-                self.memory.slot::<F>(table, Hop::from_index(hop), index),
-                Slot::Default
-            )
+        // Where memory knows default leaves, it tells them from others without a look at the entry.
+        if M::HAS_DEFAULTS
+            && let Slot::Default = self.memory.slot::<F>(table, Hop::from_index(hop), index)
         {
             return Err(QueryError::NotMapped { at: address });
         }

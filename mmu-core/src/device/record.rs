@@ -1,8 +1,13 @@
 //! What the host keeps of tables that it does not read.
 
 use crate::format::TABLE_ENTRIES;
-use crate::memory::{BACKED, TableId};
+use crate::memory::{BACKED, Linked, TableId};
 use crate::sync::{AtomicU32, Ordering};
+
+#[cfg(not(loom))]
+static_assertions::const_assert_eq!(size_of::<DeviceTableRecord>(), 76);
+#[cfg(not(loom))]
+static_assertions::const_assert_eq!(size_of::<ChildMap>(), 2052);
 
 /// Slots that a word has bits for: not every processor that embeds this has atomics of 64 bits.
 const BITS: usize = u32::BITS as usize;
@@ -18,7 +23,7 @@ pub struct DeviceTableRecord {
     /// all zero.
     pub(super) live: AtomicU32,
     /// The next table of the chain that this one is in.
-    pub(super) next: AtomicU32,
+    next: AtomicU32,
     /// The number of this table's [`ChildMap`], for tables that have one.
     pub(super) children: AtomicU32,
 }
@@ -103,6 +108,12 @@ impl DeviceTableRecord {
     }
 }
 
+impl Linked for DeviceTableRecord {
+    fn next(&self) -> &AtomicU32 {
+        &self.next
+    }
+}
+
 impl Default for DeviceTableRecord {
     fn default() -> Self {
         Self::new()
@@ -111,10 +122,12 @@ impl Default for DeviceTableRecord {
 
 /// Which tables the slots of one table point at: 2052 bytes. Only tables above the deepest hop have
 /// one, and of those not the tables of a default mapping's leaves.
+///
+/// What it says of a slot that is not in use means nothing.
 #[derive(Debug)]
 pub struct ChildMap {
     tables: [AtomicU32; TABLE_ENTRIES],
-    pub(super) next: AtomicU32,
+    next: AtomicU32,
 }
 
 impl ChildMap {
@@ -153,9 +166,11 @@ impl ChildMap {
             table.store(TableId::NONE, Ordering::Relaxed);
         }
     }
+}
 
-    pub(super) fn forget_all(&self) {
-        self.forget(0, TABLE_ENTRIES);
+impl Linked for ChildMap {
+    fn next(&self) -> &AtomicU32 {
+        &self.next
     }
 }
 

@@ -76,9 +76,6 @@ impl<const STACKS: u64> Gaudi2Hmmu<STACKS> {
     /// Bytes in a DRAM page: what one leaf maps.
     pub const PAGE_BYTES: u64 = 16 * Self::CHUNK;
 
-    /// The last address whose scrambled form does not fold back (facts SC-6).
-    const LAST_UNFOLDED: u64 = DRAM_BASE + ((1 << (48 - SLOT_SHIFT)) * Self::CHUNK - 1);
-
     /// What the hardware makes of a device-DRAM address before it walks or stores it; `None` for
     /// an address outside, and for one so high that the result folds back onto lower addresses
     /// (facts SC-6).
@@ -166,16 +163,15 @@ impl<const STACKS: u64> Format for Gaudi2Hmmu<STACKS> {
     }
 
     fn walk_hull(range: AddrRange<DeviceAddr>) -> Option<(u64, u64)> {
-        let first = range.start().get().max(DRAM_BASE);
-        let last = range.last().get().min(Self::LAST_UNFOLDED);
-        if first > last {
+        let last = range.last().get();
+        if last < DRAM_BASE {
             return None;
         }
-        let scrambled = Self::scramble(last)?;
-        // The last address of a chunk is followed by the unused tail of its slot.
-        let ends_chunk = (last - DRAM_BASE) % Self::CHUNK == Self::CHUNK - 1;
-        let tail = if ends_chunk { (1 << SLOT_SHIFT) - 1 } else { 0 };
-        Some((Self::scramble(first)?, scrambled | tail))
+        let first = Self::scramble(range.start().get().max(DRAM_BASE))?;
+        // All up to the next address: behind the last of a chunk comes the unused tail of its slot.
+        // What is behind the last of all folds back.
+        let next = last.checked_add(1).and_then(Self::scramble);
+        Some((first, next.map_or(DRAM_LAST, |next| next - 1)))
     }
 
     #[inline(always)]

@@ -29,3 +29,29 @@ fn only_addresses_of_device_memory_are_scrambled_or_come_from_scrambling() {
     limits::<5>();
     limits::<6>();
 }
+
+fn hulls<const STACKS: u64>() {
+    let (base, last) = (0x1001_0000_0000_0000, 0x1001_FFFF_FFFF_FFFF);
+    let (chunk, slot) = (STACKS << 23, 1 << 26);
+    // Facts SC-6.
+    let fold = base + (chunk << 22);
+    let hull = |start, len| {
+        Gaudi2Hmmu::<STACKS>::walk_hull(AddrRange::new(DeviceAddr::new(start), len).unwrap())
+    };
+    assert_eq!(hull(0, u64::MAX), Some((base, last)));
+    assert_eq!(hull(0, base), None);
+    assert_eq!(hull(0, base + 1), Some((base, base)));
+    assert_eq!(hull(base, chunk - 1), Some((base, base + chunk - 2)));
+    // The unused tail of a slot belongs to the last address of the chunk.
+    assert_eq!(hull(base, chunk), Some((base, base + slot - 1)));
+    assert_eq!(hull(base, chunk + 1), Some((base, base + slot)));
+    assert_eq!(hull(fold - 1, 1), Some((last - slot + chunk, last)));
+    assert_eq!(hull(fold - 2, 1).map(|(first, end)| end - first), Some(0));
+    assert_eq!(hull(fold, u64::MAX - fold), None);
+}
+
+#[test]
+fn a_range_reaches_from_its_first_scrambled_address_to_before_that_behind_it() {
+    hulls::<5>();
+    hulls::<6>();
+}

@@ -2,155 +2,89 @@
 
 use super::*;
 
-/// Declares formats that are nothing but geometry, and tells of each whether it is sound.
-macro_rules! sound {
-    ($last:expr, [$($hop:expr),* $(,)?]) => {{
-        #[derive(Clone, Copy, Debug)]
-        struct Shape;
-
-        impl Format for Shape {
-            type Attributes = ();
-            const NAME: &'static str = "a shape";
-            const HOPS: &'static [HopGeometry] = &[$($hop),*];
-            const LAST_WALK_ADDRESS: u64 = $last;
-
-            fn table_entry(_: Hop, address: u64) -> u64 {
-                address
-            }
-
-            fn leaf_entry(_: Hop, address: u64, (): ()) -> u64 {
-                address
-            }
-
-            fn decode(_: Hop, _: u64) -> Entry<()> {
-                Entry::Empty
-            }
-        }
-
-        geometry_is_sound::<Shape>()
-    }};
+/// Hops of so many index bits each, root first, above pages of 4 KiB. Only the deepest has leaves.
+fn hops<const HOPS: usize>(index_bits: [u8; HOPS]) -> [HopGeometry; HOPS] {
+    let mut shift = 12 + index_bits.iter().sum::<u8>();
+    let mut hops = index_bits.map(|bits| {
+        shift -= bits;
+        HopGeometry::tables(shift, bits)
+    });
+    hops[HOPS - 1].leaf = true;
+    hops
 }
 
-use HopGeometry as Hops;
+/// Whether hops are sound that translate all that they index.
+fn sound(hops: &[HopGeometry]) -> bool {
+    let last = u64::MAX >> (52 - hops.iter().map(|hop| hop.index_bits).sum::<u8>());
+    hops_are_sound(hops, last)
+}
 
-const GIB: u64 = 1 << 30;
-
-#[test]
-fn a_format_has_from_two_to_six_hops_of_which_the_last_has_leaves() {
-    assert!(sound!(GIB - 1, [Hops::tables(21, 9), Hops::leaves(12, 9)]));
-    assert!(!sound!((1 << 21) - 1, [Hops::leaves(12, 9)]));
-    assert!(!sound!(GIB - 1, [Hops::tables(21, 9), Hops::tables(12, 9)]));
-    assert!(!sound!(GIB - 1, [Hops::leaves(21, 9), Hops::tables(12, 9)]));
-    assert!(sound!(
-        (1 << 18) - 1,
-        [
-            Hops::tables(17, 1),
-            Hops::tables(16, 1),
-            Hops::tables(15, 1),
-            Hops::tables(14, 1),
-            Hops::tables(13, 1),
-            Hops::leaves(12, 1),
-        ]
-    ));
-    assert!(!sound!(
-        (1 << 19) - 1,
-        [
-            Hops::tables(18, 1),
-            Hops::tables(17, 1),
-            Hops::tables(16, 1),
-            Hops::tables(15, 1),
-            Hops::tables(14, 1),
-            Hops::tables(13, 1),
-            Hops::leaves(12, 1),
-        ]
-    ));
+/// Whether three hops of 9 bits are sound when one of them is changed.
+fn sound_with(hop: usize, change: impl FnOnce(&mut HopGeometry)) -> bool {
+    let mut hops = hops([9; 3]);
+    change(&mut hops[hop]);
+    sound(&hops)
 }
 
 #[test]
-fn a_hop_has_at_least_one_index_bit_at_most_a_table_of_slots_and_no_leaf_below_a_page() {
-    // At the first hop.
-    assert!(!sound!(0, [Hops::tables(21, 0), Hops::leaves(12, 9)]));
-    assert!(!sound!(
-        GIB - 1,
-        [Hops::tables(21, 10), Hops::leaves(12, 9)]
-    ));
-    // At the last.
-    assert!(!sound!(0, [Hops::tables(12, 9), Hops::leaves(12, 0)]));
-    assert!(!sound!(
-        GIB - 1,
-        [Hops::tables(22, 9), Hops::leaves(12, 10)]
-    ));
-    assert!(!sound!(
-        (1 << 29) - 1,
-        [Hops::tables(20, 9), Hops::leaves(11, 9)]
-    ));
-    assert!(sound!(
-        (1 << 31) - 1,
-        [Hops::tables(22, 9), Hops::leaves(13, 9)]
-    ));
+fn a_format_has_from_two_to_six_hops() {
+    assert!(!sound(&hops([9])));
+    assert!(sound(&hops([9; 2])));
+    assert!(sound(&hops([1; 6])));
+    assert!(!sound(&hops([1; 7])));
+}
+
+#[test]
+fn the_last_hop_has_leaves_and_any_other_may() {
+    assert!(!sound_with(2, |last| last.leaf = false));
+    for hop in 0..3 {
+        assert!(sound_with(hop, |hop| hop.leaf = true), "{hop}");
+    }
+    let [root, middle, last] = hops([9; 3]);
+    let (middle, last) = (
+        HopGeometry::leaves(middle.shift, middle.index_bits),
+        HopGeometry::tables(last.shift, last.index_bits),
+    );
+    assert!(!sound(&[root, middle, last]));
+}
+
+#[test]
+fn a_hop_has_at_least_one_index_bit_and_at_most_a_table_of_slots() {
+    for (bits, expected) in [(0, false), (1, true), (9, true), (10, false)] {
+        assert_eq!(sound(&hops([bits, 9, 9])), expected, "{bits}");
+        assert_eq!(sound(&hops([9, bits, 9])), expected, "{bits}");
+        assert_eq!(sound(&hops([9, 9, bits])), expected, "{bits}");
+    }
+}
+
+#[test]
+fn no_leaf_is_smaller_than_a_page() {
+    for (page_bits, expected) in [(11, false), (12, true), (13, true)] {
+        let moved = hops([9; 3]).map(|hop| HopGeometry {
+            shift: hop.shift - 12 + page_bits,
+            ..hop
+        });
+        assert_eq!(sound(&moved), expected, "{page_bits}");
+    }
 }
 
 #[test]
 fn the_index_bits_of_adjacent_hops_adjoin() {
-    // A gap, and an overlap.
-    assert!(!sound!(GIB - 1, [Hops::tables(22, 9), Hops::leaves(12, 9)]));
-    assert!(!sound!(GIB - 1, [Hops::tables(20, 9), Hops::leaves(12, 9)]));
-    const LAST: u64 = 512 * GIB - 1;
-    assert!(sound!(
-        LAST,
-        [
-            Hops::tables(30, 9),
-            Hops::leaves(21, 9),
-            Hops::leaves(12, 9)
-        ]
-    ));
-    // Between the first two of three, and between the last two.
-    assert!(!sound!(
-        LAST,
-        [
-            Hops::tables(31, 9),
-            Hops::leaves(21, 9),
-            Hops::leaves(12, 9)
-        ]
-    ));
-    assert!(!sound!(
-        LAST,
-        [
-            Hops::tables(30, 9),
-            Hops::leaves(21, 9),
-            Hops::leaves(13, 9)
-        ]
-    ));
+    for hop in 0..3 {
+        assert!(!sound_with(hop, |hop| hop.shift += 1), "{hop}");
+        assert!(!sound_with(hop, |hop| hop.shift -= 1), "{hop}");
+    }
 }
 
 #[test]
 fn the_last_walk_address_is_one_that_the_hops_can_index() {
-    assert!(!sound!(GIB, [Hops::tables(21, 9), Hops::leaves(12, 9)]));
-    assert!(sound!(1, [Hops::tables(21, 9), Hops::leaves(12, 9)]));
-    // All 64 bits, below which every address is.
-    assert!(sound!(
-        u64::MAX,
-        [
-            Hops::tables(57, 7),
-            Hops::tables(48, 9),
-            Hops::tables(39, 9),
-            Hops::tables(30, 9),
-            Hops::tables(21, 9),
-            Hops::leaves(12, 9),
-        ]
-    ));
-    // More bits than an address has.
-    assert!(!sound!(
-        u64::MAX,
-        [
-            Hops::tables(57, 8),
-            Hops::tables(48, 9),
-            Hops::tables(39, 9),
-            Hops::tables(30, 9),
-            Hops::tables(21, 9),
-            Hops::leaves(12, 9),
-        ]
-    ));
+    let all = 1 << 30;
+    for (last, expected) in [(1, true), (all - 1, true), (all, false), (u64::MAX, false)] {
+        assert_eq!(hops_are_sound(&hops([9; 2]), last), expected, "{last:#x}");
+    }
+    // All 64 bits, below which every address is, and more than an address has.
+    assert!(hops_are_sound(&hops([7, 9, 9, 9, 9, 9]), u64::MAX));
+    assert!(!hops_are_sound(&hops([8, 9, 9, 9, 9, 9]), u64::MAX));
 }
 
 #[test]

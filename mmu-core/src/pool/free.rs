@@ -1,6 +1,6 @@
 //! Which tables of a pool are free.
 
-use crate::memory::{Chain, TableId};
+use crate::memory::{Chain, Linked, TableId};
 
 /// How many tables a pool has, and where they are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,14 +58,12 @@ impl FreeList {
         }
     }
 
-    /// Takes `count` tables as a chain. `link` reads the link of a table and `set_link` writes it;
-    /// `first_use` is told of each that was never taken before.
+    /// Takes `count` tables as a chain. `first_use` is told of each that was never taken before.
     #[inline]
-    pub(crate) fn reserve(
+    pub(crate) fn reserve<T: Linked>(
         &mut self,
         count: u64,
-        link: impl Fn(u32) -> u32,
-        set_link: impl Fn(u32, u32),
+        records: &[T],
         first_use: impl Fn(TableId),
     ) -> Option<Chain> {
         if count > u64::from(self.usage().free) {
@@ -73,21 +71,20 @@ impl FreeList {
         }
         let mut taken = Chain::EMPTY;
         while u64::from(taken.count) < count {
-            let table = self.take_one(&link, &first_use)?;
-            taken.append(Chain::of(table), &set_link);
+            let table = self.take_one(records, &first_use)?;
+            taken.append(Chain::of(table), records);
         }
         Some(taken)
     }
 
-    /// Takes one table. `link` reads the link of a table; `first_use` is told of one that was never
-    /// taken before.
+    /// Takes one table. `first_use` is told of one that was never taken before.
     #[inline]
-    pub(crate) fn take_one(
+    pub(crate) fn take_one<T: Linked>(
         &mut self,
-        link: impl Fn(u32) -> u32,
+        records: &[T],
         first_use: impl FnOnce(TableId),
     ) -> Option<TableId> {
-        if let Some(table) = self.released.pop(link) {
+        if let Some(table) = self.released.pop(records) {
             return Some(table);
         }
         let table = self.unused;
@@ -101,17 +98,17 @@ impl FreeList {
     }
 
     #[inline]
-    pub(crate) fn release(&mut self, chain: Chain, set_link: impl Fn(u32, u32)) {
+    pub(crate) fn release<T: Linked>(&mut self, chain: Chain, records: &[T]) {
         if chain.is_empty() {
             return;
         }
         match self.order {
             ReuseOrder::LastReleased => {
                 let mut all = chain;
-                all.append(self.released.take(), set_link);
+                all.append(self.released.take(), records);
                 self.released = all;
             }
-            ReuseOrder::FirstReleased => self.released.append(chain, set_link),
+            ReuseOrder::FirstReleased => self.released.append(chain, records),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::list::{Page, PageCheck};
 use super::map::{Request, Start, leaf_entries};
-use super::slot_at;
+use super::{link, slot_at};
 use crate::addr::{BusAddr, Run};
 use crate::format::{Format, Hop, LeafSizes, PER_HOP, PerHop, TABLE_ENTRIES, deepest, geometry_of};
 use crate::memory::{Chain, Reserved, Slot, TableMemory};
@@ -28,7 +28,8 @@ pub(super) struct Rest {
 }
 
 impl Rest {
-    /// The next leaves of one size: as many as there are before a larger size becomes possible.
+    /// The next leaves of one size: as many as there are before the addresses are aligned to a larger
+    /// one.
     #[inline]
     pub(super) fn next_segment<F: Format>(
         &mut self,
@@ -48,9 +49,7 @@ impl Rest {
             }
             let before = self.walk.wrapping_neg() & geometry.offset_mask();
             if before != 0 {
-                if self.len - before >= span {
-                    len = before;
-                }
+                len = before;
                 break;
             }
             hop = larger;
@@ -371,15 +370,13 @@ impl<'o, F: Format, M: TableMemory> Builder<'o, F, M> {
         if hop < self.top {
             return Err(RunsChanged);
         }
-        let mut shared = self.top;
-        while shared < self.depth.min(hop) {
-            let geometry = geometry_of::<F>(shared + 1);
-            if geometry.prefix(walk) != geometry.prefix(self.walk) {
-                break;
-            }
-            shared += 1;
-        }
-        self.close_below(shared);
+        let is_shared = |above: &usize| {
+            let geometry = geometry_of::<F>(above + 1);
+            geometry.prefix(walk) == geometry.prefix(self.walk)
+        };
+        let open = self.depth.min(hop);
+        let shared = (self.top..open).find(|above| !is_shared(above));
+        self.close_below(shared.unwrap_or(open));
         self.walk = walk;
         while self.depth < hop {
             let parent = self.open.at(self.depth);
@@ -436,18 +433,13 @@ impl<'o, F: Format, M: TableMemory> Builder<'o, F, M> {
         self.fill_up_to(self.depth, index);
         self.note_written(index, 1);
         let parent = self.open.at(self.depth);
-        if !parent.fresh {
-            if self.holds {
-                let table = self.memory.chain_of(done.table);
-                self.memory.append_chain(&mut self.held, table);
-                return;
-            }
-            // From the next store on the device can see everything below.
-            self.memory.publish();
+        if !parent.fresh && self.holds {
+            let table = self.memory.chain_of(done.table);
+            self.memory.append_chain(&mut self.held, table);
+            return;
         }
-        let entry = F::table_entry(Hop::from_index(self.depth), self.memory.address(done.table));
-        self.memory
-            .write_table(parent.table, index, entry, done.table);
+        let slot = (parent.table, self.depth, index);
+        link::<F, M>(self.memory, slot, done.table, !parent.fresh);
     }
 
     #[inline(always)]

@@ -4,9 +4,9 @@
 //! fault (facts DP-1 to DP-10). The tables of such a range are there from the start and stay; a
 //! leaf that is mapped takes the place of a default leaf, which comes back when it is unmapped.
 
-use super::PageTable;
 use super::build::Rest;
 use super::map::{MapOptions, page_bytes};
+use super::{PageTable, link};
 use crate::addr::{AddrRange, BusAddr, DeviceAddr, Run};
 use crate::error::MapError;
 use crate::format::{Format, Hop, TABLE_ENTRIES, geometry_of};
@@ -47,12 +47,8 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// Empties slots, to what the table has in empty ones.
     #[inline(always)]
     pub(super) fn clear(&self, table: M::Table, first: usize, count: usize) {
-        match self.backing() {
-            Some(backing) if self.memory.is_backed(table) => {
-                self.memory.restore(table, first, count, backing.entry);
-            }
-            _ => self.memory.clear(table, first, count),
-        }
+        let default = self.backing().map(|backing| backing.entry);
+        self.memory.clear(table, first, count, default);
     }
 
     /// Checks that leaves in the default range have the size of its leaves. Runs that are not sound
@@ -268,12 +264,7 @@ impl<F: Format, M: DefaultTables> PageTable<F, M> {
                     );
                 }
             }
-            if !fresh {
-                // From the next store on the device can see everything below.
-                memory.publish();
-            }
-            let entry = F::table_entry(Hop::from_index(hop), memory.address(child));
-            memory.write_table(table, index, entry, child);
+            link::<F, M>(memory, (table, hop, index), child, true);
             memory.set_live(table, memory.live(table) + 1);
         }
         Some(())
@@ -300,13 +291,10 @@ impl<F: Format, M: DefaultTables> PageTable<F, M> {
         let memory = self.memory;
         let geometry = geometry_of::<F>(hop);
         let (from, to) = (geometry.index(first), geometry.index(last));
-        let mut unlinked = 0;
-        // Slots are cleared in runs: this one began where `pending` says.
-        let mut pending = from;
-        for index in from..=to {
+        let unlinked = self.clear_where(table, from..=to, |index| {
             let start = geometry.slot_start(first, from, index);
             let part = (start.max(first), (start | geometry.offset_mask()).min(last));
-            let empty = match memory.slot::<F>(table, Hop::from_index(hop), index) {
+            match memory.slot::<F>(table, Hop::from_index(hop), index) {
                 Slot::Table(child) if hop + 1 == leaf_hop => {
                     let empty = !memory.unback(child);
                     if empty {
@@ -324,19 +312,8 @@ impl<F: Format, M: DefaultTables> PageTable<F, M> {
                 }
                 // Never linked: an attempt that is undone.
                 _ => false,
-            };
-            if empty {
-                unlinked += 1;
-            } else {
-                if pending < index {
-                    memory.clear(table, pending, index - pending);
-                }
-                pending = index + 1;
             }
-        }
-        if pending <= to {
-            memory.clear(table, pending, to + 1 - pending);
-        }
+        });
         memory.set_live(table, memory.live(table).saturating_sub(unlinked));
     }
 }

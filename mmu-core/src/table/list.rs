@@ -1,11 +1,11 @@
 //! Mapping lists: of runs of any lengths, and of single pages.
 
-use super::PageTable;
 use super::build::Held;
 use super::map::{MapOptions, Request, Start, TableCount, page_bytes};
+use super::{PageTable, link};
 use crate::addr::{AddrRange, BusAddr, DeviceAddr, Run};
 use crate::error::MapError;
-use crate::format::{Format, Hop, geometry_of};
+use crate::format::{Format, geometry_of};
 use crate::memory::{Chain, TableMemory};
 
 /// What tells a run of exactly one leaf from others. Found out once for a list, so that no loop over
@@ -260,13 +260,11 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     ) -> Result<(), MapError> {
         let memory = self.memory;
         let live = memory.live(start.table) + held.tables.count;
-        let hop = Hop::from_index(start.hop);
         let mut index = geometry_of::<F>(start.hop).index(request.walk);
-        // From the next store on the device can see the tables.
+        // Once for all of them.
         memory.publish();
         while let Some(table) = memory.pop(&mut held.tables) {
-            let link = F::table_entry(hop, memory.address(table));
-            memory.write_table(start.table, index, link, table);
+            link::<F, M>(memory, (start.table, start.hop, index), table, false);
             index += 1;
         }
         memory.set_live(start.table, live);

@@ -266,15 +266,15 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
                 self.memory.empty_slots::<F>(table, number, from, count) == count
             }
         };
-        let deepest = usize::from(hop == deepest::<F>());
         let mut start = Start {
             table,
             hop,
             // A default leaf is as good as nothing, but it is not nothing.
             vacant: is_empty && !self.overlaps_default(first, last),
+            // In one of the deepest hop nothing is missing, so that one too many above does no harm.
             existing: TableDemand {
-                deepest: deepest as u64,
-                interior: (hop - deepest) as u64,
+                deepest: u64::from(hop == deepest::<F>()),
+                interior: hop as u64,
             },
         };
         if !is_empty {

@@ -2,7 +2,7 @@
 
 use super::build::Segment;
 use super::map::leaf_entries;
-use super::{Nearby, PageTable, Recent, Stop};
+use super::{Nearby, PageTable, Recent, Stop, link};
 use crate::addr::{BusAddr, DeviceAddr};
 use crate::error::MapError;
 use crate::format::{Format, Hop, TABLE_ENTRIES, deepest, geometry_of};
@@ -75,7 +75,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         entry: u64,
     ) -> Option<Result<(), MapError>> {
         let hop = deepest::<F>();
-        let (geometry, above) = (geometry_of::<F>(hop), Hop::from_index(hop - 1));
+        let geometry = geometry_of::<F>(hop);
         let memory = self.memory;
         let table = memory.take_one(false, INSIDE)?;
         if !memory.is_zeroed(table) {
@@ -83,10 +83,9 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         }
         memory.write_leaves(table, geometry.index(walk), core::iter::once(entry));
         memory.set_live(table, 1);
-        // From the next store on the device can see the table.
-        memory.publish();
-        let link = F::table_entry(above, memory.address(table));
-        memory.write_table(parent, geometry_of::<F>(hop - 1).index(walk), link, table);
+        let above = hop - 1;
+        let index = geometry_of::<F>(above).index(walk);
+        link::<F, M>(memory, (parent, above, index), table, true);
         memory.set_live(parent, memory.live(parent) + 1);
         if memory.flush().is_err() {
             self.undo(walk, walk | geometry.offset_mask());
@@ -123,8 +122,9 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             if hop == stop.hop {
                 top = child;
             } else {
-                self.zero_around(table, geometry_of::<F>(hop).index(leaves.walk), 1);
-                self.link_table(table, hop, leaves.walk, child);
+                let index = geometry_of::<F>(hop).index(leaves.walk);
+                self.zero_around(table, index, 1);
+                link::<F, M>(memory, (table, hop, index), child, false);
                 memory.set_live(table, 1);
             }
             table = child;
@@ -135,9 +135,8 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         self.zero_around(table, first, count);
         memory.write_run(table, first, count, entry, step);
         memory.set_live(table, count as u32);
-        // From the next store on the device can see the tables.
-        memory.publish();
-        self.link_table(stop.table, stop.hop, leaves.walk, top);
+        let index = geometry_of::<F>(stop.hop).index(leaves.walk);
+        link::<F, M>(memory, (stop.table, stop.hop, index), top, true);
         memory.set_live(stop.table, memory.live(stop.table) + 1);
         if memory.flush().is_err() {
             let span = leaves.leaves << geometry_of::<F>(leaves.hop).shift;
@@ -149,14 +148,6 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             self.recent.set(Recent::of::<F>(leaves.hop, key, table));
         }
         Ok(())
-    }
-
-    /// Writes the entry of `table` that `walk` uses, to point at `child`.
-    #[inline(never)]
-    fn link_table(&self, table: M::Table, hop: usize, walk: u64, child: M::Table) {
-        let index = geometry_of::<F>(hop).index(walk);
-        let entry = F::table_entry(Hop::from_index(hop), self.memory.address(child));
-        self.memory.write_table(table, index, entry, child);
     }
 
     /// Zeroes all slots but `count` from `first` on of a table just taken, where they are not zero.

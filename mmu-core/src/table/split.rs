@@ -1,7 +1,7 @@
 //! Splitting a large leaf, so that a part of it can be unmapped or changed.
 
 use super::map::leaf_entries;
-use super::{PageTable, Stop};
+use super::{PageTable, Stop, link};
 use crate::addr::{AddrRange, DeviceAddr};
 use crate::error::SplitError;
 use crate::format::{Entry, Format, Hop, TABLE_ENTRIES, deepest, geometry_of};
@@ -76,11 +76,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             self.memory.zero(table, slots, TABLE_ENTRIES);
         }
         self.memory.set_live(table, slots as u32);
-        // From the next store on the device can see the table.
-        self.memory.publish();
-        let entry = F::table_entry(hop, self.memory.address(table));
-        self.memory
-            .write_table(leaf.table, leaf.index, entry, table);
+        link::<F, M>(self.memory, (leaf.table, leaf.hop, leaf.index), table, true);
         if self.memory.flush().is_err() {
             self.memory
                 .write_leaves(leaf.table, leaf.index, core::iter::once(leaf.entry));

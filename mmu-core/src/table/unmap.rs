@@ -1,5 +1,7 @@
 //! Unmapping: exactly what is mapped, or nothing at all; and sweeping, for teardown.
 
+use core::ops::RangeInclusive;
+
 use super::map::page_bytes;
 use super::{Nearby, PageTable, Recent, Stop, slot_at};
 use crate::addr::{AddrRange, DeviceAddr};
@@ -180,8 +182,8 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         if siblings == 0 {
             return None;
         }
-        memory.clear(table, geometry_of::<F>(hop).index(key), 1);
-        memory.clear(parent, geometry_of::<F>(hop - 1).index(key), 1);
+        memory.clear(table, geometry_of::<F>(hop).index(key), 1, None);
+        memory.clear(parent, geometry_of::<F>(hop - 1).index(key), 1, None);
         memory.set_live(parent, siblings);
         self.recent.set(Recent::none(self.root));
         let mut freed = Chain::EMPTY;
@@ -278,14 +280,11 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             self.memory.set_live(table, live);
             return;
         }
-        let mut cleared = 0;
-        // Slots are cleared in runs: this one began where `pending` says.
-        let mut pending = from;
-        for index in from..=to {
+        let cleared = self.clear_where(table, from..=to, |index| {
             let start = geometry.slot_start(first, from, index);
             let end = start | geometry.offset_mask();
             let inside = start >= first && end <= last;
-            let clear = match slot_at::<F, M>(self.memory, table, hop, index) {
+            match slot_at::<F, M>(self.memory, table, hop, index) {
                 Slot::Empty | Slot::Default | Slot::Foreign => false,
                 Slot::Leaf => inside,
                 Slot::Table(child) if inside && !self.overlaps_default(start, end) => {
@@ -301,19 +300,8 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
                     }
                     empty
                 }
-            };
-            if clear {
-                cleared += 1;
-            } else {
-                if pending < index {
-                    self.clear_slots(table, pending, index - pending);
-                }
-                pending = index + 1;
             }
-        }
-        if pending <= to {
-            self.clear_slots(table, pending, to + 1 - pending);
-        }
+        });
         // More than were counted only where somebody else wrote to table memory.
         let live = self.memory.live(table).saturating_sub(cleared);
         self.memory.set_live(table, live);
@@ -347,6 +335,32 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             }
         }
         self.free(table, clears && live == 0, freed);
+    }
+
+    /// Empties those of `slots` that `goes` says are to go, in runs. Returns how many.
+    #[inline(always)]
+    pub(super) fn clear_where(
+        &self,
+        table: M::Table,
+        slots: RangeInclusive<usize>,
+        mut goes: impl FnMut(usize) -> bool,
+    ) -> u32 {
+        let end = slots.end() + 1;
+        let (mut cleared, mut run) = (0, 0);
+        for index in slots {
+            if goes(index) {
+                run += 1;
+            } else if run != 0 {
+                self.clear_slots(table, index - run, run);
+                cleared += run;
+                run = 0;
+            }
+        }
+        if run != 0 {
+            self.clear_slots(table, end - run, run);
+            cleared += run;
+        }
+        cleared as u32
     }
 
     /// Empties slots, out of line for the same reason as the next.

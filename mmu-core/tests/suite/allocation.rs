@@ -17,6 +17,7 @@ for_every_format!(
     a_list_fails_cleanly_for_every_number_of_free_tables_below_what_it_needs,
     runs_that_do_not_add_up_to_the_range_are_refused,
     runs_that_change_when_cloned_map_nothing_and_their_tables_come_back,
+    a_list_refused_at_any_of_its_pages_leaves_nothing_of_the_others,
     leaves_that_were_undone_are_forgotten_by_the_next_removal,
     tables_of_an_unconfirmed_removal_are_not_used_again,
     closing_returns_every_table,
@@ -124,6 +125,12 @@ fn runs_that_do_not_add_up_to_the_range_are_refused<F: Shape>() {
         &[page, run(F::BUS, small / 2)],
         MapError::MisalignedRun { bus },
     );
+    // As many runs as there are pages, and as long, but none of them is one.
+    let pair = [run(F::BUS, small + small / 2), run(F::BUS, small / 2)];
+    let result = table.map_list(all, pair.repeat(5), &MapOptions::default());
+    assert_eq!(result, Err(MapError::MisalignedRun { bus }));
+    assert!(table.is_empty());
+    assert_eq!(pool.usage().used(), 1);
 }
 
 /// Runs that are `first` when they are iterated the first time, and `second` the next.
@@ -184,6 +191,11 @@ fn runs_that_change_when_cloned_map_nothing_and_their_tables_come_back<F: Shape>
     misaligned[slots as usize + 1] = run(F::BUS + small / 2, small);
     let mut out_of_range = pages.clone();
     out_of_range[slots as usize + 1] = run(u64::MAX - small + 1 - small / 2, small / 2);
+    // Starts and lengths that are out of step by as much.
+    let mut out_of_step = pages.clone();
+    let half = F::BUS + small / 2;
+    out_of_step[0] = run(half, small + small / 2);
+    out_of_step[1] = run(half, small / 2);
     let one = [run(F::BUS, 3 * slots * small)];
     let before = raw::read(&pool, &table, 0);
     for (first, second) in [
@@ -193,6 +205,7 @@ fn runs_that_change_when_cloned_map_nothing_and_their_tables_come_back<F: Shape>
         (&pages, &longer),
         (&pages, &misaligned),
         (&pages, &out_of_range),
+        (&pages, &out_of_step),
         // The tables that were counted for large leaves do not suffice for small ones.
         (&one.to_vec(), &pages),
     ] {
@@ -226,6 +239,34 @@ fn runs_that_change_when_cloned_map_nothing_and_their_tables_come_back<F: Shape>
         assert_eq!(stale.tables, quarantined > 0);
         assert_eq!(pool.usage().used(), used);
     }
+}
+
+/// Into an empty page table, so that nobody can see any of the tables before all are complete.
+fn a_list_refused_at_any_of_its_pages_leaves_nothing_of_the_others<F: Shape>() {
+    const PAGES: u64 = 20;
+    let small = F::small();
+    let options = only::<F>(leaf_sizes::<F>(1));
+    let mut memory = Memory::new(16);
+    let pool = memory.pool();
+    let mut table = PageTable::<F, _>::new(&pool).unwrap().unwrap();
+    let all = range(F::EDGE, PAGES * small);
+    let page = |n: u64| run(F::BUS + 2 * n * small, small);
+    let behind = device(F::EDGE + PAGES * small);
+    for refused in 0..PAGES {
+        let mut pages: Vec<Run> = (0..PAGES).map(page).collect();
+        let misaligned = run(F::BUS + small / 2, small);
+        pages[refused as usize] = misaligned;
+        let bus = misaligned.start();
+        let result = table.map_list(all, pages.iter().copied(), &options);
+        assert_eq!(result, Err(MapError::MisalignedRun { bus }), "{refused}");
+        assert_eq!(pool.usage().used(), 1);
+        // What takes the same tables next is all that the device finds in them.
+        table.map(behind, page(PAGES), &options).unwrap();
+        assert_eq!(raw::read(&pool, &table, 0).leaves, 1, "{refused}");
+        confirm(table.unmap(range(behind.get(), small)).unwrap());
+    }
+    table.map_list(all, (0..PAGES).map(page), &options).unwrap();
+    assert_eq!(raw::read(&pool, &table, 0).leaves, PAGES);
 }
 
 fn leaves_that_were_undone_are_forgotten_by_the_next_removal<F: Shape>() {

@@ -2,7 +2,7 @@
 //! of a hop (facts 14 number 4), and what lies beyond what a format translates.
 
 use mmu_core::format::{Gaudi2Hmmu, V1, X86_64};
-use mmu_core::{MapError, MapOptions, PageTable, QueryError, UnmapError};
+use mmu_core::{BusAddr, MapError, MapOptions, PageTable, QueryError, UnmapError};
 
 use super::common::model::leaf_sizes;
 use super::common::raw;
@@ -104,6 +104,31 @@ fn a_mapping_may_cross_the_boundary_between_tables_of_every_hop<F: Shape>() {
     // that hop alone.
     let hops = F::STACKS.map_or(F::INDEX.len() - 1, |_| 1);
     assert_eq!(boundaries, hops * F::SIZES.len(), "{}", F::NAME);
+}
+
+#[test]
+fn a_page_that_begins_at_the_last_byte_of_another_is_refused() {
+    let mut memory = Memory::new(16);
+    let pool = memory.pool();
+    let mut table = PageTable::<V1, _>::new(&pool).unwrap().unwrap();
+    let options = MapOptions::default();
+    let page = range(0, 0x1000);
+    let (at, bus) = (device(0xFFF), BusAddr::new(0xFFF));
+    let misaligned = run(bus.get(), 0x1000);
+    // Where there is no table, and where there is one.
+    for neighbours in 0..2 {
+        let refused = Err(MapError::MisalignedRun { bus });
+        assert_eq!(table.map(page.start(), misaligned, &options), refused);
+        assert_eq!(table.map_list(page, [misaligned], &options), refused);
+        assert_eq!(table.map_pages(page, &[bus], &options), refused);
+        let refused = Err(MapError::Misaligned { at });
+        assert_eq!(table.map(at, run(0, 0x1000), &options), refused);
+        assert_eq!(stretches(&table, 0, u64::MAX).len(), neighbours);
+        if neighbours == 0 {
+            let neighbour = run(0x5000, 0x1000);
+            table.map(device(0x1000), neighbour, &options).unwrap();
+        }
+    }
 }
 
 #[test]

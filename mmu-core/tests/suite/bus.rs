@@ -19,6 +19,7 @@ for_every_format!(
 );
 for_every_format_with_large_leaves!(
     a_split_that_is_not_answered_is_undone_and_the_next_removal_covers_it,
+    a_split_takes_a_child_map_where_the_small_leaves_can_be_split_again,
 );
 
 /// The span of a table of leaves.
@@ -193,6 +194,30 @@ fn a_split_that_is_not_answered_is_undone_and_the_next_removal_covers_it<F: Shap
     expect_undone(&pool, &mut table, &before);
     confirm(table.split(at).unwrap());
     assert_eq!(raw::read(&pool, &table, 0).leaves, 1 + F::slots());
+}
+
+fn a_split_takes_a_child_map_where_the_small_leaves_can_be_split_again<F: Shape>() {
+    // All tables but that of the smallest leaves point at others.
+    let mut memory = Memory::with_maps(16, F::INDEX.len() - 1);
+    let pool = memory.pool();
+    let mut table = PageTable::<F, _>::new(&pool).unwrap().unwrap();
+    let (at, bus) = (F::EDGE, F::BUS & !(F::largest() - 1));
+    let page = run(bus, F::largest());
+    table.map(device(at), page, &MapOptions::default()).unwrap();
+    for _ in 1..F::SIZES.len() {
+        confirm(table.split(device(at)).unwrap());
+    }
+    assert_eq!(pool.map_usage().free, 0);
+    let found = table.query(device(at + 5)).unwrap();
+    assert_eq!(
+        (found.bus.get(), found.leaf),
+        (bus + 5, range(at, F::small()))
+    );
+    let told = stretches(&table, at, F::largest());
+    let (last, leaf) = (told.last().unwrap(), told[0].leaf_bytes);
+    assert_eq!((last.at + last.len, leaf), (at + F::largest(), F::small()));
+    confirm(table.unmap(range(at, F::largest())).unwrap());
+    assert_eq!((pool.usage().used(), pool.map_usage().used()), (1, 1));
 }
 
 fn a_device_lost_at_any_write_leaves_the_records_as_they_were<F: Shape>() {

@@ -1,7 +1,7 @@
 //! Splitting large leaves.
 
-use mmu_core::format::V1;
-use mmu_core::{Extent, MapOptions, PageTable, SplitError};
+use mmu_core::format::{Entry, HopGeometry, V1};
+use mmu_core::{Extent, Format, Hop, MapOptions, PageTable, SplitError};
 
 use super::common::model::leaf_sizes;
 use super::common::raw;
@@ -95,6 +95,56 @@ fn a_leaf_of_the_smallest_size_is_not_split<F: Shape>() {
     );
     let at = device(F::EDGE + F::small());
     assert_eq!(table.split(at).unwrap_err(), SplitError::NotMapped { at });
+    before.expect(&pool, "a refused split");
+}
+
+/// A format without leaves at the hop behind that of its large ones.
+struct Gap;
+
+impl Format for Gap {
+    type Attributes = ();
+    const NAME: &'static str = "gap";
+    const HOPS: &'static [HopGeometry] = &[
+        HopGeometry::leaves(30, 9),
+        HopGeometry::tables(21, 9),
+        HopGeometry::leaves(12, 9),
+    ];
+    const LAST_WALK_ADDRESS: u64 = (1 << 39) - 1;
+
+    fn table_entry(_hop: Hop, address: u64) -> u64 {
+        address | 0b01
+    }
+
+    fn leaf_entry(_hop: Hop, address: u64, (): ()) -> u64 {
+        address | 0b11
+    }
+
+    fn decode(_hop: Hop, entry: u64) -> Entry<()> {
+        let address = entry & !0xFFF;
+        match entry & 0b11 {
+            0b01 => Entry::Table { address },
+            0b11 => Entry::Leaf {
+                address,
+                attributes: (),
+            },
+            _ => Entry::Empty,
+        }
+    }
+}
+
+#[test]
+fn a_leaf_is_not_split_where_the_next_hop_has_none() {
+    let mut memory = Memory::new(16);
+    let pool = memory.pool();
+    let mut table = PageTable::<Gap, _>::new(&pool).unwrap().unwrap();
+    let large = run(0, 1 << 30);
+    table.map(device(0), large, &MapOptions::default()).unwrap();
+    let before = Snapshot::of(&pool);
+    let leaf = device(0);
+    assert_eq!(
+        table.split(device(0x1234)).unwrap_err(),
+        SplitError::NoSmallerLeaf { leaf }
+    );
     before.expect(&pool, "a refused split");
 }
 

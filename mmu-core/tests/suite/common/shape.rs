@@ -75,6 +75,11 @@ pub(crate) trait Shape: Format<Attributes: Default> {
         Self::SIZES[1].bytes
     }
 
+    /// Bytes of the largest leaf.
+    fn largest() -> u64 {
+        Self::SIZES[Self::SIZES.len() - 1].bytes
+    }
+
     /// Smallest leaves in a table.
     fn slots() -> u64 {
         1 << Self::INDEX[Self::INDEX.len() - 1].1
