@@ -36,6 +36,7 @@ mod reset;
 mod rig;
 mod ring;
 mod ring_frames;
+mod ring_hostile;
 mod ring_wake;
 mod teardown;
 mod two_spaces;
