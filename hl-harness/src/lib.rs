@@ -12,6 +12,7 @@ pub mod port;
 pub mod scenario;
 pub mod schedule;
 pub mod stress;
+mod wording;
 mod words;
 
 /// The example of the README, compiled and run as a test.

@@ -1,9 +1,11 @@
 //! Random work as scenarios: what `hl-harness stress` prints when driver and model disagree.
 
 use hl_harness::machine::Model;
+use hl_harness::scenario::ast::Step;
 use hl_harness::scenario::words::AsicWord;
-use hl_harness::scenario::{Options, Script, run};
+use hl_harness::scenario::{Options, Script, Stop, run, shrink_by};
 use hl_harness::stress::{self, Failure, Operation, USERS};
+use hl_mem::profile::Gaudi2;
 
 #[path = "support/each_asic.rs"]
 mod each_asic;
@@ -36,4 +38,28 @@ fn a_run_without_a_disagreement_is_a_scenario_that_holds<A: Model>() {
             panic!("seed {seed}: {stop:?} of\n{text}");
         }
     }
+}
+
+/// The planted disagreement: where there are two buffers for the first time, the model says one. Who
+/// leaves out the making of both finds none, and that the scenario still fails.
+#[test]
+fn a_disagreement_about_a_number_keeps_all_that_makes_it() {
+    const RIGHT: &str = "expect counter kernel-buffers = 2\n";
+    const PLANTED: &str = "expect counter kernel-buffers = 1\n";
+    const ASIC: AsicWord = AsicWord::Gaudi2;
+    let unmet = |script: &Script| match run(script, ASIC, Options::default(), &mut ()) {
+        Err(Stop::Failed(failure)) => (failure.expected, failure.found),
+        other => panic!("{other:?} of\n{script}"),
+    };
+    let work = |script: &Script| {
+        let steps = script.steps.iter().map(|line| line.step.clone());
+        steps.filter(Step::is_work).collect::<Vec<_>>()
+    };
+    let text = stress::as_scenario::<Gaudi2<6>>(&stress::steps(5, USERS, 100));
+    let (before, _) = text.split_once(RIGHT).expect("there are two at some time");
+    let script: Script = [before, PLANTED].concat().parse().unwrap();
+    let short = shrink_by(&script, ASIC, Options::default(), |step| !step.is_work());
+    assert_eq!(unmet(&short), unmet(&script));
+    assert_eq!(work(&short), work(&script), "\n{short}");
+    assert_eq!(short.to_string().matches("expect counter").count(), 1);
 }

@@ -52,7 +52,7 @@ fn read<T: DeserializeOwned>(root: &Path, name: &str) -> Result<T> {
 pub(crate) struct Ci {
     pub(crate) commands: Commands,
     pub(crate) clippy: FeatureSets,
-    pub(crate) tests: FeatureSets,
+    pub(crate) tests: Tests,
     pub(crate) loom: Loom,
     pub(crate) demo: Demo,
     pub(crate) scenarios: Scenarios,
@@ -76,6 +76,22 @@ impl Commands {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct FeatureSets {
     pub(crate) feature_sets: Vec<FeatureSet>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Tests {
+    pub(crate) feature_sets: Vec<FeatureSet>,
+    /// The profile that tests are built with when they go all the way.
+    pub(crate) long_profile: String,
+    long_minutes: u64,
+}
+
+impl Tests {
+    /// What tests that go all the way may take more than others.
+    pub(crate) fn long(&self) -> Duration {
+        Duration::from_secs(self.long_minutes.saturating_mul(60))
+    }
 }
 
 /// Which of a package's features are on.
@@ -106,6 +122,19 @@ pub(crate) struct Loom {
     pub(crate) profile: String,
     pub(crate) max_preemptions: u32,
     pub(crate) long_max_preemptions: u32,
+    long_minutes: u64,
+}
+
+impl Loom {
+    /// What the models may take more than other commands, with so many preemptions.
+    pub(crate) fn lasting(&self, preemptions: u32) -> Duration {
+        let long = preemptions > self.max_preemptions;
+        Duration::from_secs(if long {
+            self.long_minutes.saturating_mul(60)
+        } else {
+            0
+        })
+    }
 }
 
 #[derive(Debug, Deserialize)]

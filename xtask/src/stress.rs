@@ -34,8 +34,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Session::open(false, false)?
         .cargo("run")
         .lasting(Duration::from_secs(60 * u64::from(*minutes)))
-        // The profile of the models, for the same reason as theirs.
-        .arguments(["--locked", "--profile=loom", "--package=hl-harness", "--"])
+        .arguments([
+            "--locked",
+            "--profile=checked",
+            "--package=hl-harness",
+            "--",
+        ])
         .arguments([
             "stress".to_owned(),
             format!("--minutes={minutes}"),

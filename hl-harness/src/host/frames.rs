@@ -84,7 +84,7 @@ pub(crate) struct FrameTable {
     /// Where a free frame stands in `free`.
     position: Vec<u32>,
     order: FrameOrder,
-    random: u64,
+    random: fastrand::Rng,
 }
 
 impl FrameTable {
@@ -104,10 +104,10 @@ impl FrameTable {
             position: free.clone(),
             free,
             order,
-            random: match order {
+            random: fastrand::Rng::with_seed(match order {
                 FrameOrder::Scattered { seed } => seed,
                 FrameOrder::ImmediateReuse => 0,
-            },
+            }),
         }
     }
 
@@ -128,7 +128,7 @@ impl FrameTable {
         let last = self.free.len().checked_sub(1)?;
         let at = match self.order {
             FrameOrder::ImmediateReuse => last,
-            FrameOrder::Scattered { .. } => (self.next_random() % self.free.len() as u64) as usize,
+            FrameOrder::Scattered { .. } => self.random.usize(..self.free.len()),
         };
         Some(self.take_at(at))
     }
@@ -169,15 +169,6 @@ impl FrameTable {
             self.position[*moved as usize] = at as u32;
         }
         Frame(number)
-    }
-
-    /// The splitmix64 sequence: enough to scatter, and the same everywhere.
-    fn next_random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
     }
 }
 

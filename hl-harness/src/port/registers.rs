@@ -1,13 +1,20 @@
 //! Registers of the software ASIC.
 
+use core::time::Duration;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use hl_mem::mmu::Registers;
 
 use crate::asic::Asic;
 
+/// Looks at a register from one turn of others to the next.
+const TURN: u64 = 64;
+
 /// The registers of one software ASIC.
+///
+/// What that does takes so many looks at its registers, and no time. So the deadlines of its driver are
+/// looks, too, one for each microsecond: whether something comes too late does not depend on what else
+/// the computer does.
 #[derive(Clone, Debug)]
 pub struct AsicRegisters(Arc<Asic>);
 
@@ -30,7 +37,8 @@ impl AsicRegisters {
 // them (3), of the ASIC's own kind (4). The model reads all ones when it is lost and keeps its
 // registers' values otherwise (5).
 unsafe impl Registers for AsicRegisters {
-    type Deadline = Instant;
+    /// The looks that are left.
+    type Deadline = u64;
 
     fn read(&self, offset: u32) -> u32 {
         self.0.read_register(offset)
@@ -40,12 +48,20 @@ unsafe impl Registers for AsicRegisters {
         self.0.write_register(offset, value);
     }
 
-    fn deadline(&self, timeout: Duration) -> Instant {
-        Instant::now() + timeout
+    fn deadline(&self, timeout: Duration) -> u64 {
+        u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX)
     }
 
-    fn pause(&self, deadline: &mut Instant) -> bool {
-        std::thread::yield_now();
-        Instant::now() < *deadline
+    fn pause(&self, looks: &mut u64) -> bool {
+        if looks.is_multiple_of(TURN) {
+            std::thread::yield_now();
+        }
+        match looks.checked_sub(1) {
+            Some(left) => {
+                *looks = left;
+                true
+            }
+            None => false,
+        }
     }
 }

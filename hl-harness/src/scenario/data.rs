@@ -64,8 +64,9 @@ impl core::fmt::Display for Bytes {
     }
 }
 
-/// A step of splitmix64: a number that looks like none of its neighbours.
-pub(crate) const fn scatter(number: u64) -> u64 {
+/// A number that looks like none of its neighbours: a step of splitmix64. This is no source of random
+/// numbers but a function of a place, so that any part of a pattern is known without the rest.
+const fn scatter(number: u64) -> u64 {
     let mut mixed = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -175,5 +175,5 @@ pub mod words;
 pub use ast::Script;
 pub use manual::{MANUAL, StepManual};
 pub use run::{Executed, Failure, Options, Passed, Stop, Watch, run};
-pub use shrink::shrink;
+pub use shrink::{shrink, shrink_by};
 pub use text::{Invalid, Span};

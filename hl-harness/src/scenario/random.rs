@@ -5,7 +5,6 @@
 //! it expects (data, pins, charges, errors) is written down without looking at how it comes about. A
 //! scenario is text, and so is what reproduces a failure: see [`shrink`](super::shrink()).
 
-use super::data::scatter;
 use super::words::AsicWord;
 
 /// Pages of each buffer.
@@ -17,13 +16,12 @@ const MOST: usize = 6;
 
 /// Numbers that follow from a seed.
 #[derive(Debug)]
-struct Chance(u64);
+struct Chance(fastrand::Rng);
 
 impl Chance {
     /// A number below `end`, which is not 0.
     fn below(&mut self, end: u64) -> u64 {
-        self.0 = scatter(self.0);
-        self.0 % end
+        self.0.u64(..end)
     }
 
     fn one_of<T: Copy>(&mut self, all: &[T]) -> Option<T> {
@@ -97,7 +95,7 @@ struct Model {
 #[must_use]
 pub fn random(asic: AsicWord, steps: usize, seed: u64) -> String {
     let mut model = Model {
-        chance: Chance(scatter(seed)),
+        chance: Chance(fastrand::Rng::with_seed(seed)),
         lines: vec![
             format!("# Random, from seed {seed}."),
             format!("asics {asic}"),

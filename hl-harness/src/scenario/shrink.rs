@@ -1,27 +1,24 @@
 //! From a scenario that fails to a short one that fails in the same way.
 
-use super::ast::{Line, Script};
+use super::ast::{Line, Script, Step};
 use super::run::{Options, Stop, run};
 use super::words::AsicWord;
+use crate::wording::shape;
 
 /// What makes two failures the same: the step, which keeps its place in the first text, what was
-/// expected of it, and what was found but for numbers, which change with the steps before.
+/// expected of it, and both this and what was found but for the numbers, which change with the steps
+/// before: of them the greater have to be the same ones.
 type Same = (u32, String, String);
 
 /// How a scenario fails, if it does. One that cannot be carried out has not failed.
 fn fails(script: &Script, asic: AsicWord, options: Options) -> Option<Same> {
     match run(script, asic, options, &mut ()) {
         Err(Stop::Failed(failure)) => {
-            let words = failure.found.split(' ');
-            let words: Vec<&str> = words.filter(|word| !word.starts_with(is_digit)).collect();
-            Some((failure.span.line, failure.expected, words.join(" ")))
+            let both = shape(&format!("{}\n{}", failure.expected, failure.found));
+            Some((failure.span.line, failure.expected, both))
         }
         Ok(_) | Err(Stop::Invalid(_)) => None,
     }
-}
-
-fn is_digit(character: char) -> bool {
-    character.is_ascii_digit()
 }
 
 /// A part of a failing scenario that fails in the same way, and from which no single step can be
@@ -31,6 +28,17 @@ fn is_digit(character: char) -> bool {
 /// together, again and again until none can be. The result still prints as a scenario file.
 #[must_use]
 pub fn shrink(script: &Script, asic: AsicWord, options: Options) -> Script {
+    shrink_by(script, asic, options, |_| true)
+}
+
+/// The same by those steps only that `spare` allows to be taken.
+#[must_use]
+pub fn shrink_by(
+    script: &Script,
+    asic: AsicWord,
+    options: Options,
+    spare: impl Fn(&Step) -> bool,
+) -> Script {
     let Some(wanted) = fails(script, asic, options) else {
         return script.clone();
     };
@@ -58,8 +66,11 @@ pub fn shrink(script: &Script, asic: AsicWord, options: Options) -> Script {
             let mut at = 0;
             while at < steps.len() {
                 let end = (at + chunk).min(steps.len());
-                let without: Vec<Line> = [&steps[..at], &steps[end..]].concat();
-                if still(&without) {
+                let kept = steps[at..end].iter().filter(|line| !spare(&line.step));
+                let kept: Vec<Line> = kept.cloned().collect();
+                let without = [&steps[..at], &kept, &steps[end..]].concat();
+                if without.len() < steps.len() && still(&without) {
+                    at += kept.len();
                     steps = without;
                 } else {
                     at = end;
@@ -68,7 +79,7 @@ pub fn shrink(script: &Script, asic: AsicWord, options: Options) -> Script {
             chunk /= 2;
         }
         for word in words(&steps) {
-            let apart = |line: &&Line| !mentions(line, &word);
+            let apart = |line: &&Line| !(spare(&line.step) && mentions(line, &word));
             let without: Vec<Line> = steps.iter().filter(apart).cloned().collect();
             if without.len() < steps.len() && still(&without) {
                 steps = without;

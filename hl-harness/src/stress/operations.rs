@@ -151,21 +151,17 @@ pub struct Step {
     pub failure: Option<Failure>,
 }
 
-/// Numbers from a seed: the splitmix64 sequence.
+/// Numbers from a seed.
 #[derive(Clone, Debug)]
-struct Numbers(u64);
+struct Numbers(fastrand::Rng);
 
 impl Numbers {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
+        self.0.u64(..)
     }
 
     fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
+        self.0.u64(..end)
     }
 
     fn one_in(&mut self, count: u64) -> bool {
@@ -271,6 +267,6 @@ impl Numbers {
 /// same ones.
 #[must_use]
 pub fn steps(seed: u64, users: usize, count: usize) -> Vec<Step> {
-    let mut numbers = Numbers(seed);
+    let mut numbers = Numbers(fastrand::Rng::with_seed(seed));
     (0..count).map(|_| numbers.step(users)).collect()
 }

@@ -2,11 +2,13 @@
 
 use std::panic;
 
+use super::disagreement::Disagreement;
 use super::operations::Step;
-use super::run::{Disagreement, run};
+use super::run::run;
 use super::scribe::as_scenario;
 use super::shrink::shrink;
 use crate::machine::Model;
+use crate::scenario::ast::Step as ScenarioStep;
 use crate::scenario::words::AsicWord;
 use crate::scenario::{self, Options, Script, Stop};
 
@@ -14,8 +16,12 @@ use crate::scenario::{self, Options, Script, Stop};
 const ATTEMPTS: usize = 2000;
 
 /// The text of a scenario that shows the disagreement that `steps` end in, with what was said of it as
-/// comments: of the fewest steps that lead to one, and without what that can do without. Where the
-/// scenario alone does not show it, it says so.
+/// comments: of the fewest steps that lead to the same one. Where the scenario alone does not show it, it
+/// says so.
+///
+/// What is expected in the text is what the model said of all that is done in it. So of the text itself
+/// only such lines are left out as are nothing to the driver: with a request less the expectations are
+/// those of another run, and would fail for want of it.
 #[must_use]
 pub fn reproducer<A: Model>(steps: &[Step], disagreement: Disagreement) -> String {
     let disagrees = |fewer: &[Step]| run::<A>(fewer, &|_| {}).err();
@@ -35,7 +41,10 @@ pub fn reproducer<A: Model>(steps: &[Step], disagreement: Disagreement) -> Strin
     // A driver that panics does so here as well, and the whole text is what there is to say.
     let outcome = panic::catch_unwind(|| scenario::run(&script, asic, options, &mut ()));
     match outcome {
-        Ok(Err(Stop::Failed(_))) => said + &scenario::shrink(&script, asic, options).to_string(),
+        Ok(Err(Stop::Failed(_))) => {
+            let quiet = |step: &ScenarioStep| !step.is_work();
+            said + &scenario::shrink_by(&script, asic, options, quiet).to_string()
+        }
         Err(_) => text,
         Ok(Ok(_) | Err(Stop::Invalid(_))) => {
             said += "# This text alone does not show it. The steps of the stress test:\n";

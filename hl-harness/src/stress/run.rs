@@ -11,7 +11,7 @@ mod views;
 
 pub use summary::Summary;
 
-use core::fmt;
+use core::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -22,6 +22,7 @@ use hl_mem::profile::LargeHost;
 use hl_mem::uapi::Errno;
 use mmu_core::DeviceAddr;
 
+use super::disagreement::Disagreement;
 use super::model::{Expected, Model, PageName, Rules};
 use super::operations::{Failure, Operation, Step};
 use super::scribe::Scribe;
@@ -53,23 +54,6 @@ fn places(page: u64) -> [u64; 3] {
     [16, page / 2, page - 8]
 }
 
-/// The driver and the model do not agree.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Disagreement {
-    /// The number of the step after which it was noticed.
-    pub step: usize,
-    /// About what.
-    pub what: String,
-}
-
-impl fmt::Display for Disagreement {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "step {}: {}", self.step, self.what)
-    }
-}
-
-impl core::error::Error for Disagreement {}
-
 /// Carries out steps on a new machine and on a new model. `watch` is told of every step.
 ///
 /// # Errors
@@ -100,32 +84,56 @@ pub(super) fn written<A: machine::Model>(
         counters: 4,
         ..MachineConfig::default()
     };
-    let at = core::cell::Cell::new(0);
-    let watch = |step| {
-        at.set(step);
-        watch(step);
+    let progress = Progress {
+        watch,
+        at: Cell::new(0),
+        during: Cell::new(None),
     };
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let mut outcome = Ok(Summary::default());
         let log = EventLog::new();
         let built = with_machine::<A, _>(config.clone(), log, |machine| {
-            outcome = run_on(machine, &config, steps, (&watch, scribe));
+            outcome = run_on(machine, &config, steps, (&progress, scribe));
         });
         match built {
             Ok(()) => outcome,
             Err(error) => Err(format!("no machine: {error}")),
         }
     }));
-    let step = at.get();
-    match outcome {
-        Ok(Ok(summary)) => Ok(summary),
-        Ok(Err(what)) => Err(Disagreement { step, what }),
+    let what = match outcome {
+        Ok(Ok(summary)) => return Ok(summary),
+        Ok(Err(what)) => what,
         Err(panic) => {
             let said = panic.downcast_ref::<String>().cloned();
             let said = said.or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned()));
-            let what = format!("a panic: {}", said.unwrap_or_default());
-            Err(Disagreement { step, what })
+            format!("a panic: {}", said.unwrap_or_default())
         }
+    };
+    Err(Disagreement {
+        step: progress.at.get(),
+        during: progress.during.get(),
+        what,
+    })
+}
+
+/// Where a run is.
+struct Progress<'w> {
+    watch: &'w dyn Fn(usize),
+    /// The number of the last step.
+    at: Cell<usize>,
+    /// That step, until it is done and compared.
+    during: Cell<Option<Step>>,
+}
+
+impl Progress<'_> {
+    fn begin(&self, number: usize, step: &Step) {
+        self.at.set(number);
+        self.during.set(Some(*step));
+        (self.watch)(number);
+    }
+
+    fn end(&self) {
+        self.during.set(None);
     }
 }
 
@@ -133,7 +141,7 @@ fn run_on<A: machine::Model>(
     machine: &Machine<'_, '_, A>,
     config: &MachineConfig,
     steps: &[Step],
-    (watch, scribe): (&dyn Fn(usize), &Scribe),
+    (progress, scribe): (&Progress<'_>, &Scribe),
 ) -> Result<Summary, String> {
     scribe.step(format_args!(
         "machine frames {} tables {} users {} mappings {} handles {} buffers {} packs {PACKS} pools {} \
@@ -174,10 +182,10 @@ fn run_on<A: machine::Model>(
             if epoch.is_over() {
                 break;
             }
-            watch(first + number);
-            epoch
-                .step(step, first + number)
-                .map_err(|what| format!("{what}\nof {step:?}"))?;
+            progress.begin(first + number, step);
+            epoch.step(step)?;
+            progress.end();
+            epoch.look_around(first + number)?;
         }
         first += epoch.summary.steps as usize;
         summary.add(&epoch.end()?);
@@ -337,7 +345,8 @@ impl<'c, 's, 'm, A: machine::Model> Epoch<'c, 's, 'm, A> {
         context.ok_or_else(|| format!("user {user} has no file"))
     }
 
-    fn step(&mut self, step: &Step, number: usize) -> Result<(), String> {
+    /// Carries out a step, and compares what it may have changed.
+    fn step(&mut self, step: &Step) -> Result<(), String> {
         self.summary.steps += 1;
         self.arm(step.failure);
         let Step {
@@ -393,7 +402,11 @@ impl<'c, 's, 'm, A: machine::Model> Epoch<'c, 's, 'm, A> {
             self.disarm();
         }
         outcome?;
-        self.compare(user)?;
+        self.compare(user)
+    }
+
+    /// Compares after some steps what takes long.
+    fn look_around(&self, number: usize) -> Result<(), String> {
         if number.is_multiple_of(64) {
             self.compare_pins()?;
         }

@@ -1,11 +1,12 @@
 //! From many steps that end in a disagreement to few.
 
+use super::disagreement::Disagreement;
 use super::operations::Step;
-use super::run::Disagreement;
 
-/// The shortest list that steps can be cut down to, within so many attempts, such that `disagrees` still
-/// says something about it: first all that come after the step that it names are left out, then halves,
-/// quarters and so on down to single steps. Returns the list with what is said of it.
+/// The shortest list that steps can be cut down to, within so many attempts, such that what `disagrees`
+/// says of it is [like](Disagreement::is_like) what it said of all: first all that come after the step
+/// that it names are left out, then halves, quarters and so on down to single steps. Returns the list
+/// with what is said of it.
 #[must_use]
 pub fn shrink(
     steps: &[Step],
@@ -24,7 +25,7 @@ pub fn shrink(
             let mut fewer = shortest.clone();
             fewer.drain(at..shortest.len().min(at + size));
             left -= 1;
-            match disagrees(&fewer) {
+            match disagrees(&fewer).filter(|other| other.is_like(&about)) {
                 Some(other) => {
                     fewer.truncate(other.step + 1);
                     (shortest, about, cut) = (fewer, other, true);
@@ -55,8 +56,25 @@ mod tests {
         let after = steps[first..].iter().position(settled)?;
         Some(Disagreement {
             step: first + after,
+            during: Some(steps[first + after]),
             what: "it is picky".to_owned(),
         })
+    }
+
+    /// Disagrees where there is a picky one's reason, with numbers that change with the number of steps;
+    /// and where there is none, about other things: in other operations, or the other way round.
+    fn picky_or_poor(steps: &[Step]) -> Option<Disagreement> {
+        let about = |at: usize, driver: usize, model: usize| Disagreement {
+            step: at,
+            during: Some(steps[at]),
+            what: format!("buffers: the driver has {driver}, the model {model}\n{at} details"),
+        };
+        if let Some(found) = picky(steps) {
+            return Some(about(found.step, found.step + 1, found.step));
+        }
+        let last = |wanted| steps.iter().rposition(|step| step.operation == wanted);
+        let settled = last(Operation::Settle).map(|at| about(at, at, at + 1));
+        settled.or_else(|| last(Operation::Reclaim).map(|at| about(at, at + 1, at)))
     }
 
     #[test]
@@ -69,6 +87,19 @@ mod tests {
         assert_eq!(fewest[0].operation, Operation::Reopen);
         assert_eq!(fewest[1].operation, Operation::Settle);
         assert_eq!(about.step, 1);
+    }
+
+    #[test]
+    fn what_is_left_disagrees_about_the_same() {
+        let all = steps(7, 3, 5000);
+        let found = picky_or_poor(&all).unwrap();
+        let (fewest, about) = shrink(&all, found, 1000, picky_or_poor);
+        let operations: Vec<_> = fewest.iter().map(|step| step.operation).collect();
+        assert_eq!(operations, [Operation::Reopen, Operation::Settle]);
+        assert_eq!(
+            about.what,
+            "buffers: the driver has 2, the model 1\n1 details"
+        );
     }
 
     #[test]

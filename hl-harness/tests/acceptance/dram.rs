@@ -9,8 +9,8 @@ use hl_mem::uapi::{Errno, FLAG_CONTIGUOUS};
 use mmu_core::{DeviceAddr, Run};
 
 use crate::rig::{
-    LARGE, Numbers, PAGE, allocate, engine, free, machine, map, map_dram, on_each_asic, pattern,
-    peek, scaled, unmap, with_file,
+    LARGE, PAGE, allocate, engine, free, machine, map, map_dram, on_each_asic, pattern, peek,
+    scaled, unmap, with_file,
 };
 
 on_each_asic!(
@@ -68,7 +68,7 @@ fn d01_all_of_it_can_be_had_twice_and_not_a_page_more<A: Model>() {
     machine::<A>(|machine| {
         with_file!(machine, |context, _process| {
             let total = user_bytes::<A>();
-            let mut numbers = Numbers(1);
+            let mut numbers = fastrand::Rng::with_seed(1);
             // 512 MiB, or what the records of packs allow.
             let least = total.div_ceil(PACKS);
             let chunk = (512 << 20).max(least).next_multiple_of(page::<A>());
@@ -144,7 +144,7 @@ fn d03_what_lies_in_pieces_is_had_in_pieces_and_not_in_one<A: Model>() {
         with_file!(machine, |context, _process| {
             let total = user_bytes::<A>();
             let page = page::<A>();
-            let mut numbers = Numbers(3);
+            let mut numbers = fastrand::Rng::with_seed(3);
             let mut singles: Vec<u64> = (0..3 * N)
                 .map(|_| allocate(&context, page, 0).unwrap())
                 .collect();

@@ -27,8 +27,8 @@ use mmu_core::{
 };
 
 use crate::rig::{
-    Numbers, PAGE, allocate, engine, free, machine_of, map, map_at, map_dram, on_each_asic,
-    pattern, peek, resetting_machine_of, scaled, unmap, with_file,
+    PAGE, allocate, engine, free, machine_of, map, map_at, map_dram, on_each_asic, pattern, peek,
+    resetting_machine_of, scaled, unmap, with_file,
 };
 
 on_each_asic!(
@@ -220,11 +220,11 @@ fn c05_closing_mapping_viewing_faulting_and_resetting_at_once_ends_well<A: Model
                         .map(|number| {
                             let (context, process) = (Arc::clone(&context), &process);
                             scope.spawn(move || {
-                                let mut numbers = Numbers(round * 100 + number);
+                                let mut numbers = fastrand::Rng::with_seed(round * 100 + number);
                                 let buffer = process.map(3, Permission::ReadWrite).unwrap();
                                 let mut mapped = Vec::new();
                                 for _ in 0..20 {
-                                    match numbers.below(5) {
+                                    match numbers.u8(..5) {
                                         0 | 1 => mapped.extend(map(&context, buffer, 3 * PAGE)),
                                         2 => {
                                             if let Some(at) = mapped.pop() {

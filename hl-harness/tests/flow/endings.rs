@@ -1,5 +1,6 @@
 //! How files, blocks and mappings end where engines do not stop, and where the device is reset.
 
+use core::num::NonZeroU64;
 use std::sync::mpsc::channel;
 use std::thread;
 
@@ -25,6 +26,7 @@ on_each_asic!(
     an_engine_of_a_closed_file_does_not_reach_the_next_owner_of_its_address_space,
     what_a_reset_undid_is_not_said_to_be_mapped,
     a_confirmed_reset_releases_what_was_in_quarantine,
+    closing_gives_back_every_kind_of_object,
 );
 
 fn closing_asks_for_the_own_engines_only_and_counts_the_own_blocks<A: Model>() {
@@ -317,5 +319,39 @@ fn an_address_space_that_does_not_come_back_is_told_and_counted() {
         let after = machine.device.usage();
         assert_eq!(after.lost_asids, 1);
         assert_eq!(after.free_asids, before.free_asids - 1);
+    });
+}
+
+fn closing_gives_back_every_kind_of_object<A: Model>() {
+    machine::<A>(|machine| {
+        let before = machine.counters();
+        let (budget, process) = (Budget::unlimited(), machine.spawn());
+        let mut storage = machine.storage();
+        for _ in 0..3 {
+            let context = machine.open(&process, &budget, &mut storage).unwrap();
+            context.create_command_buffer(4096, true).unwrap();
+            context.create_command_buffer(10_000, false).unwrap();
+            let timestamps = context.create_timestamps(600).unwrap();
+            let (counter, target) = (3, 7);
+            context
+                .register_timestamp(timestamps, 599, (counter, target), 0, NonZeroU64::MIN)
+                .unwrap();
+            let privilege = &machine.privilege;
+            let (block, _) = context.create_block(privilege, 4096).unwrap();
+            context
+                .map_block(privilege, block, Wanted::Anywhere)
+                .unwrap();
+            let view = context.mmap(timestamps, 8192).unwrap();
+            let left = context.close().unwrap();
+            assert_eq!(
+                (left.handles, left.mappings, left.quarantined_buffers),
+                (4, 0, 0)
+            );
+            // The process may look at its timestamps for as long as it likes.
+            assert_eq!(view.view().view().load_u64(599 * 8), Ok(0));
+            machine.device.end_view(view).unwrap();
+        }
+        drop(process);
+        assert_eq!(machine.counters(), before);
     });
 }

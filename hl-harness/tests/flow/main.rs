@@ -1,13 +1,18 @@
 //! The founding flow, step by step, on each ASIC: blocks, handles, views, user memory, teardown.
 
 mod blocks;
+mod command_buffers;
 mod default_page;
 mod dram;
 mod endings;
+mod events;
+mod exports;
 mod failures;
-mod kinds;
 mod privilege;
+mod registers;
 mod rig;
 mod spaces;
+mod timestamps;
 mod user;
+mod views;
 mod windows;

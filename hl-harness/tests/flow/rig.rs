@@ -55,3 +55,29 @@ pub(crate) fn unmap_input(at: u64) -> MemoryInput {
         ..MemoryInput::default()
     }
 }
+
+/// A request about memory.
+pub(crate) fn memory_input(op: u32, arguments: [u64; 3]) -> MemoryInput {
+    MemoryInput {
+        op,
+        arguments,
+        ..MemoryInput::default()
+    }
+}
+
+/// Opens a file on a machine, runs a block with it, closes it, and compares the counters.
+macro_rules! with_file {
+    ($machine:ident, $context:ident, $run:block) => {{
+        let before = $machine.counters();
+        let (budget, process) = (hl_mem::budget::Budget::unlimited(), $machine.spawn());
+        let mut storage = $machine.storage();
+        let $context = $machine.open(&process, &budget, &mut storage).unwrap();
+        let fresh = ($machine.counters(), $context.usage());
+        $run
+        assert_eq!(($machine.counters(), $context.usage()), fresh);
+        $context.close().unwrap();
+        drop(process);
+        assert_eq!($machine.counters(), before);
+    }};
+}
+pub(crate) use with_file;

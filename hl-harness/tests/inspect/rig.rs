@@ -123,16 +123,3 @@ pub(crate) fn with_user<A: Model>(run: impl FnOnce(&User<'_, '_, '_, '_, A>)) {
     })
     .unwrap();
 }
-
-/// Numbers that repeat from run to run.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (self.0 >> 33) % limit
-    }
-}

@@ -5,7 +5,7 @@ use hl_harness::machine::Model;
 use hl_mem::profile::{Gaudi2, Goya};
 use mmu_core::{BusAddr, DeviceAddr};
 
-use crate::rig::{PAGE, Random, User, on_each_asic, with_user};
+use crate::rig::{PAGE, User, on_each_asic, with_user};
 
 on_each_asic!(
     a_walk_ends_where_an_access_of_the_device_ends,
@@ -34,18 +34,18 @@ fn a_walk_ends_where_an_access_of_the_device_ends<A: Model>() {
         let page = A::PROFILE.dram.page_bytes;
         starts.extend(user.map_device_memory(3).map(|at| (at, 3 * page)));
         let state = user.state();
-        let mut random = Random(1);
+        let mut random = fastrand::Rng::with_seed(1);
         let (mut good, mut bad) = (0, 0);
         for _ in 0..600 {
-            let (start, len) = starts[random.below(starts.len() as u64) as usize];
+            let (start, len) = starts[random.usize(..starts.len())];
             // Inside mostly, and often enough at the edges and on either side of them.
-            let offset = match random.below(6) {
+            let offset = match random.u8(..6) {
                 0 => 0,
                 1 => len - 1,
                 2 => len,
                 3 => u64::MAX,
-                4 => len + random.below(1 << 40),
-                _ => random.below(len),
+                4 => len + random.u64(..1 << 40),
+                _ => random.u64(..len),
             };
             let at = DeviceAddr::new(start.wrapping_add(offset));
             let walk = state.walk(user.asid(), at, None).unwrap();

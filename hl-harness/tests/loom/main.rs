@@ -20,9 +20,9 @@
 //!
 //! What is not modelled: registers and whole contexts together, since the product of both is too
 //! large (`hl-mem/src/mmu/tests` has the sequences, the models here have the drivers over one page
-//! table); the sixteen MMUs of device memory of Gaudi2, of which each works as the one that is
-//! modelled; entries in two halves, since loom has no read of both at once
-//! (`mmu-core/src/split_word.rs` goes through every state).
+//! table, or two of an ASID one after the other); more than two of the sixteen MMUs of device memory
+//! of Gaudi2, and their format, of which their protocol knows nothing; entries in two halves, since
+//! loom has no read of both at once (`mmu-core/src/split_word.rs` goes through every state).
 #![cfg(loom)]
 
 mod budget;
@@ -36,8 +36,11 @@ mod reset;
 mod rig;
 mod ring;
 mod ring_frames;
+mod ring_hostile;
 mod ring_wake;
+mod roots;
 mod teardown;
+mod two_files;
 mod two_spaces;
 mod unmap;
 

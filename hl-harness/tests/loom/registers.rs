@@ -4,7 +4,7 @@
 //! The end of an earlier one, which it gave up waiting for, looks the same.
 
 use hl_mem::asid::Asid;
-use hl_mem::mmu::{Gaudi2HostMmu, GaudiMmu, GoyaMmu, MmuControl};
+use hl_mem::mmu::{Gaudi2DramMmu, Gaudi2HostMmu, GaudiMmu, GoyaMmu, MmuControl};
 use mmu_core::{AddrRange, BusAddr, DeviceAddr, MapOptions};
 
 use crate::rig::device::Faulted;
@@ -12,7 +12,7 @@ use crate::rig::hold::Hold;
 use crate::rig::lock::ModelLock;
 use crate::rig::registers::{Flaw, Layout, RegisterFile, TIMEOUTS};
 use crate::rig::{Rig, Size};
-use crate::{expect_failure, explore};
+use crate::{expect_failure, expect_failure_in_large, explore, explore_large};
 
 const PAGE: u64 = 4096;
 const ASID: u16 = 1;
@@ -30,18 +30,24 @@ const NEXT_OWNER: u32 = 8;
 const ANOTHERS: &str = "an access went to another's page";
 const FREE_PAGE: &str = "an access went to a free page";
 
-type File = &'static RegisterFile;
+pub(crate) type File = &'static RegisterFile;
 
-fn goya(file: File) -> GoyaMmu<File> {
+pub(crate) fn goya(file: File) -> GoyaMmu<File> {
     GoyaMmu::new(file, TIMEOUTS, BusAddr::new(0))
 }
 
-fn gaudi(file: File) -> GaudiMmu<File> {
+pub(crate) fn gaudi(file: File) -> GaudiMmu<File> {
     GaudiMmu::new(file, TIMEOUTS, BusAddr::new(0))
 }
 
-fn gaudi2(file: File) -> Gaudi2HostMmu<File> {
+pub(crate) fn gaudi2(file: File) -> Gaudi2HostMmu<File> {
     Gaudi2HostMmu::new(file, TIMEOUTS, BusAddr::new(0))
+}
+
+/// The first two of the MMUs for device memory. The tables here have another format than theirs, of
+/// which the protocol knows nothing.
+pub(crate) fn gaudi2_group(file: File) -> Gaudi2DramMmu<File, 6> {
+    Gaudi2DramMmu::new(file, TIMEOUTS, 0b11, BusAddr::new(0)).expect("there are two of them")
 }
 
 /// How the first removal goes.
@@ -71,7 +77,7 @@ fn unmap_twice<U: MmuControl + 'static>(
     };
     Hold::run(move |hold| {
         let rig: Rig<ModelLock> = Rig::new(hold, size, None);
-        let file: File = hold.keep(RegisterFile::new(rig.hardware, layout, flaw));
+        let file = RegisterFile::new(hold, rig.hardware, layout, flaw);
         let mut mmu = driver(file);
         mmu.enable().unwrap();
         let mut table = rig.table(ASID);
@@ -103,7 +109,9 @@ fn unmap_twice<U: MmuControl + 'static>(
                 waiting = refused.map(|refused| refused.into_removed());
             }
         }
-        assert_eq!(rig.hardware.access(ASID, PLACES[1]), Ok(OWNER));
+        for mmu in file.mmus() {
+            assert_eq!(mmu.access(ASID, PLACES[1]), Ok(OWNER));
+        }
         let mut removed = table.unmap(second).unwrap();
         if let Some(first) = waiting {
             removed.absorb(first).unwrap();
@@ -115,8 +123,10 @@ fn unmap_twice<U: MmuControl + 'static>(
         }
         let page = rig.pages.allocate(NEXT_OWNER).unwrap();
         table.map(ELSEWHERE, page.run(), &options).unwrap();
-        for at in PLACES {
-            assert_eq!(rig.hardware.access(ASID, at), Err(Faulted), "{ANOTHERS}");
+        for mmu in file.mmus() {
+            for at in PLACES {
+                assert_eq!(mmu.access(ASID, at), Err(Faulted), "{ANOTHERS}");
+            }
         }
         file.end_work();
     });
@@ -187,6 +197,23 @@ fn gaudi2_waits_for_both_units_of_a_range() {
     );
 }
 
+/// Proves that what is removed is forgotten by every MMU of a group when the driver says so.
+#[test]
+fn gaudi2_waits_for_every_mmu_of_a_group() {
+    explore_large(
+        "Gaudi2's MMUs of device memory: an invalidation is confirmed when each of them has ended",
+        || unmap_twice(Layout::Gaudi2Group, gaudi2_group, First::Waits, None),
+    );
+}
+
+/// Proves the same after one that timed out, in any of them.
+#[test]
+fn a_group_does_not_take_the_end_of_an_earlier_request() {
+    explore_large("the same after one that timed out", || {
+        unmap_twice(Layout::Gaudi2Group, gaudi2_group, First::Tried(1), None);
+    });
+}
+
 const EARLIER: &str = "the end of the first request is believed that may be an earlier one's";
 
 #[test]
@@ -238,4 +265,25 @@ fn a_range_that_is_not_waited_for_is_found() {
             )
         },
     );
+}
+
+#[test]
+fn an_mmu_of_a_group_that_is_not_waited_for_is_found() {
+    expect_failure_in_large(
+        "the driver waits for all MMUs of a group but one",
+        ANOTHERS,
+        || {
+            let flaw = Some(Flaw::LastUnwatched);
+            unmap_twice(Layout::Gaudi2Group, gaudi2_group, First::Waits, flaw);
+        },
+    );
+}
+
+#[test]
+fn a_driver_of_a_group_that_asks_once_is_found() {
+    expect_failure(EARLIER, ANOTHERS, || {
+        // The first request to each of them.
+        let flaw = Some(Flaw::Believed(2));
+        unmap_twice(Layout::Gaudi2Group, gaudi2_group, First::Tried(1), flaw);
+    });
 }

@@ -80,6 +80,26 @@ fn close_and_reuse_after(
     assert_eq!(machine.counters(), before);
 }
 
+/// Does something on threads with one file of a machine that has tables for `paths` mappings and so many
+/// pages. In the end the file is closed, and everything is as before and anybody's.
+fn with_threads(
+    paths: usize,
+    pages: usize,
+    weak: Option<Weak>,
+    work: impl FnOnce(&Hold, &'static Machine, &Arc<Context>) + 'static,
+) {
+    Hold::run(move |hold| {
+        let machine = Machine::behind_bus(hold, paths, pages, weak);
+        let before = machine.counters();
+        let context = Arc::new(machine.open(hold, PROCESS));
+        work(hold, machine, &context);
+        hold.join();
+        let context = Arc::into_inner(context).expect("the threads have ended");
+        close_and_reuse(hold, machine, context);
+        assert_eq!(machine.counters(), before);
+    });
+}
+
 /// What a user is doing with his file when the device is reset.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Doing {
@@ -182,14 +202,11 @@ fn a_loss_that_nobody_is_told_of_is_found() {
 /// The device is lost, and then a page is unmapped, which stays in quarantine. Two threads try to
 /// settle that, one of which is the one that resets the device, while the device uses the page.
 fn settle_twice(weak: Option<Weak>) {
-    Hold::run(move |hold| {
-        let machine = Machine::behind_bus(hold, 1, 1, weak);
-        let before = machine.counters();
-        let context = Arc::new(machine.open(hold, PROCESS));
-        map(&context);
+    with_threads(1, 1, weak, |hold, machine, context| {
+        map(context);
         machine.rig.hardware.lose();
         let _ = context.unmap(FIRST_ADDRESS);
-        let user = Arc::clone(&context);
+        let user = Arc::clone(context);
         hold.spawn(move || {
             let _ = user.settle_quarantine();
         });
@@ -199,9 +216,6 @@ fn settle_twice(weak: Option<Weak>) {
         context.settle_quarantine().expect("the device confirms");
         let left = (context.usage().mappings, machine.rig.pages.free_count());
         assert_eq!(left, (0, 1));
-        let context = Arc::into_inner(context).expect("the threads have ended");
-        close_and_reuse(hold, machine, context);
-        assert_eq!(machine.counters(), before);
     });
 }
 
@@ -226,12 +240,9 @@ fn a_quarantine_that_a_dead_device_ends_is_found() {
 /// A user maps a second page, which takes him long: meanwhile the device is reset, another thread of
 /// his unmaps the first page, and the device is reset once more.
 fn map_across_two_resets() {
-    Hold::run(move |hold| {
-        let machine = Machine::behind_bus(hold, 2, 2, None);
-        let before = machine.counters();
-        let context = Arc::new(machine.open(hold, PROCESS));
-        assert_eq!(map(&context), FIRST_ADDRESS);
-        let user = Arc::clone(&context);
+    with_threads(2, 2, None, |hold, machine, context| {
+        assert_eq!(map(context), FIRST_ADDRESS);
+        let user = Arc::clone(context);
         let second = &*hold.keep(Mutex::new(None));
         hold.spawn(move || *second.lock().unwrap() = try_map(&user).ok());
         reset(machine, || ());
@@ -251,9 +262,6 @@ fn map_across_two_resets() {
             .unwrap();
         check_beside(machine, PRIVILEGED, range.start());
         context.destroy_block(handle).expect("the device confirms");
-        let context = Arc::into_inner(context).expect("the threads have ended");
-        close_and_reuse(hold, machine, context);
-        assert_eq!(machine.counters(), before);
     });
 }
 
@@ -270,10 +278,7 @@ fn a_map_across_two_resets_leaves_nothing_behind() {
 /// A user looks at his block and its engine writes into it while the device is reset; then the block
 /// is destroyed. Planted: the view is used after its end.
 fn reset_under_a_block(late: bool) {
-    Hold::run(move |hold| {
-        let machine = Machine::behind_bus(hold, 2, 1, None);
-        let before = machine.counters();
-        let context = Arc::new(machine.open(hold, PROCESS));
+    with_threads(2, 1, None, move |hold, machine, context| {
         let (handle, block) = context
             .create_block(&machine.privilege, PAGE_BYTES)
             .unwrap();
@@ -286,7 +291,7 @@ fn reset_under_a_block(late: bool) {
             // An access to a page that is free by then would end the model.
             let _ = hardware.engine_access(PRIVILEGED, range.start());
         });
-        let user = Arc::clone(&context);
+        let user = Arc::clone(context);
         hold.spawn(move || {
             if let Ok(view) = user.mmap(handle, PAGE_BYTES) {
                 let seen = *view.view();
@@ -302,9 +307,6 @@ fn reset_under_a_block(late: bool) {
         hold.join();
         let access = hardware.access(PRIVILEGED, range.start());
         assert_eq!(access, Err(Faulted));
-        let context = Arc::into_inner(context).expect("the threads have ended");
-        close_and_reuse(hold, machine, context);
-        assert_eq!(machine.counters(), before);
     });
 }
 

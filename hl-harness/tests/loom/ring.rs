@@ -24,13 +24,13 @@ use loom::thread;
 use crate::{RACE, expect_failure, explore};
 
 pub(crate) const RECORD: usize = 8;
-const CAPACITY: u32 = 2;
-const CONSUMER_INDEX: u64 = 0;
+pub(crate) const CAPACITY: u32 = 2;
+pub(crate) const CONSUMER_INDEX: u64 = 0;
 const CONSUMER_WAKE: u64 = 128;
 pub(crate) const PRODUCER_INDEX: u64 = 4096 + 128;
 const PRODUCER_WAKE: u64 = 4096 + 256;
 pub(crate) const DROPPED: u64 = 4096 + 384;
-const DATA: u64 = 2 * 4096;
+pub(crate) const DATA: u64 = 2 * 4096;
 
 /// Reports every access of a word to loom as one that must not race.
 struct Probe(UnsafeCell<()>);
@@ -68,7 +68,7 @@ pub(crate) struct Block {
 impl Block {
     /// A block whose ring is empty at `first_index`; `probed` if racing accesses to the data are to
     /// fail the model.
-    fn new(first_index: u32, probed: bool, relaxed: Option<Relaxed>) -> Self {
+    pub(crate) fn new(first_index: u32, probed: bool, relaxed: Option<Relaxed>) -> Self {
         Self::with_capacity(CAPACITY, first_index, probed, relaxed)
     }
 
@@ -320,82 +320,6 @@ fn a_batch_is_seen_whole_or_not_at_all() {
             }
             assert_eq!(popped, both);
         },
-    );
-}
-
-/// A view whose owner believes an index that is out of range: it takes it for the nearest that is
-/// not.
-struct Lenient(Block, u32);
-
-impl BlockIndices for Lenient {
-    type Error = SharedWordsError;
-
-    fn load_index(&mut self, offset: u64) -> Result<u32, SharedWordsError> {
-        let index = self.0.load_index(offset)?;
-        Ok(index.min(self.1))
-    }
-
-    fn store_index(&mut self, offset: u64, index: u32) -> Result<(), SharedWordsError> {
-        if offset == PRODUCER_INDEX {
-            self.1 = index;
-        }
-        self.0.store_index(offset, index)
-    }
-}
-
-impl BlockWrite for Lenient {
-    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), SharedWordsError> {
-        self.0.write(offset, bytes)
-    }
-}
-
-/// A consumer that has taken nothing stores an index beyond all that was produced, and an honest
-/// one again, while three records are pushed into a ring of two.
-fn hostile_consumer<V>(view: impl FnOnce(Block) -> V)
-where
-    V: BlockIndices<Error = SharedWordsError> + BlockWrite,
-{
-    let block = Block::new(0, false, None);
-    let layout = BlockLayout::new(4096, RECORD as u32, CAPACITY).unwrap();
-    let mut producer = Producer::attach(view(block.clone()), layout).unwrap();
-    let mut user = block.clone();
-    let hostile = thread::spawn(move || {
-        for index in [3, 0] {
-            user.store_index(CONSUMER_INDEX, index).unwrap();
-        }
-    });
-    let mut pushed = 0;
-    for n in 0..3 {
-        match producer.push(&record(n)) {
-            Ok(()) => pushed += 1,
-            Err(PushError::Full) => assert_eq!(pushed, 2),
-            Err(PushError::PeerIndex(error)) => assert_eq!(error.found, 3),
-            Err(error) => panic!("{error}"),
-        }
-    }
-    hostile.join().unwrap();
-    assert!(pushed <= 2, "a record was overwritten");
-    assert_eq!(producer.index(), pushed);
-}
-
-/// Proves that a consumer that changes its index at any moment, to one beyond all that was produced
-/// and back to an honest one, gains nothing: the producer reports the value or never sees it, and
-/// pushes no more than the ring holds.
-#[test]
-fn a_hostile_index_is_refused_or_not_seen() {
-    explore(
-        "a hostile consumer's index is reported or not seen, and gains nothing",
-        || hostile_consumer(|block| block),
-    );
-}
-
-/// A producer that makes the best of an index out of range overwrites what was not consumed.
-#[test]
-fn an_index_out_of_range_that_is_believed_is_found() {
-    expect_failure(
-        "an index out of range is taken for the nearest in range",
-        "a record was overwritten",
-        || hostile_consumer(|block| Lenient(block, 0)),
     );
 }
 

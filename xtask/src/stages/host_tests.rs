@@ -1,27 +1,34 @@
 //! Tests on the host.
 
 use crate::ci::Report;
+use crate::command::Invocation;
 use crate::workspace::Session;
 
 pub(super) fn tests(session: &Session, report: &mut Report) {
     // Not --all-targets: that would run the benchmarks as well.
     let targets = ["--locked", "--workspace", "--tests", "--examples"];
-    for set in &session.config.ci.tests.feature_sets {
+    let settings = &session.config.ci.tests;
+    let at_length = |tests: Invocation, option: &str| {
+        if !session.long {
+            return tests;
+        }
+        tests
+            .lasting(settings.long())
+            .variable("HL_LONG_TESTS", "1")
+            .argument(format!("{option}={}", settings.long_profile))
+    };
+    for set in &settings.feature_sets {
         let flags = set.arguments().iter().copied();
         if session.nextest {
-            let mut nextest = session.cargo("nextest").argument("run");
-            if session.long {
-                nextest = nextest.variable("HL_LONG_TESTS", "1");
-            }
-            report.run(&nextest.arguments(targets).arguments(flags));
+            let nextest = session.cargo("nextest").argument("run");
+            let nextest = nextest.arguments(targets).arguments(flags);
+            report.run(&at_length(nextest, "--cargo-profile"));
             continue;
         }
+        let tests = session.cargo("test").arguments(targets).arguments(flags);
         // Every failing test program is to be seen, not only the first.
-        let mut tests = session.cargo("test").arguments(targets).arguments(flags);
-        if session.long {
-            tests = tests.variable("HL_LONG_TESTS", "1");
-        }
-        let output = report.take(tests.argument("--no-fail-fast").run_and_read());
+        let tests = at_length(tests, "--profile").argument("--no-fail-fast");
+        let output = report.take(tests.run_and_read());
         if output.is_some_and(|output| passed(&output) == 0) {
             report.fail("no test ran");
         }

@@ -34,6 +34,7 @@ pub(crate) fn run_models(session: &Session, preemptions: u32, arguments: &[Strin
     let separator = (!arguments.is_empty()).then_some("--");
     let output = session
         .cargo("test")
+        .lasting(settings.lasting(preemptions))
         .variable("RUSTFLAGS", "--cfg loom")
         .variable("LOOM_MAX_PREEMPTIONS", preemptions.to_string())
         .arguments(["--locked", "--no-fail-fast"])

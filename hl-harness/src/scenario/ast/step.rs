@@ -456,3 +456,22 @@ pub enum Step {
         threads: Vec<ThreadWords>,
     },
 }
+
+impl Step {
+    /// Whether driver or device may notice that the step was there; looking at them is not work.
+    #[must_use]
+    pub fn is_work(&self) -> bool {
+        !matches!(
+            self,
+            Self::Buffer { .. }
+                | Self::Snapshot { .. }
+                | Self::ExpectSame { .. }
+                | Self::ExpectQuantity { .. }
+                | Self::Expect { .. }
+                | Self::ExpectOrder { .. }
+                | Self::Mark { .. }
+                | Self::Let { .. }
+                | Self::LetQuantity { .. }
+        )
+    }
+}

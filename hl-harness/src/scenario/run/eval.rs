@@ -1,7 +1,7 @@
 //! Numbers, names, and what is expected of answers.
 
 use super::super::ast::{Data, Expr, ExprKind, FaultWords, Name, Outcome, Who};
-use super::super::data::{Bytes, scatter};
+use super::super::data::Bytes;
 use super::super::text::{Invalid, Span};
 use super::super::words::{Constant, LeftWord, Operator};
 use super::answer::{Answer, Refused, left};
@@ -42,8 +42,7 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
                 let message = format!("nothing is at least {low} and less than {high}");
                 let span = high.checked_sub(low).filter(|span| *span > 0);
                 let span = span.ok_or_else(|| overflow(&message))?;
-                self.random = scatter(self.random);
-                Ok(low + self.random % span)
+                Ok(low + self.random.u64(..span))
             }
         }
     }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::thread;
 
 use super::super::ast::{Expr, Line, Name, Series, ThreadWords};
-use super::super::data::scatter;
 use super::super::text::Invalid;
 use super::stop::Stop;
 use super::{Runner, Words};
@@ -68,12 +67,13 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 plan.push((words, number));
             }
         }
-        let (world, env, random) = (self.world, &self.env, self.random);
+        let (world, env, random) = (self.world, &self.env, &mut self.random);
         let ended: Vec<Result<u64, Stop>> = thread::scope(|scope| {
-            let running: Vec<_> = (1..)
-                .zip(&plan)
-                .map(|(index, (words, number))| {
-                    let env = env.clone();
+            let running: Vec<_> = plan
+                .iter()
+                .map(|(words, number)| {
+                    // Numbers of its own, whatever the scheduler does.
+                    let (env, random) = (env.clone(), random.fork());
                     scope.spawn(move || {
                         let mut runner = Runner {
                             world,
@@ -82,7 +82,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                             processes: Vec::new(),
                             snapshots: BTreeMap::new(),
                             windows: BTreeMap::new(),
-                            random: scatter(random ^ index),
+                            random,
                             loops: vec![("thread".to_owned(), *number)],
                             steps: 0,
                             stray: false,
@@ -102,7 +102,6 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
             };
             running.into_iter().map(join).collect()
         });
-        self.random = scatter(self.random);
         for steps in ended {
             self.steps += steps?;
         }

@@ -127,7 +127,7 @@ fn run_on<A: Model>(
             processes: Vec::new(),
             snapshots: BTreeMap::new(),
             windows: BTreeMap::new(),
-            random: options.seed,
+            random: fastrand::Rng::with_seed(options.seed),
             loops: Vec::new(),
             steps: 0,
             stray: false,
@@ -217,7 +217,7 @@ struct Runner<'r, 'c, 's, 'm, A: Model> {
     snapshots: BTreeMap<Key, Snapshot>,
     /// Windows that the driver has mapped something in.
     windows: BTreeMap<Key, Vec<Window>>,
-    random: u64,
+    random: fastrand::Rng,
     /// The loops around the step that is carried out.
     loops: Vec<(String, u64)>,
     steps: u64,

@@ -26,17 +26,38 @@ const PAGE: u64 = 1 << 12;
 /// ASIDs that the device has.
 const ASIDS: usize = 3;
 
-/// What the MMU remembers; its caches by root table.
+/// What the MMU remembers.
 #[derive(Debug, Default)]
 struct Caches {
     /// The root table of each ASID; zero where there is none, as after a reset.
     roots: [u64; ASIDS],
     /// The device does not answer the driver. What it is doing it goes on with.
     lost: bool,
-    /// A page of device addresses, and the page it leads to.
-    pages: Vec<(u64, u64, u64)>,
-    /// What a table of the deepest hop maps, and where that table is.
-    tables: Vec<(u64, u64, u64)>,
+    /// Pages of device addresses, and the pages they lead to.
+    pages: Vec<Cached>,
+    /// What tables of the deepest hop map, and where those tables are.
+    tables: Vec<Cached>,
+}
+
+/// One translation, or one pointer to a table.
+#[derive(Clone, Copy, Debug)]
+struct Cached {
+    /// What it is found by, as hardware has it: an ASID that gets another root keeps what it found
+    /// below the former one.
+    asid: u16,
+    at: u64,
+    /// The root table of the walk that found it, by which a driver names it.
+    root: u64,
+    to: u64,
+}
+
+impl Cached {
+    fn find(list: &[Self], asid: u16, at: u64) -> Option<u64> {
+        let known = list
+            .iter()
+            .find(|known| (known.asid, known.at) == (asid, at));
+        known.map(|known| known.to)
+    }
 }
 
 /// Where an entry leads.
@@ -62,6 +83,8 @@ pub(crate) struct Hardware {
     stopped: AtomicBool,
     /// So many invalidations fail before one succeeds. The driver alone uses it, under its lock.
     failures: AtomicU32,
+    /// So many were asked for. The same.
+    asked: AtomicU32,
     weak: Option<Weak>,
 }
 
@@ -84,8 +107,14 @@ impl Hardware {
             under_way: Mutex::new(()),
             stopped: AtomicBool::new(false),
             failures: AtomicU32::new(0),
+            asked: AtomicU32::new(0),
             weak,
         }
+    }
+
+    /// Another MMU over the same tables and pages.
+    pub(super) fn another(&self) -> Self {
+        Self::new(self.tables, self.pages, self.bridge, self.weak)
     }
 
     pub(crate) fn set_root(&self, asid: u16, root: BusAddr) {
@@ -168,19 +197,14 @@ impl Hardware {
 
     fn translate(&self, asid: u16, at: u64) -> Option<u64> {
         let span = at & !(DEEPEST_TABLE - 1);
-        let known = |list: &[(u64, u64, u64)], root, at| {
-            let mut list = list.iter();
-            list.find(|known| (known.0, known.1) == (root, at))
-                .map(|known| known.2)
-        };
         let (root, page, table) = {
             let caches = self.caches();
             let root = caches.roots[usize::from(asid)];
             if root == 0 {
                 return None;
             }
-            let page = known(&caches.pages, root, at);
-            (root, page, known(&caches.tables, root, span))
+            let page = Cached::find(&caches.pages, asid, at);
+            (root, page, Cached::find(&caches.tables, asid, span))
         };
         if page.is_some() {
             return page;
@@ -197,10 +221,11 @@ impl Hardware {
             },
         };
         let page = page.wrapping_sub(HOST_OFFSET);
+        let found = |at, to| Cached { asid, at, root, to };
         let mut caches = self.caches();
-        caches.pages.push((root, at, page));
+        caches.pages.push(found(at, page));
         if let (None, Some(deepest)) = (table, deepest) {
-            caches.tables.push((root, span, deepest));
+            caches.tables.push(found(span, deepest));
         }
         Some(page)
     }
@@ -238,13 +263,13 @@ impl Hardware {
     /// that.
     pub(super) fn forget(&self, forgotten: &Stale) {
         let root = forgotten.root.get();
-        let covers = |known: u64, at: u64, len: u64| {
-            known == root
+        let covers = |known: &Cached, len: u64| {
+            known.root == root
                 && match forgotten.extent {
                     Extent::Nothing => false,
                     Extent::Everything => true,
                     Extent::Range(range) => {
-                        at <= range.last().get() && range.start().get() < at + len
+                        known.at <= range.last().get() && range.start().get() < known.at + len
                     }
                 }
         };
@@ -253,7 +278,7 @@ impl Hardware {
 
     /// The same of everything.
     pub(super) fn forget_all(&self) {
-        self.forget_where(|_, _, _| true, true);
+        self.forget_where(|_, _| true, true);
     }
 
     /// The same of all pointers to tables, and of nothing else.
@@ -265,26 +290,23 @@ impl Hardware {
 
     /// The same of the pages of an ASID between two, by their numbers.
     pub(super) fn forget_between(&self, asid: u16, before: u64, after: u64) {
-        let root = self.caches().roots[usize::from(asid)];
-        let covers =
-            |known: u64, at: u64, _| known == root && before < at / PAGE && at / PAGE < after;
+        let covers = |known: &Cached, _| {
+            let page = known.at / PAGE;
+            known.asid == asid && before < page && page < after
+        };
         self.forget_where(covers, false);
     }
 
-    /// The same of the addresses for which `covers` says so of a root, an address and a length; of
-    /// pointers to tables only if `tables`.
-    fn forget_where(&self, covers: impl Fn(u64, u64, u64) -> bool, tables: bool) {
+    /// The same of what `covers` says so of, given how many bytes it maps; of pointers to tables only
+    /// if `tables`.
+    fn forget_where(&self, covers: impl Fn(&Cached, u64) -> bool, tables: bool) {
         let waits = self.weak != Some(Weak::DoesNotWait);
         let under_way = waits.then(|| self.under_way.lock());
         let mut caches = self.caches();
         if self.weak != Some(Weak::ForgetsNothing) {
-            caches
-                .pages
-                .retain(|&(known, at, _)| !covers(known, at, PAGE));
+            caches.pages.retain(|known| !covers(known, PAGE));
             if tables && self.weak != Some(Weak::KeepsTables) {
-                caches
-                    .tables
-                    .retain(|&(known, at, _)| !covers(known, at, DEEPEST_TABLE));
+                caches.tables.retain(|known| !covers(known, DEEPEST_TABLE));
             }
         }
         drop(caches);
@@ -325,7 +347,14 @@ unsafe impl Invalidate for Mmu {
         let failures = self.hardware.failures.load(Relaxed);
         if failures > 0 {
             self.hardware.failures.store(failures - 1, Relaxed);
-            return Err(MmuError::TimedOut { register: 0 });
+            return match self.hardware.weak {
+                Some(Weak::BelievesTheDead) => Ok(()),
+                _ => Err(MmuError::TimedOut { register: 0 }),
+            };
+        }
+        let number = self.hardware.asked.fetch_add(1, Relaxed);
+        if self.hardware.weak == Some(Weak::AnswersTwice) && number % 2 == 1 {
+            return Ok(());
         }
         self.hardware.forget(stale);
         Ok(())

@@ -69,11 +69,13 @@ pub(crate) enum Weak {
     ForgetsNothing,
     /// An invalidation keeps pointers to tables.
     KeepsTables,
+    /// The answer to an invalidation is taken for that to the next one, too, which is not made.
+    AnswersTwice,
     /// Announcing a mapping drops no pointer to a table.
     AnnouncesNothing,
     /// An invalidation does not wait for accesses that are translated already.
     DoesNotWait,
-    /// A device that does not answer is believed to have done what it was asked to.
+    /// A device that does not answer, or says no, is believed to have done what it was asked to.
     BelievesTheDead,
     /// Engines are said to have stopped while an access is under way.
     StopsTooEarly,
@@ -181,10 +183,15 @@ impl<M: ModelTables> RigOf<M> {
 
     /// An empty page table, as the one of an ASID.
     pub(crate) fn table(&self, asid: u16) -> TableIn<M> {
-        let table = PageTable::new(self.pool).expect("the device answers");
-        let table = table.expect("the pool has a table for the root");
+        let table = self.spare_table();
         self.hardware.set_root(asid, table.root());
         table
+    }
+
+    /// An empty page table, which the device does not know of yet.
+    pub(crate) fn spare_table(&self) -> TableIn<M> {
+        let table = PageTable::new(self.pool).expect("the device answers");
+        table.expect("the pool has a table for the root")
     }
 
     /// The driver of the MMU, for models without parked address spaces.

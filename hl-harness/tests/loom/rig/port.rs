@@ -161,11 +161,14 @@ impl<M: ModelTables> Port for ModelPort<M> {
     type TimestampSlots = [TimestampSlot; 0];
     type EventSlots = [EventSlot<DeviceEvent>; 1];
     type Nodes = Vec<Node>;
+
+    /// The driver's and two users', as many as the device of the models has.
+    const MAX_ASID: Option<u16> = Some(3);
 }
 
 pub(crate) type ModelContext<M = HostTables> = Context<'static, 'static, Gaudi, ModelPort<M>>;
 
-/// A Gaudi with one user at a time, brought up.
+/// A Gaudi, brought up.
 pub(crate) struct Machine<M: ModelTables = HostTables> {
     pub(crate) rig: RigOf<M>,
     pub(crate) device: Device<'static, Gaudi, ModelPort<M>>,
@@ -188,34 +191,51 @@ fn nodes<M: ModelTables>() -> SpaceNodes<ModelPort<M>> {
     }
 }
 
-/// Three roots, the path of one page in each of two spaces, and another such path: a removal that
-/// waits for its invalidation keeps its tables.
-const TABLES: usize = 3 + 3 * 4;
+/// Tables of the path of one page, below the root.
+const PATH: usize = 4;
 
 impl Machine {
-    /// A machine with `pages` pages of host memory.
+    /// A machine with `pages` pages of host memory, for one user at a time.
     pub(crate) fn new(hold: &Hold, pages: usize, weak: Option<Weak>) -> &'static Self {
-        Self::with_tables(hold, TABLES, pages, weak)
+        Self::for_users(hold, 1, pages, weak)
+    }
+
+    /// The same for so many users at a time. There are tables for one page of each and of the
+    /// driver, and for one page more: a removal that waits for its invalidation keeps its tables.
+    pub(crate) fn for_users(
+        hold: &Hold,
+        users: usize,
+        pages: usize,
+        weak: Option<Weak>,
+    ) -> &'static Self {
+        Self::with_paths(hold, users, users + 2, pages, weak)
     }
 }
 
 impl Machine<BusTables> {
-    /// A machine with `pages` pages of host memory, and tables for `paths` mappings at a time in
-    /// device memory.
+    /// A machine with `pages` pages of host memory for one user at a time, and tables for `paths`
+    /// mappings at a time in device memory.
     pub(crate) fn behind_bus(
         hold: &Hold,
         paths: usize,
         pages: usize,
         weak: Option<Weak>,
     ) -> &'static Self {
-        Self::with_tables(hold, 3 + paths * 4, pages, weak)
+        Self::with_paths(hold, 1, paths, pages, weak)
     }
 }
 
 impl<M: ModelTables> Machine<M> {
-    fn with_tables(hold: &Hold, tables: usize, pages: usize, weak: Option<Weak>) -> &'static Self {
+    fn with_paths(
+        hold: &Hold,
+        users: usize,
+        paths: usize,
+        pages: usize,
+        weak: Option<Weak>,
+    ) -> &'static Self {
         let size = Size {
-            tables,
+            // The roots are those of the driver and of the users, and the parking table.
+            tables: 2 + users + paths * PATH,
             watched: &[0, 1],
             pages,
             probed: true,
@@ -231,7 +251,11 @@ impl<M: ModelTables> Machine<M> {
             privileged: nodes(),
             options: DeviceOptions::default(),
             buffers: hold.keep(vec![BufferSlot::new()]),
-            seats: hold.keep(vec![Seat::new([EventSlot::new()])]),
+            seats: hold.keep(
+                (0..users)
+                    .map(|_| Seat::new([EventSlot::new()]))
+                    .collect::<Vec<_>>(),
+            ),
             dram: DramPool::none(),
             scrubber: NoScrub,
         };

@@ -1,4 +1,5 @@
-//! The registers of an MMU, and the units behind them, on a thread of their own.
+//! The registers of an MMU or of a group of like ones, and the units behind them, on a thread of
+//! their own for each MMU.
 //!
 //! A unit takes a request some time after it was written, reads what belongs to it one register after
 //! the other, does it, and shows its end some time later. Requests that are written meanwhile wait,
@@ -44,6 +45,8 @@ pub(crate) enum Layout {
     Gaudi2,
     /// The same, with one unit ahead of the other.
     Gaudi2RangeFirst,
+    /// Two of Gaudi2's MMUs for device memory, each with units and caches of its own.
+    Gaudi2Group,
 }
 
 /// The step that a test takes away from a driver or a unit.
@@ -55,6 +58,10 @@ pub(crate) enum Flaw {
     StatusStays,
     /// The driver does not wait for the end of the range.
     RangeUnwatched,
+    /// The driver does not wait until a root was taken over.
+    RootUnwatched,
+    /// The driver waits for all MMUs of a group but the last to drop everything.
+    LastUnwatched,
 }
 
 const GO: u32 = 1 << 31;
@@ -62,18 +69,35 @@ const GAUDI2_TABLES_STATUS: u32 = 0x4D0_1054;
 const GAUDI2_RANGE: u32 = 0x4D0_108C;
 const GAUDI2_RANGE_START: u32 = 0x4D0_1090;
 const GAUDI2_RANGE_END: u32 = 0x4D0_1098;
+/// The first MMU of a group, and how far the next one is.
+const GROUP: u32 = 0x408_0000;
+const BETWEEN: u32 = 0x1_0000;
 
 impl Layout {
     /// Which of the units that have something to do is the first.
-    fn order(self) -> [Unit; 3] {
+    fn order(self) -> [Unit; 4] {
         match self {
-            Self::Gaudi2RangeFirst => [Unit::Range, Unit::Tables, Unit::All],
-            _ => [Unit::Tables, Unit::Range, Unit::All],
+            Self::Gaudi2RangeFirst => [Unit::Range, Unit::Tables, Unit::All, Unit::Root],
+            _ => [Unit::Tables, Unit::Range, Unit::All, Unit::Root],
         }
     }
 
     fn is_gaudi2(self) -> bool {
         matches!(self, Self::Gaudi2 | Self::Gaudi2RangeFirst)
+    }
+
+    /// How many MMUs there are.
+    fn mmus(self) -> usize {
+        if self == Self::Gaudi2Group { 2 } else { 1 }
+    }
+
+    /// Which MMU has a register, and what the first one has in its place.
+    fn locate(self, register: u32) -> (usize, u32) {
+        if self != Self::Gaudi2Group {
+            return (0, register);
+        }
+        let offset = register - GROUP;
+        ((offset / BETWEEN) as usize, GROUP + offset % BETWEEN)
     }
 
     /// Which unit a write is a request to.
@@ -85,6 +109,7 @@ impl Layout {
             (_, 0x4D0_1034) if gaudi2 => (value & 1 != 0).then_some(Unit::All),
             (_, 0x4D0_1050) if gaudi2 => Some(Unit::Tables),
             (_, GAUDI2_RANGE) if gaudi2 => (value & 1 != 0).then_some(Unit::Range),
+            (Self::Gaudi2Group, 0x408_1034) => (value & 1 != 0).then_some(Unit::All),
             (_, register) if register == self.end(Unit::Root).0 => {
                 (value & GO != 0).then_some(Unit::Root)
             }
@@ -97,6 +122,8 @@ impl Layout {
         match (self, unit) {
             (Self::Goya, Unit::Root) => (0x49_0000, GO, 0),
             (Self::Gaudi, Unit::Root) => (0xC1_2000, GO, 0),
+            (Self::Gaudi2Group, Unit::Root) => (0x408_1000, GO, 0),
+            (Self::Gaudi2Group, _) => (0x408_1034, 1, 0),
             (Self::Goya, _) => (0x49_0034, u32::MAX, 0),
             (Self::Gaudi, _) => (0xC1_203C, u32::MAX, 0),
             (_, Unit::Root) => (0x4D0_1000, GO, 0),
@@ -111,6 +138,7 @@ impl Layout {
         match self {
             Self::Goya => [0x49_0000, 0x49_0004, 0x49_0008],
             Self::Gaudi => [0xC1_2004, 0xC1_2008, 0xC1_200C],
+            Self::Gaudi2Group => [0x408_1004, 0x408_1008, 0x408_100C],
             _ => [0x4D0_1004, 0x4D0_1008, 0x4D0_100C],
         }
     }
@@ -132,45 +160,74 @@ impl File {
     }
 }
 
-/// The registers of one MMU.
+/// The registers of one MMU, and its units.
 #[derive(Debug)]
-pub(crate) struct RegisterFile {
+struct Bank {
     hardware: &'static Hardware,
     layout: Layout,
-    flaw: Option<Flaw>,
     file: Mutex<File>,
     /// There is something to do, or nothing any more.
     changed: Condvar,
+}
+
+/// The registers of an MMU, or of a group of them.
+#[derive(Debug)]
+pub(crate) struct RegisterFile {
+    layout: Layout,
+    flaw: Option<Flaw>,
+    banks: Vec<Bank>,
     /// The driver alone uses these.
     patient: AtomicBool,
     requests: AtomicU32,
 }
 
 impl RegisterFile {
-    pub(crate) fn new(hardware: &'static Hardware, layout: Layout, flaw: Option<Flaw>) -> Self {
-        Self {
-            hardware,
+    /// The registers of `hardware`, and, where the layout is of a group, of others like it, which
+    /// have the same tables and remember for themselves.
+    pub(crate) fn new(
+        hold: &Hold,
+        hardware: &'static Hardware,
+        layout: Layout,
+        flaw: Option<Flaw>,
+    ) -> &'static Self {
+        let bank = |number| Bank {
+            hardware: match number {
+                0 => hardware,
+                _ => hold.keep(hardware.another()),
+            },
             layout,
-            flaw,
             file: Mutex::default(),
             changed: Condvar::new(),
+        };
+        hold.keep(Self {
+            layout,
+            flaw,
+            banks: (0..layout.mmus()).map(bank).collect(),
             patient: AtomicBool::new(false),
             requests: AtomicU32::new(0),
-        }
+        })
     }
 
-    /// From here on the units of invalidation work by themselves; until now each did at once what it
-    /// was asked to.
+    /// Every MMU behind the registers.
+    pub(crate) fn mmus(&self) -> impl DoubleEndedIterator<Item = &'static Hardware> {
+        self.banks.iter().map(|bank| bank.hardware)
+    }
+
+    /// From here on the units work by themselves; until now each did at once what it was asked to.
     pub(crate) fn begin_work(&'static self, hold: &Hold) {
-        self.file().at_work = true;
         self.requests.store(0, Relaxed);
-        hold.spawn(|| self.work());
+        for bank in &self.banks {
+            bank.file().at_work = true;
+            hold.spawn(|| bank.work());
+        }
     }
 
     /// Ends the units.
     pub(crate) fn end_work(&self) {
-        self.file().at_work = false;
-        self.changed.notify_all();
+        for bank in &self.banks {
+            bank.file().at_work = false;
+            bank.changed.notify_all();
+        }
     }
 
     /// From here on the driver waits as long as it takes, and the flaw counts its requests.
@@ -178,7 +235,9 @@ impl RegisterFile {
         self.patient.store(true, Relaxed);
         self.requests.store(0, Relaxed);
     }
+}
 
+impl Bank {
     fn file(&self) -> MutexGuard<'_, File> {
         self.file.lock().expect("no thread panicked")
     }
@@ -239,16 +298,26 @@ unsafe impl Registers for RegisterFile {
     type Deadline = Option<PollBudget>;
 
     fn read(&self, register: u32) -> u32 {
-        if self.flaw == Some(Flaw::RangeUnwatched) && register == GAUDI2_RANGE {
-            return 0;
+        let (number, register) = self.layout.locate(register);
+        let is_last = number + 1 == self.banks.len();
+        let unwatched = match self.flaw {
+            Some(Flaw::RangeUnwatched) => Some(Unit::Range),
+            Some(Flaw::RootUnwatched) if is_last => Some(Unit::Root),
+            Some(Flaw::LastUnwatched) if is_last => Some(Unit::All),
+            _ => None,
+        };
+        match unwatched.map(|unit| self.layout.end(unit)) {
+            Some((watched, _, ended)) if register == watched => ended,
+            _ => self.banks[number].value(register),
         }
-        self.value(register)
     }
 
     fn write(&self, register: u32, value: u32) {
+        let (bank, register) = self.layout.locate(register);
+        let bank = &self.banks[bank];
         let stays = register == GAUDI2_TABLES_STATUS && self.flaw == Some(Flaw::StatusStays);
         let request = self.layout.request(register, value);
-        let mut file = self.file();
+        let mut file = bank.file();
         if !stays {
             file.change((register, u32::MAX, value));
         }
@@ -260,15 +329,15 @@ unsafe impl Registers for RegisterFile {
             Some(Flaw::Believed(count)) if self.patient.load(Relaxed) && number >= count => {
                 file.change(self.layout.end(unit));
             }
-            _ if file.at_work && unit != Unit::Root => {
+            _ if file.at_work => {
                 file.waiting.push(unit);
                 drop(file);
-                self.changed.notify_all();
+                bank.changed.notify_all();
             }
             _ => {
                 drop(file);
-                self.carry_out(unit);
-                self.file().change(self.layout.end(unit));
+                bank.carry_out(unit);
+                bank.file().change(self.layout.end(unit));
             }
         }
     }
