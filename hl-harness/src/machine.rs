@@ -1,8 +1,10 @@
 //! A whole machine: the host model, a software ASIC, and `hl-mem` driving both through the port.
 
 mod model;
+mod reset;
 
 pub use model::{DevicePool, HostPool, Model};
+pub use reset::scrubber;
 
 use core::cell::{Cell, RefCell};
 use core::fmt;

@@ -11,6 +11,7 @@ mod scenario {
     mod failing;
     mod invalid;
     mod random;
+    mod resets;
     mod shipped;
 }
 
