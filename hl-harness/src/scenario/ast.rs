@@ -6,7 +6,7 @@ pub use step::Step;
 
 use super::text::Span;
 use super::words::{
-    Access, AsicWord, Cache, Constant, LeftWord, Operator, Reason, Reuse, Setting, Unit, Views,
+    Access, Asics, Cache, Constant, LeftWord, Operator, Reason, Reuse, Setting, Unit, Views,
     Which, WindowWord,
 };
 
@@ -14,7 +14,7 @@ use super::words::{
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Script {
     /// The ASICs that it is for; all of them where it names none.
-    pub asics: Vec<AsicWord>,
+    pub asics: Vec<Asics>,
     /// What the machine is like, where not as usual.
     pub machine: MachineWords,
     /// What is done.

@@ -230,11 +230,12 @@ fn the_program_exits_with_1_and_shows_the_line() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{text}");
     let parts = [
-        "failing.hl:5:1: failed on gaudi2",
+        "failing.hl:5:1: failed on gaudi2-six",
         "   4 | map c1 b\n   5 | expect pins b 2\n     | ^^^^",
         "expected  pins b = 2\n",
         "found     1\n",
-        "0 passed, 1 failed",
+        "failing.hl:5:1: failed on gaudi2-five",
+        "0 passed, 2 failed",
     ];
     for part in parts {
         assert!(text.contains(part), "{part:?} is not in\n{text}");

@@ -1,6 +1,6 @@
 //! The steps.
 
-use super::super::words::{AsicWord, Comparison, Failure, Told, Wrong};
+use super::super::words::{Asics, Comparison, Failure, Told, Wrong};
 use super::{
     CommandBufferWords, Data, Expr, FaultWords, Line, Memory, Moment, Name, Outcome, Place,
     Quantity, RingWords, Series, ThreadWords, TimestampWords, Transfer, Who, WindowMemoryWords,
@@ -435,7 +435,7 @@ pub enum Step {
     /// Steps on some ASICs only.
     On {
         /// Which.
-        asics: Vec<AsicWord>,
+        asics: Vec<Asics>,
         /// The steps.
         body: Vec<Line>,
     },

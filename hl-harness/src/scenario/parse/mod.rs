@@ -10,7 +10,7 @@ use super::lex;
 use super::manual;
 use super::names::{Kind, Names};
 use super::text::{Invalid, Span};
-use super::words::{AsicWord, Cache, Choice, Reuse, Setting, Views};
+use super::words::{Asics, Cache, Choice, Reuse, Setting, Views};
 use cursor::Cursor;
 pub(super) use expect::{CLEAR, event_word};
 
@@ -259,8 +259,8 @@ fn with_syntax(invalid: Invalid, word: &str) -> Invalid {
     }
 }
 
-fn asics(line: &mut Cursor) -> Result<Vec<AsicWord>, Invalid> {
-    let mut asics = vec![line.choice::<AsicWord>("an ASIC")?];
+fn asics(line: &mut Cursor) -> Result<Vec<Asics>, Invalid> {
+    let mut asics = vec![line.choice::<Asics>("an ASIC")?];
     while !line.is_at_end() {
         asics.push(line.choice("an ASIC")?);
     }

@@ -26,7 +26,7 @@ pub use stop::{Failure, Stop};
 
 use super::ast::{Line, MachineWords, Script, Step};
 use super::text::{Invalid, Span};
-use super::words::{AsicWord, Cache, Reuse, Setting, Views};
+use super::words::{AsicWord, Asics, Cache, Reuse, Setting, Views};
 use crate::asic::{AsicConfig, CacheSize, Fault, InitiatorId, InitiatorMode};
 use crate::host::{FrameOrder, Process};
 use crate::inspect::State;
@@ -252,6 +252,12 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
         self.world.machine
     }
 
+    /// Whether the ASIC is one of those that a step names.
+    fn is_one_of(&self, asics: &[Asics]) -> bool {
+        let asic = &self.world.asic;
+        asics.iter().any(|named| named.parts().contains(asic))
+    }
+
     fn body(&mut self, steps: &[Line]) -> Result<(), Stop> {
         steps.iter().try_for_each(|line| self.line(line))
     }
@@ -260,7 +266,7 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
         match &line.step {
             Step::Repeat { times, body } => self.repeat(times, body),
             Step::For { name, series, body } => self.walk(name, series, body),
-            Step::On { asics, body } => match asics.contains(&self.world.asic) {
+            Step::On { asics, body } => match self.is_one_of(asics) {
                 true => self.body(body),
                 false => Ok(()),
             },
