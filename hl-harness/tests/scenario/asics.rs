@@ -28,9 +28,15 @@ fn a_file_that_names_no_asic_is_run_on_every_part_there_is() {
 fn gaudi2_is_either_number_of_stacks_wherever_an_asic_is_named() {
     let both = ["gaudi2-six", "gaudi2-five"];
     assert_eq!(parts("stacks.hl", "asics gaudi2\nreclaim\n", &[]), both);
-    assert_eq!(parts("stacks.hl", "asics gaudi2-five gaudi2\nreclaim\n", &[]), both);
+    assert_eq!(
+        parts("stacks.hl", "asics gaudi2-five gaudi2\nreclaim\n", &[]),
+        both
+    );
     assert_eq!(parts("stacks.hl", "reclaim\n", &["gaudi2"]), both);
-    assert_eq!(parts("stacks.hl", "asics gaudi2-six\nreclaim\n", &[]), ["gaudi2-six"]);
+    assert_eq!(
+        parts("stacks.hl", "asics gaudi2-six\nreclaim\n", &[]),
+        ["gaudi2-six"]
+    );
     let step = |asics: &str| format!("on {asics}\nexpect 1 = 2\nend\n");
     for (asics, six, five) in [
         ("gaudi2", true, true),

@@ -5,7 +5,7 @@ use super::super::*;
 /// Texts, the line and column that are at fault, and a part of what is said.
 const INVALID: &[(&str, u32, u32, &str)] = &[
     ("mapp c1", 1, 1, "did you mean `map`?"),
-    ("open c1\nopen", 2, 5, "expected a name, but the line ends"),
+    ("open c1\nopen", 2, 5, "expected a name for the context, but the line ends"),
     (
         "open c1 budgett 3",
         1,

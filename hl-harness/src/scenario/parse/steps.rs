@@ -25,7 +25,7 @@ impl Cursor {
                 outcome: self.outcome(names)?,
             }),
             "exit" => Ok(Step::Exit {
-                context: self.context(names)?,
+                process: self.used(names, &[Kind::Context, Kind::Process])?,
             }),
             "buffer" => Ok(Step::Buffer {
                 context: self.context(names)?,
@@ -101,10 +101,10 @@ impl Cursor {
                 outcome: self.outcome(names)?,
             }),
             "fork" => {
-                let view = self.used(names, &[Kind::View])?;
+                let process = self.used(names, &[Kind::Context, Kind::Process])?;
                 self.keyword("as")?;
-                let copy = self.define(names, Kind::View)?;
-                Ok(Step::Fork { view, copy })
+                let child = self.define(names, Kind::Process)?;
+                Ok(Step::Fork { process, child })
             }
             "cb" => self.command_buffer(names),
             "ts" => self.timestamps(names),
@@ -195,12 +195,12 @@ impl Cursor {
     }
 
     fn open(&mut self, names: &mut Names) -> Result<Step, Invalid> {
-        let context = self.indexed(names)?;
+        let context = self.indexed("a name for the context", names)?;
         let budget = self.option("budget", names)?;
         let process = match self.take("process") {
             true => {
                 self.keyword("of")?;
-                Some(self.used(names, &[Kind::Context, Kind::Buffer])?)
+                Some(self.used(names, &[Kind::Context, Kind::Process, Kind::Buffer])?)
             }
             false => None,
         };

@@ -5,7 +5,7 @@ use super::super::data::{Bytes, scatter};
 use super::super::text::{Invalid, Span};
 use super::super::words::{Constant, LeftWord, Operator};
 use super::answer::{Answer, Refused, left};
-use super::env::{Block, Buffer, File, Key, Viewed, key_text};
+use super::env::{Block, Buffer, File, Key, Viewed, inherited, key_text};
 use super::stop::{Failure, Stop};
 use super::{Runner, Words};
 use crate::asic::{InitiatorMode, MAX_ASID};
@@ -93,7 +93,11 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
     /// The name with its index computed.
     pub(super) fn key(&mut self, name: &Name) -> Result<Key, Stop> {
         let index = self.eval_option(name.index.as_deref())?;
-        Ok((name.text.clone(), index))
+        let key = (name.text.clone(), index);
+        Ok(match &name.of {
+            Some(child) => inherited(&key, &self.key(child)?),
+            None => key,
+        })
     }
 
     pub(super) fn number_of(&mut self, name: &Name) -> Result<u64, Stop> {
