@@ -131,6 +131,32 @@ const WRONG: &[(&str, &str)] = &[
         "fails ETIMEDOUT",
     ),
     ("settle\nrecover -> fails", "0x0"),
+    (
+        "expect free extents c1 in va..va + page = va..va + page",
+        "none",
+    ),
+    (
+        "expect free extents c1 in va + 4 * page..va + 6 * page = none",
+        "..",
+    ),
+    (
+        "let top = host.start + 1 GiB\nexpect free extents c1 in top..top + 2 * page = top..top + page, top + page..top + 2 * page",
+        "0x",
+    ),
+    ("expect free extents c1 = none", ", "),
+    (
+        "expect free extents privileged in ring..ring + 1 = ring..ring + 1",
+        "none",
+    ),
+    ("fork c1 as child\nexpect pins b of child 1", "0"),
+    (
+        "fork c1 as child\nread b of child expect pattern 2",
+        "at byte 0x0",
+    ),
+    (
+        "fork c1 as child\nexpect counter views-of-kernel-buffers = 1",
+        "2",
+    ),
 ];
 
 /// The line of the step that fails: the last `expect`, or else the last line but for `end`s.
@@ -211,6 +237,12 @@ resume dma late
     let failure = failure(AsicWord::Gaudi, text);
     assert_eq!(failure.span.line, 10);
     assert!(failure.expected.starts_with("the end"), "{failure:?}");
+    // Whatever comes after it, the step that strayed is named.
+    let later = format!("{text}reclaim\nreclaim\n");
+    let failure = super::super::failure(AsicWord::Gaudi, &later);
+    assert_eq!(failure.span.line, 10);
+    let note = "device accesses to free pages: 1, since line 10: resume dma late";
+    assert!(failure.notes.iter().any(|line| line == note), "{failure:?}");
     let allowed = format!("allow stray accesses\n{text}");
     assert!(on(AsicWord::Gaudi, &allowed).is_ok());
 }
