@@ -91,7 +91,7 @@ pub enum ExprKind {
         unit: Option<Unit>,
     },
     /// The value of a variable, or the address of a buffer, a block or a view.
-    Name(Name),
+    Name(Box<Name>),
     /// A number that every scenario knows.
     Constant(Constant),
     /// Of two others.

@@ -408,7 +408,7 @@ impl Cursor {
                     let kind = names.check(&name, Kind::NUMBERS)?;
                     self.inherited(&mut name, kind, names)?;
                     self.nested -= 1;
-                    ExprKind::Name(name)
+                    ExprKind::Name(Box::new(name))
                 }
             },
             _ => return Err(self.expected("a number")),

@@ -1,7 +1,7 @@
 //! The steps that are one line.
 
 use super::super::ast::{
-    CommandBufferWords, End, ExprKind, Memory, RingWords, Step, TimestampWords, Transfer,
+    CommandBufferWords, End, ExprKind, Memory, Name, RingWords, Step, TimestampWords, Transfer,
     WindowMemoryWords, WindowPlace,
 };
 use super::super::manual::MANUAL;
@@ -222,7 +222,7 @@ impl Cursor {
             match (self.option("size", names)?, &start.kind) {
                 (Some(size), _) => Memory::Range(start, size),
                 (None, ExprKind::Name(name)) if names.check(name, &[Kind::Buffer]).is_ok() => {
-                    Memory::Buffer(name.clone())
+                    Memory::Buffer(Name::clone(name))
                 }
                 (None, _) => {
                     return Err(self.expected("`size BYTES`, since this is not a whole buffer"));

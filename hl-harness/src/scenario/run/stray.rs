@@ -8,8 +8,10 @@ use super::Runner;
 use crate::host::HostStatistics;
 use crate::machine::Model;
 
-/// The rules that an access can break, as a failure names them.
-const RULES: [(&str, fn(&HostStatistics) -> u64); 3] = [
+/// A rule that an access can break, as a failure names it, and how often it was broken.
+type Rule = (&'static str, fn(&HostStatistics) -> u64);
+
+const RULES: [Rule; 3] = [
     ("device accesses to free pages", |all| all.free_accesses),
     ("device accesses to pages that nobody pinned", |all| {
         all.unpinned_accesses
