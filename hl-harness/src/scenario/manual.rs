@@ -24,7 +24,7 @@ pub const MANUAL: &[StepManual] = &[
     ),
     step(
         "machine",
-        "machine [frames N] [tables N] [buffers N] [mappings N] [handles N] [users N] [packs N] [pools N] [timestamps N] [counters N] [cache|leaf-cache|line-cache infinite|finite|none|SETS sets WAYS ways] [default-page] [views single|counted] [reuse immediate|scattered]",
+        "machine [frames N] [tables N] [buffers N] [mappings N] [handles N] [users N] [dram-pages N] [packs N] [pools N] [timestamps N] [counters N] [cache|leaf-cache|line-cache infinite|finite|none|SETS sets WAYS ways] [default-page] [views single|counted] [reuse immediate|scattered]",
         "before the first step: how large the machine is; `cache`: what the MMUs remember of translations (leaf) and of page tables (line); `default-page`: on Goya, what a user has not mapped leads to a page of 0x99",
     ),
     step(

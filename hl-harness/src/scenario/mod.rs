@@ -47,7 +47,7 @@
 //! asics    = "asics" ASIC+                       ASIC = goya gaudi gaudi2 gaudi2-six gaudi2-five
 //! machine  = "machine" ( SIZE number | ( "cache" | "leaf-cache" | "line-cache" ) cache
 //!                      | "default-page" | "views" VIEWS | "reuse" REUSE )+
-//!            SIZE = frames tables buffers mappings handles users packs
+//!            SIZE = frames tables buffers mappings handles users dram-pages packs
 //!                   pools timestamps counters
 //! cache    = CACHE | number "sets" number "ways"
 //!            CACHE = infinite finite none        REUSE = immediate scattered

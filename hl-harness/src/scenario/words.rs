@@ -329,6 +329,8 @@ choice! {
         Handles "handles",
         /// Contexts at a time.
         Users "users",
+        /// Pages of device memory that users have, at most.
+        DramPages "dram-pages",
         /// Pieces of device memory at a time.
         Packs "packs",
         /// Pools of timestamps of a context at a time.

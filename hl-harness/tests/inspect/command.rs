@@ -92,7 +92,7 @@ fn a_scenario_is_looked_at_as_it_ends_and_where_it_fails() {
     for (text, succeeds) in [(steps, true), (failing.as_str(), false)] {
         std::fs::write(&scenario, text).unwrap();
         let name = scenario.to_str().unwrap();
-        for asic in ["goya", "gaudi", "gaudi2", "gaudi2-five"] {
+        for asic in ["goya", "gaudi", "gaudi2-six", "gaudi2-five"] {
             let dumped = run(&["dump", "--scenario", name, "--asic", asic, "--asid", "1"]);
             let tree = String::from_utf8(dumped.stdout).unwrap();
             assert!(tree.contains("total 3 leaves of 4 KiB"), "{asic}: {tree}");

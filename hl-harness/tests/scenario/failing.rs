@@ -4,7 +4,7 @@ use super::super::*;
 
 /// What the steps of the cases can use.
 const START: &str = "\
-machine frames 1024 tables 64
+machine frames 1024 tables 64 dram-pages 2
 open c1 budget 64
 buffer c1 b 4 pages
 write b pattern 1
@@ -148,6 +148,8 @@ const WRONG: &[(&str, &str)] = &[
         "expect free extents privileged in ring..ring + 1 = ring..ring + 1",
         "none",
     ),
+    ("expect dram.pages = 3", "2"),
+    ("alloc c1 2 * dram.page -> too_much", "fails ENOMEM"),
     ("fork c1 as child\nexpect pins b of child 1", "0"),
     (
         "fork c1 as child\nread b of child expect pattern 2",

@@ -20,7 +20,7 @@ fn a_device_with_a_default_page_comes_back_after_a_reset() {
 #[test]
 fn device_memory_is_overwritten_before_the_next_file_has_it_after_a_reset_too() {
     let text = "\
-        machine frames 1024 tables 64\n\
+        machine frames 1024 tables 64 dram-pages 2\n\
         open c1\n\
         alloc c1 dram.page -> freed\n\
         alloc c1 dram.page -> left_behind\n\

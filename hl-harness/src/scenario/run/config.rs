@@ -62,6 +62,7 @@ pub(super) fn of_words<A: Model>(
             Setting::Mappings => config.mappings = value as usize,
             Setting::Handles => config.handles = value as usize,
             Setting::Users => config.users = value as usize,
+            Setting::DramPages => config.dram_pages = Some(value as u32),
             Setting::Packs => config.packs = value as usize,
             Setting::Pools => config.timestamp_pools = value as usize,
             Setting::Timestamps => config.timestamps = value as usize,

@@ -73,7 +73,6 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
             let none = || Invalid::new(span, "this ASIC does not map device memory");
             profile.dram.mapped_at.ok_or_else(none)
         };
-        let users = profile.dram.user_memory().map_or(0, |run| run.len());
         Ok(match constant {
             Constant::Page => 4096,
             Constant::Max => u64::MAX,
@@ -84,7 +83,7 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
             Constant::DramStart => dram()?.range.start().get(),
             Constant::DramEnd => end(&dram()?),
             Constant::DramPage => profile.dram.page_bytes,
-            Constant::DramPages => users / profile.dram.page_bytes,
+            Constant::DramPages => u64::from(self.machine().dram_pages()),
             Constant::HostOffset => profile.host_offset,
             Constant::UserRegisters => USER_REGISTERS,
         })
