@@ -245,6 +245,13 @@ resume dma late
     assert_eq!(failure.span.line, 10);
     let note = "device accesses to free pages: 1, since line 10: resume dma late";
     assert!(failure.notes.iter().any(|line| line == note), "{failure:?}");
+    let looped = text.replace("resume dma late", "for i in 3..4\nresume dma late\nend");
+    let failure = super::super::failure(AsicWord::Gaudi, &looped);
+    assert_eq!(failure.span.line, 11);
+    assert!(
+        failure.notes[0].ends_with("resume dma late, with i = 3"),
+        "{failure:?}"
+    );
     let allowed = format!("allow stray accesses\n{text}");
     assert!(on(AsicWord::Gaudi, &allowed).is_ok());
 }

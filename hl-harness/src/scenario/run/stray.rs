@@ -26,6 +26,7 @@ const RULES: [Rule; 3] = [
 #[derive(Clone, Debug)]
 struct First {
     span: Span,
+    /// What it says, with the variables of the loops around.
     step: String,
 }
 
@@ -60,11 +61,16 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
             return;
         }
         let mut strays = self.strays();
+        let step = || {
+            let loops = self.loops.iter().rev();
+            let with = loops.map(|(name, value)| format!(", with {name} = {value}"));
+            with.fold(line.step.to_string(), |step, with| step + &with)
+        };
         for ((_, count), first) in RULES.iter().zip(&mut strays.first) {
             if count(&statistics) > 0 && first.is_none() {
                 *first = Some(First {
                     span: line.span,
-                    step: line.step.to_string(),
+                    step: step(),
                 });
             }
         }
