@@ -14,6 +14,12 @@ const INVALID: &[(&str, u32, u32, &str)] = &[
         "expected how many threads do this, but the line ends (parallel / thread N",
     ),
     (
+        "thread 2\nend",
+        1,
+        1,
+        "stands in a `parallel` block only (parallel",
+    ),
+    (
         "parallel\nthread reclaim\nend\nend",
         2,
         8,

@@ -171,6 +171,10 @@ impl Parser {
                     threads: self.threads(at)?,
                 })
             }
+            "thread" => {
+                let invalid = Invalid::new(at, "`thread` stands in a `parallel` block only");
+                Err(with_syntax(invalid, "parallel"))
+            }
             "asics" | "machine" => Err(Invalid::new(
                 at,
                 format_args!(
