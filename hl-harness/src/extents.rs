@@ -40,6 +40,18 @@ impl Extents {
         extents.in_order()
     }
 
+    /// The pieces that are free, as far as they lie in `within` where that is given.
+    pub fn free(
+        &self,
+        within: Option<AddrRange<DeviceAddr>>,
+    ) -> impl Iterator<Item = AddrRange<DeviceAddr>> {
+        let free = self.0.iter().filter(|(_, of)| *of == Use::Free);
+        free.filter_map(move |(range, _)| match within {
+            Some(within) => range.intersection(within),
+            None => Some(*range),
+        })
+    }
+
     fn add(&mut self, part: &Part<'_>) {
         let piece = match part {
             Part::Free(range) => (*range, Use::Free),

@@ -1,8 +1,10 @@
 //! A whole machine: the host model, a software ASIC, and `hl-mem` driving both through the port.
 
 mod model;
+mod reset;
 
 pub use model::{DevicePool, HostPool, Model};
+pub use reset::scrubber;
 
 use core::cell::{Cell, RefCell};
 use core::fmt;
@@ -54,6 +56,8 @@ pub struct MachineConfig {
     /// Users at a time. Today's parts have one (facts 1.2); the number is for machines that are to
     /// have more.
     pub users: usize,
+    /// Pages of device memory that users have, where that is less than the ASIC has for them.
+    pub dram_pages: Option<u32>,
     /// Pieces of device memory at a time.
     pub packs: usize,
     /// The order in which pages of host memory are handed out.
@@ -80,6 +84,7 @@ impl Default for MachineConfig {
             mappings: 64,
             handles: 16,
             users: 1,
+            dram_pages: None,
             packs: 64,
             order: FrameOrder::Scattered { seed: 1 },
             timestamp_pools: 2,
@@ -88,6 +93,21 @@ impl Default for MachineConfig {
             default_mapping: false,
             asic: None,
         }
+    }
+}
+
+impl MachineConfig {
+    /// Pages of device memory that users of an ASIC have.
+    ///
+    /// # Panics
+    ///
+    /// Where the ASIC has no memory for users, or more pages than 32 bits count.
+    #[must_use]
+    pub fn dram_pages<A: Model>(&self) -> u32 {
+        let dram = &A::PROFILE.dram;
+        let users = dram.user_memory().expect("the device has memory for users");
+        let all = u32::try_from(users.len() / dram.page_bytes).expect("a device has few pages");
+        self.dram_pages.map_or(all, |pages| pages.min(all))
     }
 }
 
@@ -269,6 +289,12 @@ impl MachineCounters {
 }
 
 impl<A: Model> Machine<'_, '_, A> {
+    /// Pages of device memory that users have.
+    #[must_use]
+    pub fn dram_pages(&self) -> u32 {
+        self.config.dram_pages::<A>()
+    }
+
     /// Everything countable.
     #[must_use]
     pub fn counters(&self) -> MachineCounters {
@@ -401,7 +427,7 @@ pub fn with_machine<A: Model, R>(
         .user_memory()
         .expect("the device has memory for users");
     let page_bytes = A::PROFILE.dram.page_bytes;
-    let pages = u32::try_from(user_dram.len() / page_bytes).expect("a device has few pages");
+    let pages = config.dram_pages::<A>();
     let region =
         DramRegion::new(user_dram.start(), page_bytes, pages).expect("the profile's region");
     let mut dram_pages = vec![PageRecord::EMPTY; pages as usize];

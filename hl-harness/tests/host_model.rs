@@ -6,10 +6,15 @@ use std::thread;
 use hl_harness::asic::HostBus;
 use hl_harness::host::{
     BUS_BASE, FRAME_SIZE, FrameOrder, FrameOwner, Host, HostConfig, HostFailure, MapError,
-    NotPinned, Permission, PinAccess, PinError, PinReason, UserAddress, UserFault, ViewError,
+    NotPinned, Permission, PinAccess, PinError, PinReason, Process, UserAddress, UserFault,
+    ViewError,
 };
 use hl_harness::log::{EventKind, EventLog};
 use mmu_core::BusAddr;
+
+mod host_model {
+    mod fork;
+}
 
 const PAGE: u64 = FRAME_SIZE as u64;
 

@@ -4,13 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use hl_harness::scenario::words::AsicWord;
+use hl_harness::scenario::words::{AsicWord, Asics};
 use hl_harness::scenario::{Failure, MANUAL, Options, Script, Stop, run};
 
 mod scenario {
+    mod asics;
     mod failing;
     mod invalid;
     mod random;
+    mod resets;
     mod shipped;
 }
 
@@ -41,4 +43,11 @@ fn program(arguments: &[&str]) -> Output {
         .args(arguments)
         .output()
         .expect("the program starts")
+}
+
+/// Writes a file for the program to read. A name is used by one test at a time.
+fn written(name: &str, text: impl AsRef<[u8]>) -> String {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::write(&file, text).expect("there is room for a file");
+    file.display().to_string()
 }

@@ -64,6 +64,11 @@ pub enum UserFault {
         /// Its address.
         address: UserAddress,
     },
+    /// The page is shared since a fork, and no page is left to copy it to.
+    OutOfFrames {
+        /// The first such address.
+        address: UserAddress,
+    },
 }
 
 impl fmt::Display for UserFault {
@@ -72,6 +77,7 @@ impl fmt::Display for UserFault {
             Self::Hole { address } => write!(f, "nothing is mapped at {address}"),
             Self::ReadOnly { address } => write!(f, "{address} is read-only"),
             Self::Misaligned { address } => write!(f, "{address} is misaligned"),
+            Self::OutOfFrames { address } => write!(f, "no page is left for {address}"),
         }
     }
 }
@@ -146,6 +152,8 @@ pub enum PinReason {
     Hole,
     /// It is read-only and was to be pinned for writing.
     ReadOnly,
+    /// It is shared since a fork, and no page is left to copy it to.
+    OutOfFrames,
     /// It was made to fail.
     Injected,
 }
@@ -164,6 +172,7 @@ impl fmt::Display for PinError {
         let reason = match self.reason {
             PinReason::Hole => "nothing is mapped there",
             PinReason::ReadOnly => "it is read-only",
+            PinReason::OutOfFrames => "no page is left for a copy of it",
             PinReason::Injected => "made to fail",
         };
         write!(f, "cannot pin {}: {reason}", self.address)

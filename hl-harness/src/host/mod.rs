@@ -14,6 +14,8 @@
 //!   [`Reclaimer`] does so all the time.
 //! * A freed page is poisoned ([`POISON_BYTE`]) and, with [`FrameOrder::ImmediateReuse`], handed out
 //!   next.
+//! * A page that was shared by a fork moves to a copy when either process writes, unless it was pinned
+//!   ([`Process::fork`]).
 //! * A device access to a free page, or to a page of a process that is not pinned or not mapped for
 //!   DMA ([`Host::map_for_dma`]), is counted ([`HostStatistics`]) and logged with the page and its owner. So is a free page that lost its
 //!   poison.
@@ -25,7 +27,8 @@
 //!
 //! # Order of locks
 //!
-//! The list of processes, then a process, then the frame table. Nothing is called back under any.
+//! The list of processes, then a process (one that forks before its child), then the frame table. Nothing
+//! is called back under any.
 //!
 //! ```
 //! use hl_harness::host::{Host, HostConfig, Permission, PinAccess};

@@ -132,9 +132,7 @@ impl Host {
             used: true,
             ..state
         };
-        let mut content = [0; FRAME_SIZE];
-        words::read(self.words(), from.0 as usize * FRAME_SIZE, &mut content);
-        words::write(self.words(), to.0 as usize * FRAME_SIZE, &content);
+        self.copy_content(from, to);
         self.log.record(Event::PageMove { from, to });
         self.statistics.moved.fetch_add(1, Ordering::Relaxed);
         self.settle(&mut table, to);
@@ -231,6 +229,31 @@ impl Host {
         for frame in frames {
             table.state_mut(*frame).references += 1;
         }
+    }
+
+    /// Copies a page into a new one of somebody's, where there is one left.
+    pub(crate) fn copy_frame(&self, from: Frame, owner: FrameOwner) -> Result<Frame, OutOfFrames> {
+        let copies = self.allocate_all(1, owner)?;
+        let copy = *copies.first().ok_or(OutOfFrames)?;
+        self.copy_content(from, copy);
+        Ok(copy)
+    }
+
+    fn copy_content(&self, from: Frame, to: Frame) {
+        let mut content = [0; FRAME_SIZE];
+        words::read(self.words(), from.0 as usize * FRAME_SIZE, &mut content);
+        words::write(self.words(), to.0 as usize * FRAME_SIZE, &content);
+    }
+
+    /// Makes a page somebody's own where nothing else refers to it; whether that is so.
+    pub(crate) fn keep_alone(&self, frame: Frame, owner: FrameOwner) -> bool {
+        let mut table = self.frames();
+        let state = table.state_mut(frame);
+        let alone = state.references == 1;
+        if alone {
+            state.owner = owner;
+        }
+        alone
     }
 
     pub(crate) fn release_all(&self, frames: &[Frame]) {

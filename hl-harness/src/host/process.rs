@@ -1,5 +1,7 @@
 //! User processes: address spaces, memory, pinning.
 
+mod fork;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +30,18 @@ pub enum PinAccess {
 pub(crate) struct UserPage {
     pub(crate) frame: Frame,
     permission: Permission,
+    /// A parent or a child may have it too, so that it is not to be written before it is copied.
+    shared: bool,
+}
+
+impl UserPage {
+    const fn new(frame: Frame, permission: Permission) -> Self {
+        Self {
+            frame,
+            permission,
+            shared: false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -228,7 +242,7 @@ impl Process {
         // One page stays unmapped behind every mapping, so that running over the end is a fault.
         space.next = space.next.max((range.end + 1) * PAGE);
         for (page, frame) in range.zip(frames) {
-            space.pages.insert(page, UserPage { frame, permission });
+            space.pages.insert(page, UserPage::new(frame, permission));
         }
         Ok(UserAddress::new(start))
     }
@@ -270,7 +284,7 @@ impl Process {
         let owner = FrameOwner::User(self.shared.id);
         let frames = self.shared.host.allocate_all(pages, owner)?;
         let fresh = range.zip(frames).filter_map(|(page, frame)| {
-            let old = space.pages.insert(page, UserPage { frame, permission });
+            let old = space.pages.insert(page, UserPage::new(frame, permission));
             old.map(|page| page.frame)
         });
         let old: Vec<Frame> = fresh.collect();
@@ -342,16 +356,18 @@ impl Process {
             reason: PinReason::Hole,
         })?;
         // The lock keeps reclaim from moving a page between the look-up and its pin.
-        let space = self.shared.space();
+        let mut space = self.shared.space();
         for number in range {
             let fail = |reason| PinError {
                 address: UserAddress::new(number * PAGE),
                 reason,
             };
-            let page = space.pages.get(&number).ok_or(fail(PinReason::Hole))?;
+            let page = space.pages.get_mut(&number).ok_or(fail(PinReason::Hole))?;
             if access == PinAccess::Write && page.permission == Permission::ReadOnly {
                 return Err(fail(PinReason::ReadOnly));
             }
+            let alone = self.unshare(page);
+            alone.map_err(|OutOfFrames| fail(PinReason::OutOfFrames))?;
             self.shared.host.pin_frame(page.frame).map_err(fail)?;
             each(page.frame);
         }
@@ -377,7 +393,8 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// [`UserFault::Hole`], [`UserFault::ReadOnly`]; bytes before it were written.
+    /// [`UserFault::Hole`], [`UserFault::ReadOnly`], [`UserFault::OutOfFrames`]; bytes before it were
+    /// written.
     pub fn write(&self, address: UserAddress, bytes: &[u8]) -> Result<(), UserFault> {
         self.each_page(address, bytes.len(), true, |offset, done, count| {
             words::write(self.shared.host.words(), offset, &bytes[done..done + count]);
@@ -439,16 +456,20 @@ impl Process {
         mut visit: impl FnMut(usize, usize, usize),
     ) -> Result<(), UserFault> {
         // Under the lock, so that no page is moved while it is being read or written.
-        let space = self.shared.space();
+        let mut space = self.shared.space();
         let mut done = 0;
         while done < len {
             let at = address.offset(done as u64);
             let within = (at.get() % PAGE) as usize;
             let count = (len - done).min(FRAME_SIZE - within);
-            let page = space.pages.get(&(at.get() / PAGE));
+            let page = space.pages.get_mut(&(at.get() / PAGE));
             let page = page.ok_or(UserFault::Hole { address: at })?;
             if write && page.permission == Permission::ReadOnly {
                 return Err(UserFault::ReadOnly { address: at });
+            }
+            if write {
+                let alone = self.unshare(page);
+                alone.map_err(|OutOfFrames| UserFault::OutOfFrames { address: at })?;
             }
             visit(
                 page.frame.number() as usize * FRAME_SIZE + within,

@@ -39,9 +39,9 @@ pub struct Source {
     #[arg(long, value_name = "FILE", conflicts_with = "state")]
     pub scenario: Option<PathBuf>,
 
-    /// The ASIC to run the scenario on [default: the first of the file's].
+    /// The ASIC to run the scenario on [default: the first of the file's, or gaudi2].
     #[arg(long, value_name = "ASIC", conflicts_with = "state")]
-    pub on: Option<String>,
+    pub asic: Option<String>,
 }
 
 /// Options of `hl-harness sample`.
@@ -122,7 +122,7 @@ pub fn main(
 ) -> ExitCode {
     let load = |source: &Source| match (&source.state, &source.scenario) {
         (Some(file), _) => load(file),
-        (None, Some(file)) => run_scenario(file, source.on.as_deref()),
+        (None, Some(file)) => run_scenario(file, source.asic.as_deref()),
         (None, None) => Err("there is nothing to look at".to_owned()),
     };
     match run(command, load) {

@@ -96,6 +96,12 @@ impl BlockMapping {
         self.pages
     }
 
+    /// Whose it is.
+    #[must_use]
+    pub fn process(&self) -> &Arc<Process> {
+        &self.process
+    }
+
     /// The process's memory, mapped for real, with the process's rights.
     #[must_use]
     pub fn view(&self) -> &View {
@@ -193,7 +199,7 @@ unsafe impl HostMemory for HarnessHost {
         let pinned = process.pin(user(start), count, access).map_err(|error| {
             let into = error.address.get().saturating_sub(start.get());
             match error.reason {
-                PinReason::Injected => HostError::NoMemory,
+                PinReason::Injected | PinReason::OutOfFrames => HostError::NoMemory,
                 _ => HostError::Fault {
                     at: start.checked_add(into).unwrap_or(start),
                 },

@@ -6,15 +6,15 @@ pub use step::Step;
 
 use super::text::Span;
 use super::words::{
-    Access, AsicWord, Cache, Constant, LeftWord, Operator, Reason, Reuse, Setting, Unit, Views,
-    Which, WindowWord,
+    Access, Asics, Cache, Constant, LeftWord, Operator, Reason, Reuse, Setting, Unit, Views, Which,
+    WindowWord,
 };
 
 /// A whole scenario file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Script {
     /// The ASICs that it is for; all of them where it names none.
-    pub asics: Vec<AsicWord>,
+    pub asics: Vec<Asics>,
     /// What the machine is like, where not as usual.
     pub machine: MachineWords,
     /// What is done.
@@ -26,14 +26,25 @@ pub struct Script {
 pub struct MachineWords {
     /// Sizes, in the order written.
     pub settings: Vec<(Setting, u64)>,
-    /// The caches of the device.
-    pub cache: Option<Cache>,
+    /// The caches of finished translations and of lines of the page tables.
+    pub caches: [Option<CacheWords>; 2],
+    /// Every file gets the default page of its ASIC.
+    pub default_page: bool,
     /// How many views of a buffer of the driver's there may be.
     pub views: Option<Views>,
     /// The order of host pages.
     pub reuse: Option<Reuse>,
     /// Where it stands.
     pub span: Span,
+}
+
+/// How large a cache is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheWords {
+    /// By a word.
+    Known(Cache),
+    /// So many sets of so many ways.
+    Sets(u64, u64),
 }
 
 /// A step with its place.
@@ -52,6 +63,8 @@ pub struct Name {
     pub text: String,
     /// Which one.
     pub index: Option<Box<Expr>>,
+    /// Of which process, where that has forked off: what its parent called so.
+    pub of: Option<Box<Name>>,
     /// Where it stands.
     pub span: Span,
 }
@@ -78,7 +91,7 @@ pub enum ExprKind {
         unit: Option<Unit>,
     },
     /// The value of a variable, or the address of a buffer, a block or a view.
-    Name(Name),
+    Name(Box<Name>),
     /// A number that every scenario knows.
     Constant(Constant),
     /// Of two others.
@@ -158,6 +171,10 @@ pub enum Who {
     /// None: addresses are physical.
     Bypass,
 }
+
+/// Addresses from the first up to the one before the second.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Between(pub Expr, pub Expr);
 
 /// What is to be mapped.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,16 +12,22 @@ use serde_json::json;
 use super::ast::Script;
 use super::run::{Executed, Options, Passed, Stop, Watch, run};
 use super::text::Invalid;
-use super::words::{AsicWord, Choice};
+use super::words::{AsicWord, Asics, Choice};
 use crate::inspect::State;
 
-impl ValueEnum for AsicWord {
+impl ValueEnum for Asics {
     fn value_variants<'a>() -> &'a [Self] {
-        &[Self::Goya, Self::Gaudi, Self::Gaudi2, Self::Gaudi2Five]
+        &[
+            Self::Goya,
+            Self::Gaudi,
+            Self::Gaudi2,
+            Self::Gaudi2Six,
+            Self::Gaudi2Five,
+        ]
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
-        let word = Self::ALL.iter().find(|(asic, _)| asic == self);
+        let word = Self::ALL.iter().find(|(asics, _)| asics == self);
         word.map(|(_, word)| PossibleValue::new(*word))
     }
 }
@@ -40,7 +46,7 @@ pub struct RunOptions {
     /// The ASIC to run on, whatever a file says that is named here; of the files in a folder, those
     /// that are for it. May be repeated.
     #[arg(long, value_enum, value_name = "ASIC")]
-    pub asic: Vec<AsicWord>,
+    pub asic: Vec<Asics>,
 
     /// What everything random is decided by: the order of host pages, and `random` in the files.
     #[arg(long, default_value_t = 1)]
@@ -145,14 +151,11 @@ fn one(path: &Path, named: bool, options: &RunOptions, report: &mut Report) -> V
             return vec![Verdict::Invalid];
         }
     };
-    let asics: Vec<AsicWord> = match (options.asic.as_slice(), script.asics.as_slice()) {
-        ([], []) => vec![AsicWord::Goya, AsicWord::Gaudi, AsicWord::Gaudi2],
-        ([], own) => own.to_vec(),
-        (chosen, own) => {
-            let fits = |asic: &&AsicWord| named || own.is_empty() || own.contains(asic);
-            chosen.iter().filter(fits).copied().collect()
-        }
-    };
+    let own = Asics::parts_of(&script.asics);
+    let mut asics = Asics::parts_of(&options.asic);
+    if options.asic.is_empty() || !named {
+        asics.retain(|asic| own.contains(asic));
+    }
     let run_options = Options {
         seed: options.seed,
         events: options.trace || options.state.is_some(),
@@ -296,14 +299,15 @@ pub fn state_at_end(path: &Path, asic: Option<&str>) -> Result<State, String> {
         .map_err(|invalid: Invalid| invalid.render(&name, &source))?;
     let asic = match asic {
         Some(wanted) => {
-            let known = AsicWord::ALL.iter().find(|(_, word)| *word == wanted);
-            known.map(|(asic, _)| *asic).ok_or_else(|| {
-                let words: Vec<_> = AsicWord::ALL.iter().map(|(_, word)| *word).collect();
+            let known = Asics::of(wanted).ok_or_else(|| {
+                let words: Vec<_> = Asics::words().collect();
                 format!("there is no ASIC {wanted}: one of {}", words.join(", "))
-            })?
+            })?;
+            known.parts().first()
         }
-        None => *script.asics.first().unwrap_or(&AsicWord::Gaudi2),
+        None => script.asics.first().and_then(|own| own.parts().first()),
     };
+    let asic = asic.copied().unwrap_or(AsicWord::Gaudi2);
     let options = Options {
         seed: 1,
         events: true,

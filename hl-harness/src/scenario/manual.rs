@@ -20,17 +20,17 @@ pub const MANUAL: &[StepManual] = &[
     step(
         "asics",
         "asics ASIC...",
-        "first line: the ASICs the file is for; all where it is missing",
+        "first line: the ASICs the file is for; all where it is missing; `gaudi2` is both `gaudi2-six` and `gaudi2-five`, which differ in their memory",
     ),
     step(
         "machine",
-        "machine [frames N] [tables N] [buffers N] [mappings N] [handles N] [users N] [packs N] [pools N] [timestamps N] [counters N] [cache infinite|finite|none] [views single|counted] [reuse immediate|scattered]",
-        "before the first step: how large the machine is",
+        "machine [frames N] [tables N] [buffers N] [mappings N] [handles N] [users N] [dram-pages N] [packs N] [pools N] [timestamps N] [counters N] [cache|leaf-cache|line-cache infinite|finite|none|SETS sets WAYS ways] [default-page] [views single|counted] [reuse immediate|scattered]",
+        "before the first step: how large the machine is; `cache`: what the MMUs remember of translations (leaf) and of page tables (line); `default-page`: on Goya, what a user has not mapped leads to a page of 0x99",
     ),
     step(
         "open",
-        "open CONTEXT [budget PAGES] [process of CONTEXT|BUFFER] [-> RESULT]",
-        "a process opens the device; as a new process, or as that of another context or of a buffer",
+        "open CONTEXT [budget PAGES] [process of CONTEXT|PROCESS|BUFFER] [-> RESULT]",
+        "a process opens the device: a new process, one that forked off, or that of another context or of a buffer",
     ),
     step(
         "close",
@@ -39,8 +39,8 @@ pub const MANUAL: &[StepManual] = &[
     ),
     step(
         "exit",
-        "exit CONTEXT",
-        "all memory of the process goes, as when it ends",
+        "exit CONTEXT|PROCESS",
+        "all memory of the process goes, and its views with it, as when it ends",
     ),
     step(
         "buffer",
@@ -124,8 +124,8 @@ pub const MANUAL: &[StepManual] = &[
     ),
     step(
         "fork",
-        "fork VIEW as VIEW",
-        "the process forks, and the child has the view too",
+        "fork CONTEXT|PROCESS as PROCESS",
+        "the process forks; the child has all its buffers and views, which are called `BUFFER of PROCESS` and `VIEW of PROCESS`: what is pinned stays with the parent, and the child has a copy of it",
     ),
     step(
         "cb",
@@ -176,7 +176,7 @@ pub const MANUAL: &[StepManual] = &[
     step(
         "pause",
         "pause dma DMA after translate",
-        "the next copy of that name stops once its addresses are translated",
+        "the next copy of that name stops once its addresses are translated; an `unmap` of what it reaches succeeds meanwhile, and when it goes on, its access is stray, which fails the scenario there: see `allow stray accesses` and `stray.hl`",
     ),
     step(
         "resume",
@@ -211,8 +211,8 @@ pub const MANUAL: &[StepManual] = &[
     ),
     step(
         "expect",
-        "expect QUANTITY [COMPARISON] N | expect N COMPARISON N | expect same as SNAPSHOT [except COUNTER, ...] | expect order [since MARK] first|last EVENT, ... | expect fault FAULT | expect event CONTEXT fault|aborted|lost|recovered|missed|nothing [at ADDRESS]",
-        "fails the scenario where it is not so",
+        "expect QUANTITY [COMPARISON] N | expect N COMPARISON N | expect same as SNAPSHOT [except COUNTER, ...] | expect free extents CONTEXT|privileged [in N..N] = none|N..N, ... | expect order [since MARK] first|last EVENT, ... | expect fault FAULT | expect event CONTEXT fault|aborted|lost|recovered|missed|nothing [at ADDRESS]",
+        "fails the scenario where it is not so; `free extents`: which device addresses are free, exactly, or as far as they lie `in` a range",
     ),
     step(
         "snapshot",
@@ -232,7 +232,7 @@ pub const MANUAL: &[StepManual] = &[
     step(
         "allow",
         "allow stray accesses",
-        "the device is known to touch pages that it should not; otherwise that fails the scenario at its end",
+        "the device is known to touch pages that it should not; otherwise that fails the scenario at its end, and the step is named",
     ),
     step("let", "let NAME = N | let NAME = QUANTITY", "a variable"),
     step(
@@ -258,7 +258,7 @@ pub const MANUAL: &[StepManual] = &[
     step(
         "parallel",
         "parallel / thread N [as NAME] ... end / end",
-        "threads that run at the same time, until the last has ended",
+        "threads that run at the same time, until the last has ended; N threads carry out the steps of each `thread`, and NAME tells them apart, from 0 on",
     ),
 ];
 

@@ -44,10 +44,12 @@
 //!
 //! ```text
 //! script   = asics? machine? line*
-//! asics    = "asics" ASIC+                       ASIC = goya gaudi gaudi2 gaudi2-five
-//! machine  = "machine" ( SIZE number | "cache" CACHE | "views" VIEWS | "reuse" REUSE )+
-//!            SIZE = frames tables buffers mappings handles users packs
+//! asics    = "asics" ASIC+                       ASIC = goya gaudi gaudi2 gaudi2-six gaudi2-five
+//! machine  = "machine" ( SIZE number | ( "cache" | "leaf-cache" | "line-cache" ) cache
+//!                      | "default-page" | "views" VIEWS | "reuse" REUSE )+
+//!            SIZE = frames tables buffers mappings handles users dram-pages packs
 //!                   pools timestamps counters
+//! cache    = CACHE | number "sets" number "ways"
 //!            CACHE = infinite finite none        REUSE = immediate scattered
 //!            VIEWS = single counted
 //! line     = block | step
@@ -103,11 +105,13 @@
 //!          | "let" name "=" ( n | quantity )
 //!          | "expect" ( quantity COMPARE? n | n COMPARE n
 //!                     | "same" "as" name ( "except" COUNTER ( "," COUNTER )* )?
+//!                     | "free" "extents" ( name | "privileged" ) ( "in" range )? "=" ( "none" | range ( "," range )* )
 //!                     | "order" ( "since" name )? moment ( "," moment )*
 //!                     | "fault" fault
 //!                     | "event" name TOLD ( "at" n )? )
 //!            TOLD = fault aborted lost recovered missed nothing
 //!
+//! range    = n ".." n
 //! place    = name ( "at" n )? ( "size" n )?
 //! data     = "pattern" n ( "from" n )? | "byte" n | "word" n
 //! who      = name | "asid" n | "privileged" | "bypass"
@@ -130,7 +134,7 @@
 //! n        = term ( ( "+" | "-" ) term )*        checked: leaving 64 bits is an error
 //! term     = factor ( ( "*" | "/" | "%" ) factor )*
 //! factor   = number UNIT? | name | CONSTANT | "(" n ")" | "random" "(" n "," n ")"
-//! name     = word ( "[" n "]" )?
+//! name     = word ( "[" n "]" )? ( "of" name )?
 //!            UNIT = KiB MiB GiB pages
 //!            CONSTANT = page max host.start host.end large.start large.end dram.start dram.end
 //!                       dram.page dram.pages host.offset registers.user
@@ -139,10 +143,11 @@
 //!
 //! # Names
 //!
-//! Contexts, buffers, blocks, views, exports, copies, snapshots, marks and variables share one set of names; a
-//! name is given to one kind of thing. With an index it names one of many: `va[i]`. Where a number is
-//! wanted, a buffer or a view is its user address and a block its device address. What a thread names
-//! is its own.
+//! Contexts, processes that forked off, buffers, blocks, views, exports, copies, snapshots, marks and
+//! variables share one set of names; a name is given to one kind of thing. With an index it names one
+//! of many: `va[i]`. Where a number is wanted, a buffer or a view is its user address and a block its
+//! device address. What a thread names is its own. When a process forks, its child has everything of it
+//! that has a name: `b of child` is what its parent calls `b`.
 //!
 //! # Errors
 //!

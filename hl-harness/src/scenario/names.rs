@@ -9,6 +9,7 @@ use super::text::Invalid;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Context,
+    Process,
     Buffer,
     Block,
     View,
@@ -26,9 +27,13 @@ impl Kind {
     pub(crate) const NUMBERS: &'static [Self] =
         &[Self::Variable, Self::Buffer, Self::Block, Self::View];
 
+    /// What a child has too when its parent forks.
+    pub(crate) const INHERITED: &'static [Self] = &[Self::Buffer, Self::View];
+
     pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Context => "context",
+            Self::Process => "process",
             Self::Buffer => "buffer",
             Self::Block => "block",
             Self::View => "view",

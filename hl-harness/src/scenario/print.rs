@@ -6,8 +6,8 @@ use core::fmt;
 use core::fmt::Display;
 
 use super::ast::{
-    Data, End, Expr, ExprKind, FaultWords, Line, MachineWords, Memory, Name, Outcome, Place,
-    Quantity, Script, Series, Step, ThreadWords, Who,
+    Between, CacheWords, Data, End, Expr, ExprKind, FaultWords, Line, MachineWords, Memory, Name,
+    Outcome, Place, Quantity, Script, Series, Step, ThreadWords, Who,
 };
 use super::words::Failure;
 
@@ -16,7 +16,10 @@ impl Display for Name {
         f.write_str(&self.text)?;
         self.index
             .iter()
-            .try_for_each(|index| write!(f, "[{index}]"))
+            .try_for_each(|index| write!(f, "[{index}]"))?;
+        self.of
+            .iter()
+            .try_for_each(|process| write!(f, " of {process}"))
     }
 }
 
@@ -235,13 +238,35 @@ impl Display for ThreadWords {
     }
 }
 
+impl Display for CacheWords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known(cache) => cache.fmt(f),
+            Self::Sets(sets, ways) => write!(f, "{sets} sets {ways} ways"),
+        }
+    }
+}
+
+impl Display for Between {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..{}", self.0, self.1)
+    }
+}
+
 impl Display for MachineWords {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("machine")?;
         self.settings
             .iter()
             .try_for_each(|(setting, value)| write!(f, " {setting} {value}"))?;
-        option(f, "cache", self.cache.as_ref())?;
+        match &self.caches {
+            [leaves, lines] if leaves == lines => option(f, "cache", leaves.as_ref())?,
+            [leaves, lines] => {
+                option(f, "leaf-cache", leaves.as_ref())?;
+                option(f, "line-cache", lines.as_ref())?;
+            }
+        }
+        flag(f, "default-page", self.default_page)?;
         option(f, "views", self.views.as_ref())?;
         option(f, "reuse", self.reuse.as_ref())
     }

@@ -9,7 +9,7 @@ use super::Script;
 use super::random::random;
 use super::run::{Options, Stop, run};
 use super::shrink::shrink;
-use super::words::AsicWord;
+use super::words::{AsicWord, Asics};
 
 /// Options of `hl-harness random`.
 #[derive(Clone, Debug, Args)]
@@ -30,9 +30,9 @@ pub struct RandomOptions {
     #[arg(long, default_value_t = 20, value_name = "N")]
     pub runs: u64,
 
-    /// The ASIC to run on; may be repeated [default: goya, gaudi and gaudi2].
+    /// The ASIC to run on; may be repeated [default: all].
     #[arg(long, value_enum, value_name = "ASIC")]
-    pub asic: Vec<AsicWord>,
+    pub asic: Vec<Asics>,
 
     /// Where a scenario that fails is written.
     #[arg(long, value_name = "FILE")]
@@ -42,15 +42,11 @@ pub struct RandomOptions {
 /// Runs random scenarios, and tells of the first that fails.
 #[must_use]
 pub fn main(options: &RandomOptions) -> ExitCode {
-    let asics = match options.asic.as_slice() {
-        [] => &[AsicWord::Goya, AsicWord::Gaudi, AsicWord::Gaudi2],
-        chosen => chosen,
-    };
     let mut steps = 0;
-    for asic in asics {
+    for asic in Asics::parts_of(&options.asic) {
         for number in 0..options.runs {
             let seed = options.seed.wrapping_add(number);
-            match attempt(*asic, options.steps, seed) {
+            match attempt(asic, options.steps, seed) {
                 Ok(done) => steps += done,
                 Err(reproducer) => {
                     println!("seed {seed} fails on {asic}:\n\n{reproducer}");

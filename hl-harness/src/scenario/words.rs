@@ -44,21 +44,21 @@ pub(crate) trait Choice: Copy + fmt::Display + 'static {
 }
 
 choice! {
-    /// An ASIC that scenarios run on.
+    /// A part that scenarios run on.
     AsicWord {
         /// Goya.
         Goya "goya",
         /// Gaudi.
         Gaudi "gaudi",
         /// Gaudi2 with six stacks of memory.
-        Gaudi2 "gaudi2",
+        Gaudi2 "gaudi2-six",
         /// Gaudi2 with five.
         Gaudi2Five "gaudi2-five",
     }
 }
 
 impl AsicWord {
-    /// The word for an ASIC.
+    /// The word for a part.
     #[must_use]
     pub fn of_model<A: Model>() -> Self {
         match (A::KIND, A::STACKS) {
@@ -67,6 +67,46 @@ impl AsicWord {
             (AsicKind::Gaudi2, HbmStacks::Six) => Self::Gaudi2,
             (AsicKind::Gaudi2, HbmStacks::Five) => Self::Gaudi2Five,
         }
+    }
+}
+
+choice! {
+    /// An ASIC as files and options name it: one part, or all that differ in nothing but their memory.
+    Asics {
+        /// Goya.
+        Goya "goya",
+        /// Gaudi.
+        Gaudi "gaudi",
+        /// Gaudi2, whatever the number of its stacks.
+        Gaudi2 "gaudi2",
+        /// Gaudi2 with six stacks of memory.
+        Gaudi2Six "gaudi2-six",
+        /// Gaudi2 with five.
+        Gaudi2Five "gaudi2-five",
+    }
+}
+
+impl Asics {
+    /// The parts that the word stands for.
+    #[must_use]
+    pub const fn parts(self) -> &'static [AsicWord] {
+        match self {
+            Self::Goya => &[AsicWord::Goya],
+            Self::Gaudi => &[AsicWord::Gaudi],
+            Self::Gaudi2 => &[AsicWord::Gaudi2, AsicWord::Gaudi2Five],
+            Self::Gaudi2Six => &[AsicWord::Gaudi2],
+            Self::Gaudi2Five => &[AsicWord::Gaudi2Five],
+        }
+    }
+
+    /// The parts that several words stand for, each once; all there are where there is no word.
+    #[must_use]
+    pub fn parts_of(words: &[Self]) -> Vec<AsicWord> {
+        let all = AsicWord::ALL.iter().map(|(part, _)| *part);
+        let named = |part: &AsicWord| {
+            words.is_empty() || words.iter().any(|word| word.parts().contains(part))
+        };
+        all.filter(named).collect()
     }
 }
 
@@ -289,6 +329,8 @@ choice! {
         Handles "handles",
         /// Contexts at a time.
         Users "users",
+        /// Pages of device memory that users have, at most.
+        DramPages "dram-pages",
         /// Pieces of device memory at a time.
         Packs "packs",
         /// Pools of timestamps of a context at a time.

@@ -9,7 +9,7 @@ use hl_harness::asic::{AccessKind, DmaEngine, DramContent, Endpoint, FaultReason
 use hl_harness::host::Permission;
 use hl_harness::log::EventKind;
 use hl_harness::machine::{Machine, MachineConfig, MachineContext, Model};
-use hl_harness::stress::{Snapshot, reset};
+use hl_harness::stress::Snapshot;
 use hl_mem::budget::Budget;
 use hl_mem::uapi::Errno;
 use mmu_core::DeviceAddr;
@@ -94,7 +94,7 @@ fn check_loss<A: Model>(
         Ok(_) => panic!("closed without a device"),
         Err(refused) => refused.into_context(),
     });
-    reset(machine, DramContent::Undefined);
+    machine.reset(DramContent::Undefined);
     machine.device.recover().unwrap();
     if let Some(context) = context {
         context.close().unwrap();

@@ -15,7 +15,7 @@ use std::time::Duration;
 use hl_harness::asic::{DramContent, Endpoint, InitiatorMode};
 use hl_harness::host::Permission;
 use hl_harness::machine::{Lock, MachineConfig, Model};
-use hl_harness::stress::{Snapshot, reset};
+use hl_harness::stress::Snapshot;
 use hl_mem::budget::Budget;
 use hl_mem::context::CloseError;
 use hl_mem::dram::PackHandle;
@@ -253,7 +253,7 @@ fn c05_closing_mapping_viewing_faulting_and_resetting_at_once_ends_well<A: Model
                         .collect();
                     if resets {
                         machine.asic.lose();
-                        reset(machine, DramContent::Kept);
+                        machine.reset(DramContent::Kept);
                         let _ = machine.device.recover();
                     }
                     // This descriptor may be the last one as well.
@@ -268,7 +268,7 @@ fn c05_closing_mapping_viewing_faulting_and_resetting_at_once_ends_well<A: Model
                 if resets {
                     // Once more with nobody about: what a reset met half way is settled by the next.
                     machine.asic.lose();
-                    reset(machine, DramContent::Kept);
+                    machine.reset(DramContent::Kept);
                     machine.device.recover().unwrap();
                 }
                 if let Some(context) = unclosed.pop() {

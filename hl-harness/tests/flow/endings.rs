@@ -7,7 +7,6 @@ use std::thread;
 use hl_harness::asic::{Completion, DramContent, FaultReason, Operation, Stopped};
 use hl_harness::host::Permission;
 use hl_harness::machine::{MachineConfig, Model, before_next_lock};
-use hl_harness::stress::reset;
 use hl_mem::budget::Budget;
 use hl_mem::device::{BlockRangeError, RetireError};
 use hl_mem::dram::{Contiguity, Sharing};
@@ -181,7 +180,7 @@ fn what_a_reset_undid_is_not_said_to_be_mapped<A: Model>() {
         assert_eq!(stages(), (vec![Stage::Live], vec![Stage::Live]));
         assert!(context.command_buffer(buffer).unwrap().mapped_at.is_some());
         machine.asic.lose();
-        reset(machine, DramContent::Undefined);
+        machine.reset(DramContent::Undefined);
         machine.device.recover().unwrap();
         let range = machine.device.block_range(&machine.privilege, id);
         assert_eq!(range, Err(BlockRangeError::Unmapped));
@@ -216,7 +215,7 @@ fn a_confirmed_reset_releases_what_was_in_quarantine<A: Model>() {
         assert!(uapi::dispatch(&context, &unmap_input(at).to_bytes()).is_err());
         let buffers = machine.device.usage().buffers;
         assert_eq!((buffers.quarantined, context.usage().quarantined), (1, 1));
-        reset(machine, DramContent::Undefined);
+        machine.reset(DramContent::Undefined);
         machine.device.recover().unwrap();
         // The block is gone; the user's pages go without another word of an MMU.
         assert_eq!(machine.device.usage().buffers.buffers, 0);
@@ -266,7 +265,7 @@ fn what_is_removed_from_tables_that_a_reset_spoiled_is_not_taken_for_empty() {
                 (thread, go)
             };
             let (confirms, go) = stopped_at(DRAM_MMU, first);
-            reset(machine, DramContent::Undefined);
+            machine.reset(DramContent::Undefined);
             machine.device.recover().unwrap();
             let (removes, go_last) = stopped_at(MMUS, second);
             drop(go);

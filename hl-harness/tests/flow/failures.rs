@@ -2,7 +2,6 @@ use hl_harness::asic::{AsicConfig, Completion, DramContent, InitiatorMode, Opera
 use hl_harness::host::{HostFailure, Permission};
 use hl_harness::log::{Event, EventKind};
 use hl_harness::machine::{MachineConfig, Model};
-use hl_harness::stress::reset;
 use hl_mem::budget::Budget;
 use hl_mem::context::{ContextUsage, DestroyError, UnmapUserError};
 use hl_mem::device::{BufferError, MapBufferError, RetireError};
@@ -321,7 +320,7 @@ fn a_lost_device_is_an_error_and_its_memory_comes_back_after_reset<A: Model>() {
         assert!(machine.host.counters().pins >= pins);
         assert_eq!(machine.host.counters().pins, budget.charged() as u64);
         let context = context.close().unwrap_err().into_context();
-        reset(machine, DramContent::Undefined);
+        machine.reset(DramContent::Undefined);
         machine.device.recover().unwrap();
         context.close().unwrap();
         assert_eq!((machine.host.counters().pins, budget.charged()), (0, 0));
@@ -415,7 +414,7 @@ fn a_file_that_outlived_a_reset_maps_nothing_and_a_new_one_does<A: Model>() {
         let old = machine.open(&process, &budget, &mut one).unwrap();
         let buffer = process.map(1, Permission::ReadWrite).unwrap();
         machine.asic.lose();
-        reset(machine, DramContent::Undefined);
+        machine.reset(DramContent::Undefined);
         machine.device.recover().unwrap();
         let usage = (machine.counters(), old.usage(), budget.charged());
         let input = map_input(buffer, 4096).to_bytes();

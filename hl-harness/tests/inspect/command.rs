@@ -92,8 +92,8 @@ fn a_scenario_is_looked_at_as_it_ends_and_where_it_fails() {
     for (text, succeeds) in [(steps, true), (failing.as_str(), false)] {
         std::fs::write(&scenario, text).unwrap();
         let name = scenario.to_str().unwrap();
-        for asic in ["goya", "gaudi", "gaudi2", "gaudi2-five"] {
-            let dumped = run(&["dump", "--scenario", name, "--on", asic, "--asid", "1"]);
+        for asic in ["goya", "gaudi", "gaudi2-six", "gaudi2-five"] {
+            let dumped = run(&["dump", "--scenario", name, "--asic", asic, "--asid", "1"]);
             let tree = String::from_utf8(dumped.stdout).unwrap();
             assert!(tree.contains("total 3 leaves of 4 KiB"), "{asic}: {tree}");
             let state = file("looked-at.json");
@@ -105,6 +105,6 @@ fn a_scenario_is_looked_at_as_it_ends_and_where_it_fails() {
         }
     }
     let name = scenario.to_str().unwrap();
-    let refused = run(&["dump", "--scenario", name, "--on", "greco"]);
+    let refused = run(&["dump", "--scenario", name, "--asic", "greco"]);
     assert_eq!(refused.status.code(), Some(2));
 }

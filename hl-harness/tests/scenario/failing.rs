@@ -4,7 +4,7 @@ use super::super::*;
 
 /// What the steps of the cases can use.
 const START: &str = "\
-machine frames 1024 tables 64
+machine frames 1024 tables 64 dram-pages 2
 open c1 budget 64
 buffer c1 b 4 pages
 write b pattern 1
@@ -131,6 +131,34 @@ const WRONG: &[(&str, &str)] = &[
         "fails ETIMEDOUT",
     ),
     ("settle\nrecover -> fails", "0x0"),
+    (
+        "expect free extents c1 in va..va + page = va..va + page",
+        "none",
+    ),
+    (
+        "expect free extents c1 in va + 4 * page..va + 6 * page = none",
+        "..",
+    ),
+    (
+        "let top = host.start + 1 GiB\nexpect free extents c1 in top..top + 2 * page = top..top + page, top + page..top + 2 * page",
+        "0x",
+    ),
+    ("expect free extents c1 = none", ", "),
+    (
+        "expect free extents privileged in ring..ring + 1 = ring..ring + 1",
+        "none",
+    ),
+    ("expect dram.pages = 3", "2"),
+    ("alloc c1 2 * dram.page -> too_much", "fails ENOMEM"),
+    ("fork c1 as child\nexpect pins b of child 1", "0"),
+    (
+        "fork c1 as child\nread b of child expect pattern 2",
+        "at byte 0x0",
+    ),
+    (
+        "fork c1 as child\nexpect counter views-of-kernel-buffers = 1",
+        "2",
+    ),
 ];
 
 /// The line of the step that fails: the last `expect`, or else the last line but for `end`s.
@@ -211,6 +239,19 @@ resume dma late
     let failure = failure(AsicWord::Gaudi, text);
     assert_eq!(failure.span.line, 10);
     assert!(failure.expected.starts_with("the end"), "{failure:?}");
+    // Whatever comes after it, the step that strayed is named.
+    let later = format!("{text}reclaim\nreclaim\n");
+    let failure = super::super::failure(AsicWord::Gaudi, &later);
+    assert_eq!(failure.span.line, 10);
+    let note = "device accesses to free pages: 1, since line 10: resume dma late";
+    assert!(failure.notes.iter().any(|line| line == note), "{failure:?}");
+    let looped = text.replace("resume dma late", "for i in 3..4\nresume dma late\nend");
+    let failure = super::super::failure(AsicWord::Gaudi, &looped);
+    assert_eq!(failure.span.line, 11);
+    assert!(
+        failure.notes[0].ends_with("resume dma late, with i = 3"),
+        "{failure:?}"
+    );
     let allowed = format!("allow stray accesses\n{text}");
     assert!(on(AsicWord::Gaudi, &allowed).is_ok());
 }
@@ -230,11 +271,12 @@ fn the_program_exits_with_1_and_shows_the_line() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{text}");
     let parts = [
-        "failing.hl:5:1: failed on gaudi2",
+        "failing.hl:5:1: failed on gaudi2-six",
         "   4 | map c1 b\n   5 | expect pins b 2\n     | ^^^^",
         "expected  pins b = 2\n",
         "found     1\n",
-        "0 passed, 1 failed",
+        "failing.hl:5:1: failed on gaudi2-five",
+        "0 passed, 2 failed",
     ];
     for part in parts {
         assert!(text.contains(part), "{part:?} is not in\n{text}");

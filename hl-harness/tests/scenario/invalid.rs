@@ -5,7 +5,83 @@ use super::super::*;
 /// Texts, the line and column that are at fault, and a part of what is said.
 const INVALID: &[(&str, u32, u32, &str)] = &[
     ("mapp c1", 1, 1, "did you mean `map`?"),
-    ("open c1\nopen", 2, 5, "expected a name, but the line ends"),
+    ("", 1, 1, "no step"),
+    ("# nothing\nasics goya\nmachine users 1\n", 1, 1, "no step"),
+    (
+        "parallel\nthread\nend\nend",
+        2,
+        7,
+        "expected how many threads do this, but the line ends (parallel / thread N",
+    ),
+    (
+        "thread 2\nend",
+        1,
+        1,
+        "stands in a `parallel` block only (parallel",
+    ),
+    (
+        "parallel\nthread reclaim\nend\nend",
+        2,
+        8,
+        "there is no variable",
+    ),
+    (
+        "open c1\nunmap",
+        2,
+        6,
+        "expected the name of a context, but",
+    ),
+    (
+        "open c1 ->",
+        1,
+        11,
+        "expected what comes of it: a name for it, `ok`",
+    ),
+    ("machine cache 4 sets", 1, 21, "expected a number"),
+    ("machine cache 4 ways 2", 1, 17, "expected `sets`"),
+    (
+        "machine leaf-cache big",
+        1,
+        20,
+        "there is infinite, finite, none",
+    ),
+    (
+        "open c1\nexpect free c1 = none",
+        2,
+        13,
+        "expected `extents`",
+    ),
+    (
+        "open c1\nexpect free extents c1 in 0 = none",
+        2,
+        29,
+        "expected `..`",
+    ),
+    ("open c1\nfork c1 as c1", 2, 12, "`c1` is a context already"),
+    (
+        "open c1\nfork c1 as kid\nopen c2\nmap c2 kid size 4 -> a",
+        4,
+        8,
+        "`kid` is a process, not a",
+    ),
+    (
+        "open c1\nbuffer c1 b 1\nread b of c1",
+        3,
+        11,
+        "`c1` is a context, not a process",
+    ),
+    (
+        "open c1\nparallel\nthread 1\nfork c1 as kid\nend\nend",
+        4,
+        1,
+        "no single one does it",
+    ),
+    (
+        "open c1\nopen",
+        2,
+        5,
+        "expected a name for the context, but the line ends",
+    ),
     (
         "open c1 budgett 3",
         1,
@@ -156,6 +232,24 @@ fn a_text_that_is_no_scenario_is_refused_at_its_place() {
 /// Texts that are scenarios, and cannot be carried out: the line, the column, a part of what is said.
 const IMPOSSIBLE: &[(&str, u32, u32, &str)] = &[
     ("machine users 8\nopen c1", 1, 1, "1 to 7 users"),
+    (
+        "machine cache 0 sets 4 ways\nopen c1",
+        1,
+        1,
+        "1 to 4096 sets",
+    ),
+    (
+        "open c1\nfork c1 as kid\nbuffer c1 b 1\nread b of kid",
+        4,
+        6,
+        "no buffer `b of kid` now",
+    ),
+    (
+        "open c1\nexpect free extents c1 in 8..8 = none",
+        2,
+        27,
+        "nothing from 0x8 to 0x8",
+    ),
     ("let a = max + 1", 1, 9, "no number of 64 bits"),
     ("let a = 1 - 2", 1, 9, "no number of 64 bits"),
     ("let a = 1 / 0", 1, 9, "no number of 64 bits"),
@@ -220,6 +314,14 @@ fn a_step_that_cannot_be_carried_out_is_named() {
         assert_eq!(place, (*line, *column), "{text:?}: {invalid}");
         assert!(invalid.to_string().contains(said), "{text:?}: {invalid}");
     }
+}
+
+#[test]
+fn a_byte_order_mark_in_front_says_nothing() {
+    let marked: Script = "\u{feff}open c1\n".parse().expect("it is a scenario");
+    assert_eq!(marked, "open c1\n".parse().expect("it is a scenario"));
+    let invalid = "\u{feff}opem c1".parse::<Script>().expect_err("no step");
+    assert_eq!((invalid.span.line, invalid.span.column), (1, 1));
 }
 
 #[test]

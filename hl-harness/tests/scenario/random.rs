@@ -131,7 +131,7 @@ proptest! {
     /// Brackets stand where they are needed, so that the tree that is read is the one that was printed.
     #[test]
     fn every_computed_number_is_the_same_after_printing_and_reading_it_again(value in any_expr()) {
-        let name = Name { text: "x".to_owned(), index: None, span: Span::default() };
+        let name = Name { text: "x".to_owned(), index: None, of: None, span: Span::default() };
         let step = Step::Let { name, value };
         let script = Script {
             steps: vec![Line { span: Span::default(), step }],
@@ -145,7 +145,7 @@ proptest! {
     #[test]
     fn no_text_is_too_strange_to_be_refused(text in "[ a-z0-9\\[\\]()\\->=.,+*#\n]{0,200}") {
         if let Err(invalid) = text.parse::<Script>() {
-            let lines = text.lines().count() as u32;
+            let lines = text.lines().count().max(1) as u32;
             prop_assert!((1..=lines).contains(&invalid.span.line), "{invalid}");
             prop_assert!(!invalid.render("x.hl", &text).is_empty());
         }

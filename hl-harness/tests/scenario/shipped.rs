@@ -51,25 +51,37 @@ fn every_file_says_first_what_it_shows() {
 
 #[test]
 fn the_hazards_are_survived() {
+    let count = pass(&folder().join("hazards"));
+    assert!(count >= 30, "{count} files");
+}
+
+#[test]
+fn the_files_of_one_subject_each_pass() {
+    let count = pass(&folder());
+    assert!(count >= 10, "{count} files");
+}
+
+/// Runs the files of a folder, without those in folders within; how many there are.
+fn pass(within: &Path) -> usize {
     let mut count = 0;
     for (path, text) in shipped() {
-        if !path.starts_with(folder().join("hazards")) {
+        if path.parent() != Some(within) {
             continue;
         }
         let script: Script = text.parse().expect("it was parsed before");
         let asics = match script.asics.as_slice() {
             // One with tables in device memory, one with tables in the host's.
-            [] => &[AsicWord::Goya, AsicWord::Gaudi2],
-            own => own,
+            [] => vec![AsicWord::Goya, AsicWord::Gaudi2],
+            own => Asics::parts_of(own),
         };
         for asic in asics {
-            if let Err(stop) = on(*asic, &text) {
+            if let Err(stop) = on(asic, &text) {
                 panic!("{} on {asic}: {stop:?}", path.display());
             }
         }
         count += 1;
     }
-    assert!(count >= 30, "{count} files");
+    count
 }
 
 #[test]
@@ -79,6 +91,39 @@ fn every_step_is_in_the_readme_as_the_parser_names_it() {
         let syntax = step.syntax.replace('|', "\\|");
         let row = format!("| `{syntax}` | {} |", step.says);
         assert!(readme.contains(&row), "the README has no line\n{row}");
+    }
+}
+
+/// The words that the program says there are, when it meets one that there is not.
+fn words_instead_of(text: &str) -> Vec<String> {
+    let invalid = match text.parse::<Script>() {
+        Err(invalid) => invalid,
+        Ok(_) => match on(AsicWord::Gaudi2, text) {
+            Err(Stop::Invalid(invalid)) => invalid,
+            other => panic!("{text}: {other:?}"),
+        },
+    };
+    let help = invalid.help.unwrap_or_default();
+    let list = help
+        .strip_prefix("there is ")
+        .expect("it says what there is");
+    list.split(", ").map(str::to_owned).collect()
+}
+
+#[test]
+fn every_event_counter_and_reason_is_in_the_readme() {
+    let readme = fs::read_to_string(folder().join("README.md")).expect("there is a README");
+    let (_, words) = readme.split_once("## Words").expect("they have a section");
+    for text in [
+        "expect events qqqqqqqqqqqq 0",
+        "expect counter qqqqqqqqqqqq 0",
+        "expect fault because qqqqqqqqqqqq",
+    ] {
+        let known = words_instead_of(text);
+        assert!(known.len() >= 10, "{known:?}");
+        for word in known {
+            assert!(words.contains(&format!("`{word}`")), "no word {word}");
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use hl_harness::asic::{AsicKind, Completion, DramContent, InitiatorMode, Operation};
 use hl_harness::host::HostFailure;
 use hl_harness::log::EventKind;
-use hl_harness::machine::Model;
-use hl_harness::stress::{Snapshot, reset, scrubber};
+use hl_harness::machine::{Model, scrubber};
+use hl_harness::stress::Snapshot;
 use hl_mem::budget::Budget;
 use hl_mem::uapi::{Errno, FLAG_CONTIGUOUS, OP_ALLOC, OP_FREE};
 
@@ -310,7 +310,7 @@ fn a_failing_scrub_leaves_everything_as_it_was<A: Model>() {
                 }
             }
             if lost {
-                reset(machine, DramContent::Kept);
+                machine.reset(DramContent::Kept);
                 machine.device.recover().unwrap();
                 let made = Creation::Dram.make(scene, None).unwrap();
                 Creation::Dram.unmake(scene, made).unwrap();

@@ -5,8 +5,8 @@ use core::cell::Cell;
 use hl_harness::asic::{Completion, DramContent, InitiatorMode, Operation};
 use hl_harness::host::{HostFailure, Permission};
 use hl_harness::log::EventKind;
-use hl_harness::machine::{Machine, MachineConfig, Model};
-use hl_harness::stress::{Snapshot, reset, scrubber};
+use hl_harness::machine::{Machine, MachineConfig, Model, scrubber};
+use hl_harness::stress::Snapshot;
 use hl_mem::budget::Budget;
 use hl_mem::uapi::{Errno, FLAG_USERPTR, OP_MAP};
 use mmu_core::DeviceAddr;
@@ -135,7 +135,7 @@ fn closing_with_everything_failing_loses_nothing_and_needs_no_memory<A: Model>()
             asic.lose();
         };
         let mend = || {
-            reset(machine, DramContent::Undefined);
+            machine.reset(DramContent::Undefined);
             machine.device.recover().unwrap();
         };
         assert_eq!(check_close(machine, fail, mend), 1);
@@ -153,7 +153,7 @@ fn recovering_with_each_step_failing_is_done_after_another_reset<A: Model>() {
         for (operation, begins) in kinds {
             let lose = || {
                 machine.asic.lose();
-                reset(machine, DramContent::Undefined);
+                machine.reset(DramContent::Undefined);
             };
             lose();
             let steps = machine.log.count(begins);
@@ -225,7 +225,7 @@ fn every_making_fails_on_a_lost_device_or_does_not_need_it<A: Model>() {
                 );
             });
             if machine.asic.is_lost() {
-                reset(machine, DramContent::Undefined);
+                machine.reset(DramContent::Undefined);
                 machine.device.recover().unwrap();
             }
             context.close().unwrap();
@@ -251,7 +251,7 @@ fn a_file_that_outlived_a_reset_gives_its_address_space_back_in_working_order<A:
                 let mut storage = Storage::new(Room::default());
                 let outlives = storage.open(machine, &process, &budget).unwrap();
                 machine.asic.lose();
-                reset(machine, DramContent::Undefined);
+                machine.reset(DramContent::Undefined);
                 machine.device.recover().unwrap();
                 machine.asic.inject(operation, nth, 1, Completion::Never);
                 let closed = outlives.close();
@@ -292,7 +292,7 @@ fn tables_that_were_in_use_during_a_reset_hold_nothing_of_it_when_they_are_used_
             let tables = Snapshot::of(machine, &[], &[]).tables;
             if reset_meanwhile {
                 machine.asic.lose();
-                reset(machine, DramContent::Undefined);
+                machine.reset(DramContent::Undefined);
                 machine.device.recover().unwrap();
             }
             context.close().unwrap();

@@ -1,10 +1,10 @@
 //! The steps.
 
-use super::super::words::{AsicWord, Comparison, Failure, Told, Wrong};
+use super::super::words::{Asics, Comparison, Failure, Told, Wrong};
 use super::{
-    CommandBufferWords, Data, Expr, FaultWords, Line, Memory, Moment, Name, Outcome, Place,
-    Quantity, RingWords, Series, ThreadWords, TimestampWords, Transfer, Who, WindowMemoryWords,
-    WindowPlace,
+    Between, CommandBufferWords, Data, Expr, FaultWords, Line, Memory, Moment, Name, Outcome,
+    Place, Quantity, RingWords, Series, ThreadWords, TimestampWords, Transfer, Who,
+    WindowMemoryWords, WindowPlace,
 };
 
 /// One step.
@@ -62,8 +62,8 @@ pub enum Step {
     Reclaim,
     /// The memory of a process goes.
     Exit {
-        /// Whose.
-        context: Name,
+        /// Whose, or that of a context.
+        process: Name,
     },
     /// A process writes.
     Write {
@@ -192,12 +192,12 @@ pub enum Step {
         /// What comes of it.
         outcome: Outcome,
     },
-    /// A process forks: its child has a copy of a view.
+    /// A process forks: its child has all of its memory and views.
     Fork {
-        /// The view.
-        view: Name,
-        /// The child's.
-        copy: Name,
+        /// The process, or a context of it.
+        process: Name,
+        /// The child.
+        child: Name,
     },
     /// A request about a command buffer.
     CommandBuffer {
@@ -372,6 +372,15 @@ pub enum Step {
         /// With what.
         value: Expr,
     },
+    /// The free device addresses are these pieces.
+    ExpectFree {
+        /// Of which address space.
+        who: Who,
+        /// Only what lies from the one to the other is looked at.
+        within: Option<Between>,
+        /// The pieces, in the order of their addresses.
+        pieces: Vec<Between>,
+    },
     /// Two numbers compare.
     Expect {
         /// One.
@@ -435,7 +444,7 @@ pub enum Step {
     /// Steps on some ASICs only.
     On {
         /// Which.
-        asics: Vec<AsicWord>,
+        asics: Vec<Asics>,
         /// The steps.
         body: Vec<Line>,
     },

@@ -34,6 +34,7 @@ const RESERVED: &[&str] = &[
     "in",
     "left",
     "lost",
+    "of",
     "ok",
     "op",
     "or",
@@ -63,6 +64,7 @@ const QUANTITIES: &[&str] = &[
     "quarantined",
     "handles",
     "used",
+    "free",
     "extents",
     "leaf",
     "leaves",
@@ -259,8 +261,8 @@ impl Cursor {
     // --- names ---
 
     /// A name that is given or used here, without its index.
-    fn plain_name(&mut self) -> Result<Name, Invalid> {
-        let (text, span) = self.word("a name")?;
+    fn plain_name(&mut self, what: &str) -> Result<Name, Invalid> {
+        let (text, span) = self.word(what)?;
         let message = match text.as_str() {
             word if RESERVED.contains(&word)
                 || QUANTITIES.contains(&word)
@@ -272,8 +274,12 @@ impl Cursor {
                 format!("`{word}` is no name: names have letters, digits and `_`")
             }
             _ => {
-                let index = None;
-                return Ok(Name { text, index, span });
+                return Ok(Name {
+                    text,
+                    index: None,
+                    of: None,
+                    span,
+                });
             }
         };
         let invalid = Invalid::new(span, message);
@@ -286,12 +292,12 @@ impl Cursor {
 
     /// A name that is given here, or one of several.
     pub(super) fn name(&mut self) -> Result<Name, Invalid> {
-        self.plain_name()
+        self.plain_name("a name")
     }
 
     /// A name with an index, if any.
-    pub(super) fn indexed(&mut self, names: &Names) -> Result<Name, Invalid> {
-        let mut name = self.plain_name()?;
+    pub(super) fn indexed(&mut self, what: &str, names: &Names) -> Result<Name, Invalid> {
+        let mut name = self.plain_name(what)?;
         if self.take_sign("[") {
             name.index = Some(Box::new(self.expr(names)?));
             self.sign("]")?;
@@ -301,16 +307,28 @@ impl Cursor {
 
     /// A name that is given here to something of `kind`.
     pub(super) fn define(&mut self, names: &mut Names, kind: Kind) -> Result<Name, Invalid> {
-        let name = self.indexed(names)?;
+        let what = format!("a name for the {}", kind.word());
+        let name = self.indexed(&what, names)?;
         names.define(&name, kind)?;
         Ok(name)
     }
 
     /// A name that something of one of these kinds has.
     pub(super) fn used(&mut self, names: &Names, kinds: &[Kind]) -> Result<Name, Invalid> {
-        let name = self.indexed(names)?;
-        names.check(&name, kinds)?;
+        let words: Vec<_> = kinds.iter().map(|kind| kind.word()).collect();
+        let what = format!("the name of a {}", words.join(" or "));
+        let mut name = self.indexed(&what, names)?;
+        let kind = names.check(&name, kinds)?;
+        self.inherited(&mut name, kind, names)?;
         Ok(name)
+    }
+
+    /// The rest of a name, where it is what a child has of something of this kind.
+    fn inherited(&mut self, name: &mut Name, kind: Kind, names: &Names) -> Result<(), Invalid> {
+        if Kind::INHERITED.contains(&kind) && self.take("of") {
+            name.of = Some(Box::new(self.used(names, &[Kind::Process])?));
+        }
+        Ok(())
     }
 
     pub(super) fn context(&mut self, names: &Names) -> Result<Name, Invalid> {
@@ -386,10 +404,11 @@ impl Cursor {
                 }
                 None => {
                     self.enter(start)?;
-                    let name = self.indexed(names)?;
+                    let mut name = self.indexed("a number", names)?;
+                    let kind = names.check(&name, Kind::NUMBERS)?;
+                    self.inherited(&mut name, kind, names)?;
                     self.nested -= 1;
-                    names.check(&name, Kind::NUMBERS)?;
-                    ExprKind::Name(name)
+                    ExprKind::Name(Box::new(name))
                 }
             },
             _ => return Err(self.expected("a number")),

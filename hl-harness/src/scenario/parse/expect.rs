@@ -1,6 +1,6 @@
 //! What is expected, and numbers of the machine.
 
-use super::super::ast::{Moment, Name, Quantity, Step};
+use super::super::ast::{Between, Moment, Name, Quantity, Step, Who};
 use super::super::names::{Kind, Names};
 use super::super::text::Invalid;
 use super::super::words::{Comparison, Which};
@@ -57,6 +57,9 @@ impl Cursor {
                 at: self.option("at", names)?,
             });
         }
+        if self.take("free") {
+            return self.free_extents(names);
+        }
         if let Some(quantity) = self.quantity(names)? {
             return Ok(Step::ExpectQuantity {
                 quantity,
@@ -71,9 +74,44 @@ impl Cursor {
         })
     }
 
+    fn free_extents(&mut self, names: &Names) -> Result<Step, Invalid> {
+        self.keyword("extents")?;
+        let who = match self.take("privileged") {
+            true => Who::Privileged,
+            false => self.context(names).map(Who::Context)?,
+        };
+        let within = match self.take("in") {
+            true => Some(self.between(names)?),
+            false => None,
+        };
+        if !self.take_sign("=") {
+            return Err(self.expected("`=`, and the free pieces or `none`"));
+        }
+        let mut pieces = Vec::new();
+        if !self.take("none") {
+            pieces.push(self.between(names)?);
+            while self.take_sign(",") {
+                pieces.push(self.between(names)?);
+            }
+        }
+        Ok(Step::ExpectFree {
+            who,
+            within,
+            pieces,
+        })
+    }
+
+    fn between(&mut self, names: &Names) -> Result<Between, Invalid> {
+        let start = self.expr(names)?;
+        if !self.take_sign("..") {
+            return Err(self.expected("`..`, and where it ends"));
+        }
+        Ok(Between(start, self.expr(names)?))
+    }
+
     /// The rest of `let`.
     pub(super) fn assign(&mut self, names: &mut Names) -> Result<Step, Invalid> {
-        let name = self.indexed(names)?;
+        let name = self.indexed("a name", names)?;
         if !self.take_sign("=") {
             return Err(self.expected("`=`"));
         }

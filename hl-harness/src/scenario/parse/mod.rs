@@ -5,12 +5,12 @@ mod expect;
 mod parts;
 mod steps;
 
-use super::ast::{Line, MachineWords, Script, Series, Step, ThreadWords};
+use super::ast::{CacheWords, Expr, Line, MachineWords, Name, Script, Series, Step, ThreadWords};
 use super::lex;
 use super::manual;
 use super::names::{Kind, Names};
 use super::text::{Invalid, Span};
-use super::words::{AsicWord, Cache, Choice, Reuse, Setting, Views};
+use super::words::{Asics, Choice, Reuse, Setting, Views};
 use cursor::Cursor;
 pub(super) use expect::{CLEAR, event_word};
 
@@ -23,6 +23,8 @@ impl core::str::FromStr for Script {
     ///
     /// [`Invalid`]: the first place that is not as it should be.
     fn from_str(source: &str) -> Result<Self, Invalid> {
+        // Editors put a byte order mark in front, which says nothing.
+        let source = source.strip_prefix('\u{feff}').unwrap_or(source);
         let mut lines = Vec::new();
         for (number, text) in (1..).zip(source.lines()) {
             let tokens = lex::line(number, text)?;
@@ -39,6 +41,15 @@ impl core::str::FromStr for Script {
         parser.header(&mut script)?;
         let end = parser.body(None, &mut script.steps)?;
         debug_assert!(end.is_none(), "only a block is ended");
+        if script.steps.is_empty() {
+            // It would pass, whatever it was to show.
+            let start = Span {
+                line: 1,
+                column: 1,
+                len: 1,
+            };
+            return Err(Invalid::new(start, "there is no step in this scenario"));
+        }
         Ok(script)
     }
 }
@@ -160,6 +171,10 @@ impl Parser {
                     threads: self.threads(at)?,
                 })
             }
+            "thread" => {
+                let invalid = Invalid::new(at, "`thread` stands in a `parallel` block only");
+                Err(with_syntax(invalid, "parallel"))
+            }
             "asics" | "machine" => Err(Invalid::new(
                 at,
                 format_args!(
@@ -186,12 +201,9 @@ impl Parser {
                     return Ok(threads);
                 }
                 "thread" => {
-                    let count = line.expr(&self.names)?;
-                    let number = match line.take("as") {
-                        true => Some(line.name()?),
-                        false => None,
-                    };
-                    line.end()?;
+                    let heading = thread(&mut line, &self.names);
+                    let (count, number) =
+                        heading.map_err(|invalid| with_syntax(invalid, "parallel"))?;
                     // What a thread names is its own.
                     let outside = self.names.clone();
                     if let Some(number) = &number {
@@ -218,6 +230,20 @@ impl Parser {
     }
 }
 
+/// How many threads do the steps that follow, and what tells them apart.
+fn thread(line: &mut Cursor, names: &Names) -> Result<(Expr, Option<Name>), Invalid> {
+    if line.is_at_end() {
+        return Err(line.expected("how many threads do this"));
+    }
+    let count = line.expr(names)?;
+    let number = match line.take("as") {
+        true => Some(line.name()?),
+        false => None,
+    };
+    line.end()?;
+    Ok((count, number))
+}
+
 /// Refuses what a thread may not do: what concerns all of them.
 fn alone(body: &[Line]) -> Result<(), Invalid> {
     for line in body {
@@ -226,6 +252,7 @@ fn alone(body: &[Line]) -> Result<(), Invalid> {
             Step::Open { .. }
                 | Step::Close { .. }
                 | Step::Exit { .. }
+                | Step::Fork { .. }
                 | Step::Parallel { .. }
                 | Step::Snapshot { .. }
                 | Step::ExpectSame { .. }
@@ -259,8 +286,8 @@ fn with_syntax(invalid: Invalid, word: &str) -> Invalid {
     }
 }
 
-fn asics(line: &mut Cursor) -> Result<Vec<AsicWord>, Invalid> {
-    let mut asics = vec![line.choice::<AsicWord>("an ASIC")?];
+fn asics(line: &mut Cursor) -> Result<Vec<Asics>, Invalid> {
+    let mut asics = vec![line.choice::<Asics>("an ASIC")?];
     while !line.is_at_end() {
         asics.push(line.choice("an ASIC")?);
     }
@@ -274,13 +301,20 @@ fn machine(line: &mut Cursor) -> Result<MachineWords, Invalid> {
     };
     loop {
         if line.take("cache") {
-            words.cache = Some(line.choice::<Cache>("a kind of cache")?);
+            words.caches = [Some(cache(line)?); 2];
+        } else if line.take("leaf-cache") {
+            words.caches[0] = Some(cache(line)?);
+        } else if line.take("line-cache") {
+            words.caches[1] = Some(cache(line)?);
+        } else if line.take("default-page") {
+            words.default_page = true;
         } else if line.take("views") {
             words.views = Some(line.choice::<Views>("`single` or `counted`")?);
         } else if line.take("reuse") {
             words.reuse = Some(line.choice::<Reuse>("an order")?);
         } else {
-            let known = Setting::words().chain(["cache", "views", "reuse"]);
+            let others = ["cache", "leaf-cache", "line-cache", "default-page"];
+            let known = Setting::words().chain(others).chain(["views", "reuse"]);
             let setting = line.choice_of::<Setting>("a size of the machine", known)?;
             let value = line.number()?;
             words.settings.push((setting, value));
@@ -289,6 +323,17 @@ fn machine(line: &mut Cursor) -> Result<MachineWords, Invalid> {
             return Ok(words);
         }
     }
+}
+
+fn cache(line: &mut Cursor) -> Result<CacheWords, Invalid> {
+    if line.peek_word().is_some() {
+        return line.choice("a kind of cache").map(CacheWords::Known);
+    }
+    let sets = line.number()?;
+    line.keyword("sets")?;
+    let ways = line.number()?;
+    line.keyword("ways")?;
+    Ok(CacheWords::Sets(sets, ways))
 }
 
 fn series(line: &mut Cursor, names: &Names) -> Result<Series, Invalid> {

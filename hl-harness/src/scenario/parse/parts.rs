@@ -108,7 +108,10 @@ impl Cursor {
             }
             return Ok(Outcome::Left(left));
         }
-        let name = self.indexed(names)?;
+        let name = self.indexed(
+            "what comes of it: a name for it, `ok`, `fails`, `faults`, `lost` or `left`",
+            names,
+        )?;
         let or = self.alternatives()?;
         if !self.is_at_end() {
             // Most likely a misspelt word, and no name.

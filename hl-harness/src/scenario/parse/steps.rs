@@ -1,7 +1,7 @@
 //! The steps that are one line.
 
 use super::super::ast::{
-    CommandBufferWords, End, ExprKind, Memory, RingWords, Step, TimestampWords, Transfer,
+    CommandBufferWords, End, ExprKind, Memory, Name, RingWords, Step, TimestampWords, Transfer,
     WindowMemoryWords, WindowPlace,
 };
 use super::super::manual::MANUAL;
@@ -25,7 +25,7 @@ impl Cursor {
                 outcome: self.outcome(names)?,
             }),
             "exit" => Ok(Step::Exit {
-                context: self.context(names)?,
+                process: self.used(names, &[Kind::Context, Kind::Process])?,
             }),
             "buffer" => Ok(Step::Buffer {
                 context: self.context(names)?,
@@ -101,10 +101,10 @@ impl Cursor {
                 outcome: self.outcome(names)?,
             }),
             "fork" => {
-                let view = self.used(names, &[Kind::View])?;
+                let process = self.used(names, &[Kind::Context, Kind::Process])?;
                 self.keyword("as")?;
-                let copy = self.define(names, Kind::View)?;
-                Ok(Step::Fork { view, copy })
+                let child = self.define(names, Kind::Process)?;
+                Ok(Step::Fork { process, child })
             }
             "cb" => self.command_buffer(names),
             "ts" => self.timestamps(names),
@@ -195,12 +195,12 @@ impl Cursor {
     }
 
     fn open(&mut self, names: &mut Names) -> Result<Step, Invalid> {
-        let context = self.indexed(names)?;
+        let context = self.indexed("a name for the context", names)?;
         let budget = self.option("budget", names)?;
         let process = match self.take("process") {
             true => {
                 self.keyword("of")?;
-                Some(self.used(names, &[Kind::Context, Kind::Buffer])?)
+                Some(self.used(names, &[Kind::Context, Kind::Process, Kind::Buffer])?)
             }
             false => None,
         };
@@ -222,7 +222,7 @@ impl Cursor {
             match (self.option("size", names)?, &start.kind) {
                 (Some(size), _) => Memory::Range(start, size),
                 (None, ExprKind::Name(name)) if names.check(name, &[Kind::Buffer]).is_ok() => {
-                    Memory::Buffer(name.clone())
+                    Memory::Buffer(Name::clone(name))
                 }
                 (None, _) => {
                     return Err(self.expected("`size BYTES`, since this is not a whole buffer"));

@@ -41,7 +41,7 @@ impl Display for Step {
                 write!(f, "protect {place} {how}")
             }
             Self::Reclaim => f.write_str("reclaim"),
-            Self::Exit { context } => write!(f, "exit {context}"),
+            Self::Exit { process } => write!(f, "exit {process}"),
             Self::Write {
                 place,
                 data,
@@ -137,7 +137,7 @@ impl Display for Step {
                 flag(f, "force", *force)?;
                 outcome.fmt(f)
             }
-            Self::Fork { view, copy } => write!(f, "fork {view} as {copy}"),
+            Self::Fork { process, child } => write!(f, "fork {process} as {child}"),
             Self::CommandBuffer {
                 context,
                 request,
@@ -326,6 +326,19 @@ impl Display for Step {
                 comparison,
                 value,
             } => write!(f, "expect {quantity} {comparison} {value}"),
+            Self::ExpectFree {
+                who,
+                within,
+                pieces,
+            } => {
+                write!(f, "expect free extents {who}")?;
+                option(f, "in", within.as_ref())?;
+                f.write_str(" = ")?;
+                if pieces.is_empty() {
+                    return f.write_str("none");
+                }
+                list(f, ", ", pieces)
+            }
             Self::Expect {
                 one,
                 comparison,

@@ -102,7 +102,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 Ok("lost".to_owned())
             }
             Step::Reset { undefined } => {
-                machine.asic.reset(match undefined {
+                machine.reset(match undefined {
                     true => DramContent::Undefined,
                     false => DramContent::Kept,
                 });

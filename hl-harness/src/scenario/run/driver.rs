@@ -238,7 +238,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 let key = self.key(other)?;
                 match self.env.buffers.get(&key) {
                     Some(buffer) => Arc::clone(&buffer.process),
-                    None => Arc::clone(&self.file(other)?.process),
+                    None => self.process(other)?,
                 }
             }
             None => {

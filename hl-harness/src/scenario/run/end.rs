@@ -64,7 +64,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
 
     fn bring_back(&self, last: Span) -> Result<(), Stop> {
         let machine = self.machine();
-        machine.asic.reset(DramContent::Kept);
+        machine.reset(DramContent::Kept);
         machine.device.recover().map_err(|error| {
             let expected = "the end: the device comes back after a reset";
             Failure::new(last, expected, error).into()
@@ -81,37 +81,39 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
             .filter(|((_, old), (_, new))| old != new)
             .map(|((name, old), (_, new))| format!("{name}: {old} at first, {new} now"))
             .collect();
-        let statistics = machine.host.statistics();
-        let broken = [
-            ("device accesses to free pages", statistics.free_accesses),
+        let damaged = [
             (
-                "device accesses to pages that nobody pinned",
-                statistics.unpinned_accesses,
+                "free pages written to",
+                machine.host.statistics().poison_damaged,
             ),
-            (
-                "device accesses to pages that are not mapped for DMA",
-                statistics.unmapped_accesses,
-            ),
-            ("free pages written to", statistics.poison_damaged),
             (
                 "free pages that lost their poison",
                 machine.host.damaged_free_frames().len() as u64,
             ),
         ];
-        let broken = broken
+        // What a stray access leaves behind, where there may be any.
+        let (mut strays, strayed) = self.broken_rules();
+        let damaged = damaged
             .into_iter()
-            .filter(|(_, count)| !self.stray && *count > 0);
-        notes.extend(broken.map(|(what, count)| format!("{what}: {count}")));
+            .filter(|(_, count)| !self.strays_allowed() && *count > 0);
+        strays.extend(damaged.map(|(what, count)| format!("{what}: {count}")));
         let violations = machine.asic.counters().protocol_violations;
         if violations > 0 {
             notes.push(format!("register protocols broken: {violations}"));
         }
-        if notes.is_empty() {
-            return Ok(());
-        }
+        // Where nothing else is wrong, it is the step that strayed which is to be looked at.
+        let place = match strayed {
+            Some(strayed) if notes.is_empty() => strayed,
+            _ => last,
+        };
+        notes.extend(strays);
+        let found = match notes.len() {
+            0 => return Ok(()),
+            1 => "1 difference".to_owned(),
+            many => format!("{many} differences"),
+        };
         let expected = "the end: the machine as at first, and no rule broken";
-        let found = format_args!("{} differences", notes.len());
-        let mut failure = Failure::new(last, expected, found);
+        let mut failure = Failure::new(place, expected, found);
         failure.notes = notes;
         Err(failure.into())
     }

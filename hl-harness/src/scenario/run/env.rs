@@ -82,6 +82,8 @@ impl<A: Model> Arenas<'_, A> {
 pub(crate) struct Env<'c, 's, 'm, A: Model> {
     pub(crate) variables: BTreeMap<Key, u64>,
     pub(crate) files: BTreeMap<Key, Arc<File<'c, 's, 'm, A>>>,
+    /// Those that forked off.
+    pub(crate) children: BTreeMap<Key, Arc<Process>>,
     pub(crate) buffers: BTreeMap<Key, Buffer>,
     pub(crate) blocks: BTreeMap<Key, Block>,
     pub(crate) views: BTreeMap<Key, Arc<Viewed<'m, A>>>,
@@ -96,6 +98,7 @@ impl<A: Model> Env<'_, '_, '_, A> {
         Self {
             variables: BTreeMap::new(),
             files: BTreeMap::new(),
+            children: BTreeMap::new(),
             buffers: BTreeMap::new(),
             blocks: BTreeMap::new(),
             views: BTreeMap::new(),
@@ -113,6 +116,7 @@ impl<A: Model> Clone for Env<'_, '_, '_, A> {
         Self {
             variables: self.variables.clone(),
             files: self.files.clone(),
+            children: self.children.clone(),
             buffers: self.buffers.clone(),
             blocks: self.blocks.clone(),
             views: self.views.clone(),
@@ -124,10 +128,21 @@ impl<A: Model> Clone for Env<'_, '_, '_, A> {
     }
 }
 
+/// What stands between a name and the child that has what its parent called so, in a key.
+const OF: &str = " of ";
+
+/// The key of what a child has from its parent, by the parent's key.
+pub(crate) fn inherited((name, index): &Key, child: &Key) -> Key {
+    // The parent may have it from its own.
+    let name = name.split(OF).next().unwrap_or(name);
+    (format!("{name}{OF}{}", key_text(child)), *index)
+}
+
 /// How a key is written.
 pub(crate) fn key_text((name, index): &Key) -> String {
-    match index {
-        Some(index) => format!("{name}[{index}]"),
-        None => name.clone(),
+    match (index, name.split_once(OF)) {
+        (None, _) => name.clone(),
+        (Some(index), None) => format!("{name}[{index}]"),
+        (Some(index), Some((name, child))) => format!("{name}[{index}]{OF}{child}"),
     }
 }

@@ -5,7 +5,7 @@ use super::super::data::Bytes;
 use super::super::text::{Invalid, Span};
 use super::super::words::{Constant, LeftWord, Operator};
 use super::answer::{Answer, Refused, left};
-use super::env::{Block, Buffer, File, Key, Viewed, key_text};
+use super::env::{Block, Buffer, File, Key, Viewed, inherited, key_text};
 use super::stop::{Failure, Stop};
 use super::{Runner, Words};
 use crate::asic::{InitiatorMode, MAX_ASID};
@@ -72,7 +72,6 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
             let none = || Invalid::new(span, "this ASIC does not map device memory");
             profile.dram.mapped_at.ok_or_else(none)
         };
-        let users = profile.dram.user_memory().map_or(0, |run| run.len());
         Ok(match constant {
             Constant::Page => 4096,
             Constant::Max => u64::MAX,
@@ -83,7 +82,7 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
             Constant::DramStart => dram()?.range.start().get(),
             Constant::DramEnd => end(&dram()?),
             Constant::DramPage => profile.dram.page_bytes,
-            Constant::DramPages => users / profile.dram.page_bytes,
+            Constant::DramPages => u64::from(self.machine().dram_pages()),
             Constant::HostOffset => profile.host_offset,
             Constant::UserRegisters => USER_REGISTERS,
         })
@@ -92,7 +91,11 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
     /// The name with its index computed.
     pub(super) fn key(&mut self, name: &Name) -> Result<Key, Stop> {
         let index = self.eval_option(name.index.as_deref())?;
-        Ok((name.text.clone(), index))
+        let key = (name.text.clone(), index);
+        Ok(match &name.of {
+            Some(child) => inherited(&key, &self.key(child)?),
+            None => key,
+        })
     }
 
     pub(super) fn number_of(&mut self, name: &Name) -> Result<u64, Stop> {

@@ -85,7 +85,6 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                             random,
                             loops: vec![("thread".to_owned(), *number)],
                             steps: 0,
-                            stray: false,
                             watch: None,
                         };
                         if let Some(name) = &words.number {

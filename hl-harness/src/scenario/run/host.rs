@@ -68,7 +68,9 @@ fn user_fault(fault: UserFault) -> (u64, Option<Reason>) {
     match fault {
         UserFault::Hole { address } => (address.get(), Some(Reason::Hole)),
         UserFault::ReadOnly { address } => (address.get(), Some(Reason::ReadOnly)),
-        UserFault::Misaligned { address } => (address.get(), None),
+        UserFault::Misaligned { address } | UserFault::OutOfFrames { address } => {
+            (address.get(), None)
+        }
     }
 }
 
@@ -98,10 +100,7 @@ fn refused(access: Access, at: u64, reason: Option<Reason>) -> Refused {
 impl<'m, A: Model> Runner<'_, '_, '_, 'm, A> {
     pub(super) fn host_step(&mut self, span: Span, step: &Step) -> Words {
         match step {
-            Step::Exit { context } => {
-                self.file(context)?.process.exit();
-                Ok("exited".to_owned())
-            }
+            Step::Exit { process } => self.exit(process),
             Step::Buffer {
                 context,
                 name,

@@ -3,16 +3,17 @@
 use hl_mem::dram::PackHandle;
 use mmu_core::DeviceAddr;
 
-use super::super::ast::{Moment, Name, Quantity, Step};
-use super::super::parse::{CLEAR, event_word};
+use super::super::ast::{Quantity, Step};
+use super::super::parse::event_word;
 use super::super::text::{Invalid, Span};
-use super::super::words::{Comparison, Which};
+use super::super::words::Comparison;
 use super::answer::Refused;
-use super::env::{Buffer, Key, key_text};
+use super::env::Buffer;
+use super::events::is;
 use super::stop::{Failure, Stop};
 use super::{Runner, Words};
 use crate::host::{FRAME_SIZE, UserAddress};
-use crate::log::{Event, EventKind, Record};
+use crate::log::EventKind;
 use crate::machine::Model;
 
 /// A number, or what there is instead of one.
@@ -49,6 +50,11 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
             Step::ExpectOrder { since, moments } => {
                 self.expect_order(span, since.as_ref(), moments)
             }
+            Step::ExpectFree {
+                who,
+                within,
+                pieces,
+            } => self.expect_free(span, who, within.as_ref(), pieces),
             Step::ExpectFault { fault } => {
                 let oldest = {
                     let mut faults = self.faults();
@@ -73,7 +79,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 Ok(format!("{forgotten} faults"))
             }
             Step::AllowStray => {
-                self.stray = true;
+                self.allow_strays();
                 Ok("allowed".to_owned())
             }
             Step::Mark { name } => {
@@ -268,57 +274,6 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
             .chain(device)
             .map(dashed)
             .collect()
-    }
-
-    fn records(&mut self, since: Option<&Name>) -> Result<Vec<Record>, Stop> {
-        let mark = match since {
-            Some(name) => {
-                let key: Key = self.key(name)?;
-                let mark = self.env.marks.get(&key).copied();
-                mark.ok_or_else(|| {
-                    let message = format_args!("`{}` is not marked yet", key_text(&key));
-                    Invalid::new(name.span, message)
-                })?
-            }
-            None => 0,
-        };
-        Ok(self.machine().log.since(mark))
-    }
-
-    fn expect_order(&mut self, span: Span, since: Option<&Name>, moments: &[Moment]) -> Words {
-        let records = self.records(since)?;
-        let mut before: Option<(u64, String)> = None;
-        let mut found = Vec::new();
-        for Moment { which, event } in moments {
-            let mut like = records.iter().filter(|record| is(event, &record.event));
-            let record = match which {
-                Which::First => like.next(),
-                Which::Last => like.next_back(),
-            };
-            let name = format!("{which} {event}");
-            let Some(record) = record else {
-                return Err(Failure::new(span, &name, "no such event").into());
-            };
-            if let Some((sequence, earlier)) = &before
-                && record.sequence <= *sequence
-            {
-                let expected = format_args!("{name} after {earlier}, which is event {sequence}");
-                let mut failure = Failure::new(span, expected, record.to_string().trim_start());
-                failure.notes = found;
-                return Err(failure.into());
-            }
-            found.push(format!("{name}: {}", record.to_string().trim_start()));
-            before = Some((record.sequence, name));
-        }
-        Ok(found.join("; "))
-    }
-}
-
-/// Whether an event is of the kind that a word stands for.
-fn is(word: &str, event: &Event) -> bool {
-    match word {
-        CLEAR => matches!(event, Event::EntryStore { entry: 0, .. }),
-        _ => event_word(event.kind()) == word,
     }
 }
 

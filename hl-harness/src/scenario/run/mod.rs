@@ -1,40 +1,45 @@
 //! Steps to deeds.
 
 mod answer;
+mod config;
 mod device;
 mod driver;
 mod end;
 mod env;
 mod eval;
+mod events;
+mod extents;
 mod flow;
 mod host;
 mod look;
 mod objects;
+mod processes;
 mod ring;
 mod snapshot;
 mod stop;
+mod stray;
 mod windows;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
-use hl_mem::buffer::ViewPolicy;
 use hl_mem::profile::{Gaudi, Gaudi2, Goya};
 
 pub use stop::{Failure, Stop};
 
-use super::ast::{Line, MachineWords, Script, Step};
+use super::ast::{Line, Script, Step};
 use super::text::{Invalid, Span};
-use super::words::{AsicWord, Cache, Reuse, Setting, Views};
-use crate::asic::{AsicConfig, CacheSize, Fault, InitiatorId, InitiatorMode};
-use crate::host::{FrameOrder, Process};
+use super::words::{AsicWord, Asics};
+use crate::asic::{Fault, InitiatorId, InitiatorMode};
+use crate::host::Process;
 use crate::inspect::State;
 use crate::log::{EventLog, Record};
-use crate::machine::{Machine, MachineConfig, Model, with_machine};
+use crate::machine::{Machine, Model, with_machine};
 use env::{Arenas, Env, Key};
 use snapshot::Snapshot;
 use std::sync::Arc;
+use stray::Strays;
 use windows::Window;
 
 /// How a scenario is run.
@@ -108,7 +113,7 @@ fn run_on<A: Model>(
     options: Options,
     watch: &mut dyn Watch,
 ) -> Result<Passed, Stop> {
-    let config = machine_config::<A>(&script.machine, options.seed)?;
+    let config = config::of_words::<A>(&script.machine, options.seed)?;
     let log = EventLog::new();
     log.set_recording(options.events);
     let outcome = with_machine::<A, _>(config, log, |machine| {
@@ -119,6 +124,7 @@ fn run_on<A: Model>(
             options,
             initiators: Mutex::default(),
             faults: Mutex::default(),
+            strays: Mutex::default(),
         };
         let mut runner = Runner {
             world: &world,
@@ -130,7 +136,6 @@ fn run_on<A: Model>(
             random: fastrand::Rng::with_seed(options.seed),
             loops: Vec::new(),
             steps: 0,
-            stray: false,
             watch: Some(watch),
         };
         runner.whole(&script.steps)
@@ -139,60 +144,6 @@ fn run_on<A: Model>(
         let message = format_args!("this machine has no memory for that: {error}");
         Err(Invalid::new(Span::default(), message).into())
     })
-}
-
-/// The most that a size of the machine may be.
-const MAX_SETTING: u64 = 1 << 22;
-
-fn machine_config<A: Model>(words: &MachineWords, seed: u64) -> Result<MachineConfig, Invalid> {
-    let cache = |size| AsicConfig {
-        hbm_stacks: A::STACKS,
-        leaf_cache: size,
-        line_cache: size,
-        ..AsicConfig::new(A::KIND)
-    };
-    let mut config = MachineConfig {
-        users: 2,
-        views: match words.views {
-            Some(Views::Counted) => ViewPolicy::Counted,
-            Some(Views::Single) | None => ViewPolicy::Single,
-        },
-        order: match words.reuse {
-            Some(Reuse::Immediate) => FrameOrder::ImmediateReuse,
-            Some(Reuse::Scattered) | None => FrameOrder::Scattered { seed },
-        },
-        asic: words.cache.map(|kind| match kind {
-            Cache::Infinite => cache(CacheSize::Infinite),
-            Cache::None => cache(CacheSize::None),
-            Cache::Finite => cache(CacheSize::Infinite).with_finite_caches(),
-        }),
-        ..MachineConfig::default()
-    };
-    for (setting, value) in &words.settings {
-        let value = *value;
-        let limit = match setting {
-            // The drivers of the MMUs are built for so many, the privileged one included.
-            Setting::Users => 7,
-            _ => MAX_SETTING,
-        };
-        if value == 0 || value > limit {
-            let message = format_args!("a machine has 1 to {limit} {setting}, not {value}");
-            return Err(Invalid::new(words.span, message));
-        }
-        match setting {
-            Setting::Frames => config.frames = value as u32,
-            Setting::Tables => config.tables = value as u32,
-            Setting::Buffers => config.buffers = value as usize,
-            Setting::Mappings => config.mappings = value as usize,
-            Setting::Handles => config.handles = value as usize,
-            Setting::Users => config.users = value as usize,
-            Setting::Packs => config.packs = value as usize,
-            Setting::Pools => config.timestamp_pools = value as usize,
-            Setting::Timestamps => config.timestamps = value as usize,
-            Setting::Counters => config.counters = value as usize,
-        }
-    }
-    Ok(config)
 }
 
 /// What all threads of a scenario share.
@@ -204,6 +155,7 @@ struct World<'c, 's, 'm, A: Model> {
     initiators: Mutex<Vec<((InitiatorMode, u8), InitiatorId)>>,
     /// Faults that no step has looked at.
     faults: Mutex<Vec<Fault>>,
+    strays: Mutex<Strays>,
 }
 
 /// One thread of a scenario.
@@ -221,8 +173,6 @@ struct Runner<'r, 'c, 's, 'm, A: Model> {
     /// The loops around the step that is carried out.
     loops: Vec<(String, u64)>,
     steps: u64,
-    /// Whether the device may touch pages that it should not.
-    stray: bool,
     watch: Option<&'r mut dyn Watch>,
 }
 
@@ -252,6 +202,12 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
         self.world.machine
     }
 
+    /// Whether the ASIC is one of those that a step names.
+    fn is_one_of(&self, asics: &[Asics]) -> bool {
+        let asic = &self.world.asic;
+        asics.iter().any(|named| named.parts().contains(asic))
+    }
+
     fn body(&mut self, steps: &[Line]) -> Result<(), Stop> {
         steps.iter().try_for_each(|line| self.line(line))
     }
@@ -260,7 +216,7 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
         match &line.step {
             Step::Repeat { times, body } => self.repeat(times, body),
             Step::For { name, series, body } => self.walk(name, series, body),
-            Step::On { asics, body } => match asics.contains(&self.world.asic) {
+            Step::On { asics, body } => match self.is_one_of(asics) {
                 true => self.body(body),
                 false => Ok(()),
             },
@@ -280,6 +236,7 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
                 };
                 self.steps += 1;
                 let done = self.step(line.span, step).map_err(|stop| self.noted(stop));
+                self.note_strays(line);
                 let events = mark.map(|mark| self.machine().log.since(mark));
                 if let Some(watch) = &mut self.watch {
                     let answer = match &done {
@@ -329,8 +286,7 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
             | Step::Attach { .. }
             | Step::Recover { .. }
             | Step::Settle { .. } => self.driver_step(span, step),
-            Step::Fork { .. }
-            | Step::CommandBuffer { .. }
+            Step::CommandBuffer { .. }
             | Step::Timestamps { .. }
             | Step::Registers { .. }
             | Step::Export { .. }
@@ -348,6 +304,7 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
                 request,
                 outcome,
             } => self.ring_step(span, (ring, request), outcome),
+            Step::Fork { process, child } => self.fork(process, child),
             Step::Exit { .. }
             | Step::Buffer { .. }
             | Step::Munmap { .. }
@@ -369,6 +326,7 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
             | Step::ExpectQuantity { .. }
             | Step::Expect { .. }
             | Step::ExpectOrder { .. }
+            | Step::ExpectFree { .. }
             | Step::ExpectFault { .. }
             | Step::ExpectEvent { .. }
             | Step::ForgetFaults

@@ -1,5 +1,5 @@
-//! Steps about what handles name beside blocks: command buffers, timestamps, registers; views that
-//! fork, exports, and what users are told.
+//! Steps about what handles name beside blocks: command buffers, timestamps, registers; exports, and
+//! what users are told.
 
 use core::num::NonZeroU64;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::super::ast::{CommandBufferWords, Expr, Name, Outcome, Step, Timestamp
 use super::super::text::{Invalid, Span};
 use super::super::words::Told;
 use super::answer::Answer;
-use super::env::{Viewed, key_text};
+use super::env::key_text;
 use super::stop::{Failure, Stop};
 use super::{Runner, Words};
 use crate::machine::Model;
@@ -39,7 +39,6 @@ impl Exporter for OneFile {
 impl<A: Model> Runner<'_, '_, '_, '_, A> {
     pub(super) fn object_step(&mut self, span: Span, step: &Step) -> Words {
         match step {
-            Step::Fork { view, copy } => self.fork(view, copy),
             Step::CommandBuffer {
                 context,
                 request,
@@ -129,28 +128,6 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
         }
         let ended = self.machine().device.end_export(export);
         ended.expect("no open file has it");
-    }
-
-    fn fork(&mut self, view: &Name, copy: &Name) -> Words {
-        let Some(parent) = self.view(view)? else {
-            return Err(Invalid::new(view.span, "the view has ended").into());
-        };
-        let machine = self.machine();
-        let child = machine.spawn();
-        self.processes.push(Arc::clone(&child));
-        let mapping = parent.mapping().fork(&child);
-        let mapping = mapping.map_err(|error| Invalid::new(view.span, error))?;
-        let pages = parent.view.pages();
-        let key = self.key(copy)?;
-        let viewed = Viewed {
-            view: machine
-                .device
-                .copy_view(&parent.view, pages, mapping)
-                .expect("the view is of this device"),
-            gone: parent.gone.clone(),
-        };
-        self.env.views.insert(key, Arc::new(viewed));
-        Ok(format!("{pages} pages"))
     }
 
     fn command_buffer(

@@ -146,7 +146,10 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
         if differences.is_empty() {
             return Ok(now.to_string());
         }
-        let found = format_args!("{} differences", differences.len());
+        let found = match differences.len() {
+            1 => "1 difference".to_owned(),
+            many => format!("{many} differences"),
+        };
         let mut failure = Failure::new(span, format_args!("everything as in {name}"), found);
         failure.notes = differences;
         Err(failure.into())

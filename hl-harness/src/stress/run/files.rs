@@ -3,7 +3,6 @@
 use hl_mem::uapi::{Errno, FLAG_USERPTR};
 
 use super::super::model::Memory;
-use super::super::reset::reset;
 use super::{BUDGET, Epoch, Summary, USERS};
 use crate::asic::{DramContent, InitiatorMode};
 use crate::machine;
@@ -154,7 +153,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         }
         self.scribe.step("reset undefined");
         self.scribe.step("recover");
-        reset(self.machine, DramContent::Undefined);
+        self.machine.reset(DramContent::Undefined);
         self.machine
             .device
             .recover()

@@ -1,0 +1,98 @@
+//! What the machine of a scenario is like.
+
+use hl_mem::buffer::ViewPolicy;
+
+use super::super::ast::{CacheWords, MachineWords};
+use super::super::text::Invalid;
+use super::super::words::{Cache, Reuse, Setting, Views};
+use crate::asic::{AsicConfig, CacheSize};
+use crate::host::FrameOrder;
+use crate::machine::{MachineConfig, Model};
+
+/// The most sets that a cache may have, and the most ways.
+const MAX_SETS: u64 = 1 << 12;
+
+/// The most that a size of the machine may be.
+const MAX_SETTING: u64 = 1 << 22;
+
+/// The machine that a file describes.
+pub(super) fn of_words<A: Model>(
+    words: &MachineWords,
+    seed: u64,
+) -> Result<MachineConfig, Invalid> {
+    let usual = AsicConfig {
+        hbm_stacks: A::STACKS,
+        ..AsicConfig::new(A::KIND)
+    };
+    let finite = usual.clone().with_finite_caches();
+    let [leaves, lines] = words.caches;
+    let mut config = MachineConfig {
+        users: 2,
+        views: match words.views {
+            Some(Views::Counted) => ViewPolicy::Counted,
+            Some(Views::Single) | None => ViewPolicy::Single,
+        },
+        order: match words.reuse {
+            Some(Reuse::Immediate) => FrameOrder::ImmediateReuse,
+            Some(Reuse::Scattered) | None => FrameOrder::Scattered { seed },
+        },
+        default_mapping: words.default_page,
+        asic: Some(AsicConfig {
+            leaf_cache: cache_size(leaves, finite.leaf_cache, words)?,
+            line_cache: cache_size(lines, finite.line_cache, words)?,
+            ..usual
+        }),
+        ..MachineConfig::default()
+    };
+    for (setting, value) in &words.settings {
+        let value = *value;
+        let limit = match setting {
+            // The drivers of the MMUs are built for so many, the privileged one included.
+            Setting::Users => 7,
+            _ => MAX_SETTING,
+        };
+        if value == 0 || value > limit {
+            let message = format_args!("a machine has 1 to {limit} {setting}, not {value}");
+            return Err(Invalid::new(words.span, message));
+        }
+        match setting {
+            Setting::Frames => config.frames = value as u32,
+            Setting::Tables => config.tables = value as u32,
+            Setting::Buffers => config.buffers = value as usize,
+            Setting::Mappings => config.mappings = value as usize,
+            Setting::Handles => config.handles = value as usize,
+            Setting::Users => config.users = value as usize,
+            Setting::DramPages => config.dram_pages = Some(value as u32),
+            Setting::Packs => config.packs = value as usize,
+            Setting::Pools => config.timestamp_pools = value as usize,
+            Setting::Timestamps => config.timestamps = value as usize,
+            Setting::Counters => config.counters = value as usize,
+        }
+    }
+    Ok(config)
+}
+
+/// The size of a cache: `finite` where that is the word.
+fn cache_size(
+    cache: Option<CacheWords>,
+    finite: CacheSize,
+    words: &MachineWords,
+) -> Result<CacheSize, Invalid> {
+    Ok(match cache {
+        None | Some(CacheWords::Known(Cache::Infinite)) => CacheSize::Infinite,
+        Some(CacheWords::Known(Cache::Finite)) => finite,
+        Some(CacheWords::Known(Cache::None)) => CacheSize::None,
+        Some(CacheWords::Sets(sets, ways)) => {
+            let fits = |number| (1..=MAX_SETS).contains(&number);
+            if !fits(sets) || !fits(ways) {
+                let message =
+                    format_args!("a cache has 1 to {MAX_SETS} sets of 1 to {MAX_SETS} ways");
+                return Err(Invalid::new(words.span, message));
+            }
+            CacheSize::SetAssociative {
+                sets: sets as usize,
+                ways: ways as usize,
+            }
+        }
+    })
+}
