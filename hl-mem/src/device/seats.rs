@@ -40,6 +40,10 @@ struct State<A: Asic, P: Port> {
 }
 
 /// What the user who has a seat is told.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the larger one is what a seat that is in use has"
+)]
 enum Events<S> {
     /// Nobody has the seat: room for them.
     Room(S),
