@@ -52,14 +52,24 @@ enum State<H> {
 
 struct Buffer<H> {
     bytes: u64,
-    /// A handle names it. Once none does, it goes as soon as it can.
-    named: bool,
+    name: Name,
     views: u32,
     /// Mappings of it outside of the privileged space, and whatever else writes it.
     holds: u32,
     /// How often the device had been reset when it was mapped in the privileged space.
     resets: u32,
     memory: Memory<H>,
+}
+
+/// Who a buffer is there for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Name {
+    /// A handle of a file names it.
+    Handle,
+    /// The driver made it for itself.
+    Driver,
+    /// Nobody: it goes as soon as it can.
+    Nobody,
 }
 
 /// The pages of a buffer, in the hands of whoever the device's access to them depends on.
@@ -231,40 +241,41 @@ impl<'d, H> Buffers<'d, H> {
     }
 
     /// Registers a block, which was mapped in the privileged space when the device had been reset so
-    /// many times, and which a handle names.
+    /// many times.
     pub(crate) fn register_mapped(
         &mut self,
         new: &NewBuffer,
+        name: Name,
         bytes: u64,
         resets: u32,
         mapped: Mapped<Privileged, H>,
     ) {
-        self.use_slot(new, bytes, true, resets, Memory::Mapped(mapped));
+        self.use_slot(new, name, bytes, resets, Memory::Mapped(mapped));
     }
 
     /// Registers a buffer that is not mapped there and that a handle names.
     pub(crate) fn register(&mut self, new: &NewBuffer, bytes: u64, pages: H) {
-        self.use_slot(new, bytes, true, 0, Memory::Unmapped(pages));
+        self.use_slot(new, Name::Handle, bytes, 0, Memory::Unmapped(pages));
     }
 
     /// Keeps the pages of a block that did not come to be, until the device is known not to use
     /// them.
     pub(crate) fn quarantine(&mut self, new: NewBuffer, detached: Detached<Privileged, H>) {
-        self.use_slot(&new, 0, false, 0, Memory::Detached(detached));
+        self.use_slot(&new, Name::Nobody, 0, 0, Memory::Detached(detached));
     }
 
     fn use_slot(
         &mut self,
         new: &NewBuffer,
+        name: Name,
         bytes: u64,
-        named: bool,
         resets: u32,
         memory: Memory<H>,
     ) {
         if let Some(slot) = self.slots.get_mut(new.0.slot as usize) {
             slot.state = State::Used(Buffer {
                 bytes,
-                named,
+                name,
                 views: 0,
                 holds: 0,
                 resets,
@@ -332,11 +343,31 @@ impl<'d, H> Buffers<'d, H> {
         self.pages(hold.0)
     }
 
-    /// Notes that no handle names the buffer any more.
+    /// Notes that nobody names the buffer any more.
     pub(crate) fn unname(&mut self, id: BufferId) {
         if let Some(buffer) = self.buffer(id) {
-            buffer.named = false;
+            buffer.name = Name::Nobody;
         }
+    }
+
+    /// Notes that a block which the driver made for itself is there for nobody any more. Whether it was.
+    pub(crate) fn disown(&mut self, id: BufferId) -> bool {
+        self.buffer(id).is_some_and(|buffer| {
+            let own = buffer.name == Name::Driver;
+            if own {
+                buffer.name = Name::Nobody;
+            }
+            own
+        })
+    }
+
+    /// The pages of a block that the driver made for itself; `None` where there is no such block.
+    pub(crate) fn drivers_own(&mut self, id: BufferId) -> Option<&H> {
+        let buffer = self.buffer(id)?;
+        buffer
+            .memory
+            .pages()
+            .filter(|_| buffer.name == Name::Driver)
     }
 
     /// Takes the mapping of a block out, to undo it; `None` where the block is not mapped.
@@ -385,7 +416,7 @@ impl<'d, H> Buffers<'d, H> {
     /// Takes the pages of a buffer that nobody uses any more, and ends the buffer.
     pub(crate) fn take_unused(&mut self, id: BufferId) -> Option<H> {
         let buffer = self.buffer(id)?;
-        if buffer.named
+        if buffer.name != Name::Nobody
             || buffer.views != 0
             || buffer.holds != 0
             || !matches!(buffer.memory, Memory::Unmapped(_))
@@ -496,7 +527,7 @@ impl<'d, H> Buffers<'d, H> {
             *from += 1;
             if let State::Used(Buffer {
                 memory: Memory::Mapped(_),
-                named: false,
+                name: Name::Nobody,
                 ..
             }) = &slot.state
             {

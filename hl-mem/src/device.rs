@@ -27,6 +27,7 @@ mod dram;
 mod error;
 mod events;
 mod inspect;
+mod own_blocks;
 mod privilege;
 mod seats;
 mod settle;
@@ -35,10 +36,12 @@ mod views;
 mod windows;
 
 pub(crate) use bring_up::{Table, new_addresses};
+pub(crate) use buffers::whole_pages;
 pub use error::{
     BringUpError, BufferError, DramError, MapBufferError, MapWindowError, RetireError, Unconfirmed,
 };
 pub use events::FaultsReported;
+pub use own_blocks::{BlockPages, OwnBlockError};
 pub use privilege::{BlockRangeError, DramRunError, ForeignPrivilege, Privilege, UnmapWindowError};
 pub use seats::Seat;
 pub(crate) use seats::{SeatTicket, Tables};

@@ -2,8 +2,10 @@
 
 use mmu_core::DeviceAddr;
 
-use crate::buffer::{BufferHold, BufferId, ViewRefusal};
-use crate::device::{BufferError, BufferView, MapBufferError, Privilege, ViewBufferError};
+use crate::buffer::{BufferHold, BufferId, Name, ViewRefusal};
+use crate::device::{
+    BufferError, BufferView, MapBufferError, Privilege, ViewBufferError, whole_pages,
+};
 use crate::handle::{HandleError, HandleKind, RawHandle};
 use crate::host::{HostMemory, ViewRights};
 use crate::port::Port;
@@ -62,7 +64,11 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
     ) -> Result<(RawHandle, BufferId), BufferError> {
         self.device.check(privilege)?;
         let bytes = whole_pages::<P>(bytes, MAX_BLOCK_BYTES)?;
-        let make = || self.device.allocate_block(bytes).map(|id| (id, id));
+        let allocate = |host: &P::Host, pages| host.allocate(pages);
+        let make = || {
+            let id = self.device.allocate_block(Name::Handle, bytes, allocate)?;
+            Ok((id, id))
+        };
         self.publish(HandleKind::Block, make, |id| {
             Named::Block(KernelBuffer {
                 id,
@@ -417,14 +423,4 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
             ViewBufferError::Host(error) => ViewError::Host(error),
         })
     }
-}
-
-/// The length of a buffer for which a user asked for `bytes`.
-fn whole_pages<P: Port>(bytes: u64, most: u64) -> Result<u64, BufferError> {
-    if bytes == 0 || bytes > most {
-        return Err(BufferError::Size);
-    }
-    bytes
-        .checked_next_multiple_of(P::Host::PAGE_BYTES)
-        .ok_or(BufferError::Size)
 }

@@ -1,7 +1,7 @@
 //! The life of kernel buffers: of blocks in the privileged address space (facts section 11), and of
 //! those that are not mapped there.
 
-use crate::buffer::{BufferHold, BufferId, Buffers, NewBuffer};
+use crate::buffer::{BufferHold, BufferId, Buffers, Name, NewBuffer};
 use crate::host::{HostError, HostMemory};
 use crate::mmu::MmuControl;
 use crate::port::{Engines, Port};
@@ -11,10 +11,16 @@ use crate::space::{Detached, Left, NotEstablished, Privileged, Wanted, establish
 use super::{BufferError, Device, KernelPages, RetireError, Unconfirmed};
 
 impl<'d, A: Asic, P: Port> Device<'d, A, P> {
-    /// Allocates, zeroes and maps a block of `bytes`, whole pages, in the privileged space.
-    pub(crate) fn allocate_block(&self, bytes: u64) -> Result<BufferId, BufferError> {
+    /// Allocates and zeroes a block of `bytes`, whole pages, by a call to the host, and maps it in the
+    /// privileged space.
+    pub(crate) fn allocate_block(
+        &self,
+        name: Name,
+        bytes: u64,
+        allocate: impl FnOnce(&P::Host, u64) -> Result<KernelPages<P>, HostError>,
+    ) -> Result<BufferId, BufferError> {
         let pages = bytes / P::Host::PAGE_BYTES;
-        let (new, memory) = self.new_pages(|| self.host.allocate(pages))?;
+        let (new, memory) = self.new_pages(|| allocate(&self.host, pages))?;
         let (written, resets) = {
             let runs = self.host.kernel_runs(&memory);
             let space = &mut self.privileged.lock().space;
@@ -36,7 +42,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         };
         let id = new.id();
         let buffers = &mut self.shown.lock().buffers;
-        buffers.register_mapped(&new, bytes, resets, mapped);
+        buffers.register_mapped(&new, name, bytes, resets, mapped);
         Ok(id)
     }
 
@@ -237,4 +243,14 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     ) -> Option<T> {
         next(&self.shown.lock().buffers, from)
     }
+}
+
+/// The length of a buffer that was asked for with `bytes`.
+pub(crate) fn whole_pages<P: Port>(bytes: u64, most: u64) -> Result<u64, BufferError> {
+    if bytes == 0 || bytes > most {
+        return Err(BufferError::Size);
+    }
+    bytes
+        .checked_next_multiple_of(P::Host::PAGE_BYTES)
+        .ok_or(BufferError::Size)
 }

@@ -4,6 +4,7 @@
 mod blocks;
 mod inspect;
 mod kinds;
+mod own_blocks;
 mod seats;
 /// Ports of the parts of the smallest one, which the guide shows.
 #[path = "../support/mod.rs"]
