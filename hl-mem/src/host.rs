@@ -10,6 +10,7 @@ use core::fmt;
 
 use mmu_core::{AddrRange, BusAddr, Run};
 
+use crate::errno::Errno;
 use crate::profile::Profile;
 use crate::timestamps::TimestampMemory;
 
@@ -177,6 +178,9 @@ pub enum HostError {
     },
     /// This port does not do that.
     Unsupported,
+    /// The system's own reason, whatever it is: a signal, too many files. The process is told that very
+    /// number (facts PN-4).
+    Other(Errno),
 }
 
 impl fmt::Display for HostError {
@@ -185,6 +189,7 @@ impl fmt::Display for HostError {
             Self::NoMemory => f.write_str("the host has not enough memory"),
             Self::Fault { at } => write!(f, "the process cannot use its memory at {at}"),
             Self::Unsupported => f.write_str("this port does not do that"),
+            Self::Other(errno) => write!(f, "the host refuses: {errno}"),
         }
     }
 }

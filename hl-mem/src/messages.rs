@@ -132,6 +132,7 @@ fn errors_of_a_context_differ_and_pass_on_what_is_behind_them() {
     ]);
     naming_the_place([ExportDramError::NotMapped { at: AT }]);
     distinct([
+        RegisterBlockError::NoBlocks,
         RegisterBlockError::Unknown,
         RegisterBlockError::TooManyHandles,
     ]);
@@ -307,9 +308,14 @@ fn errors_of_handles_locks_and_timestamps_name_what_they_are_about() {
 
 #[test]
 fn errors_of_hosts_budgets_and_events_name_what_they_are_about() {
-    let mut messages = distinct([HostError::NoMemory, HostError::Unsupported]);
+    let mut messages = distinct([
+        HostError::NoMemory,
+        HostError::Unsupported,
+        HostError::Other(Errno::EMFILE),
+    ]);
+    assert!(messages[2].ends_with("EMFILE"));
     messages.extend(distinct([NotInFront { next: 4711 }]));
-    assert!(messages[2].contains("4711"));
+    assert!(messages[3].contains("4711"));
     let budget = Budget::new(9000);
     let charge = budget.charge(4711).unwrap();
     assert!(ForeignCharge(charge).to_string().contains("4711"));
@@ -501,16 +507,30 @@ fn numbers_are_written_as_people_compare_them() {
 fn an_errno_has_the_name_that_c_gives_it() {
     let errnos = vec![
         (Errno::EPERM, 1, "EPERM"),
+        (Errno::EINTR, 4, "EINTR"),
         (Errno::EIO, 5, "EIO"),
+        (Errno::EAGAIN, 11, "EAGAIN"),
         (Errno::ENOMEM, 12, "ENOMEM"),
         (Errno::EFAULT, 14, "EFAULT"),
         (Errno::EBUSY, 16, "EBUSY"),
+        (Errno::ENODEV, 19, "ENODEV"),
         (Errno::EINVAL, 22, "EINVAL"),
+        (Errno::EMFILE, 24, "EMFILE"),
         (Errno::EOPNOTSUPP, 95, "EOPNOTSUPP"),
+        (Errno::ETIMEDOUT, 110, "ETIMEDOUT"),
     ];
     for (errno, number, name) in errnos {
-        assert_eq!((errno.get(), errno.name()), (number, name));
+        assert_eq!((errno.get(), errno.name()), (number, Some(name)));
         assert_eq!(errno.to_string(), name);
         assert_eq!(format!("{errno:?}"), name);
+        assert_eq!(Errno::new(number as u16), Some(errno));
     }
+}
+
+#[test]
+fn an_errno_of_a_ports_own_is_told_by_its_number() {
+    let largest = Errno::new(4095).unwrap();
+    assert_eq!((largest.get(), largest.name()), (4095, None));
+    assert_eq!(largest.to_string(), "errno 4095");
+    assert_eq!((Errno::new(0), Errno::new(4096)), (None, None));
 }

@@ -343,11 +343,17 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
     ///
     /// # Errors
     ///
+    /// * [`RegisterBlockError::NoBlocks`] when the device has none for users;
     /// * [`RegisterBlockError::Unknown`] when no such registers are at `address`;
     /// * [`RegisterBlockError::TooManyHandles`].
     pub fn register_block(&self, address: u64) -> Result<(RawHandle, u64), RegisterBlockError> {
-        let mut blocks = self.device.options.register_blocks.iter().zip(0..);
+        let blocks = self.device.options.register_blocks;
+        if blocks.is_empty() {
+            return Err(RegisterBlockError::NoBlocks);
+        }
         let (block, number) = blocks
+            .iter()
+            .zip(0..)
             .find(|(block, _)| block.address == address)
             .ok_or(RegisterBlockError::Unknown)?;
         let bytes = block.registers.len();

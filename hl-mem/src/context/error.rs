@@ -246,6 +246,8 @@ impl core::error::Error for ExportDramError {}
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum RegisterBlockError {
+    /// Users may not map any registers of this device.
+    NoBlocks,
     /// Users may not map registers of that address, or there are none.
     Unknown,
     /// The file has as many handles as it may have.
@@ -255,6 +257,7 @@ pub enum RegisterBlockError {
 impl fmt::Display for RegisterBlockError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::NoBlocks => "the device has no registers for users",
             Self::Unknown => "no registers for users have that address",
             Self::TooManyHandles => "the file has as many handles as it may have",
         })

@@ -1,6 +1,4 @@
-//! What user space is told: the error numbers, and which error becomes which.
-
-use core::fmt;
+//! What user space is told: which error becomes which number.
 
 use crate::context::{
     DestroyError, ExportDramError, MapDramError, MapUserError, OpenError, RegisterBlockError,
@@ -8,71 +6,12 @@ use crate::context::{
 };
 use crate::device::{BufferError, DramError, MapBufferError, RetireError, Unconfirmed};
 use crate::dram::{AllocateError as DramAllocateError, PackError};
+use crate::errno::Errno;
 use crate::handle::HandleError;
 use crate::host::HostError;
 use crate::mmu::MmuError;
 use crate::space::SpaceError;
 use crate::va::AllocateError;
-
-/// An error number of the kernel's interface to user space; positive.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Errno(u8);
-
-impl Errno {
-    /// Operation not permitted.
-    pub const EPERM: Self = Self(1);
-    /// Input or output error.
-    pub const EIO: Self = Self(5);
-    /// Not enough memory.
-    pub const ENOMEM: Self = Self(12);
-    /// Bad address.
-    pub const EFAULT: Self = Self(14);
-    /// Device or resource busy.
-    pub const EBUSY: Self = Self(16);
-    /// Invalid argument.
-    pub const EINVAL: Self = Self(22);
-    /// Operation not supported.
-    pub const EOPNOTSUPP: Self = Self(95);
-
-    /// The device did not answer in time.
-    pub const ETIMEDOUT: Self = Self(110);
-
-    /// The number, as user space compares it with `errno`.
-    #[must_use]
-    pub const fn get(self) -> i32 {
-        self.0 as i32
-    }
-
-    /// The name that C gives the number.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::EPERM => "EPERM",
-            Self::EIO => "EIO",
-            Self::ENOMEM => "ENOMEM",
-            Self::EFAULT => "EFAULT",
-            Self::EBUSY => "EBUSY",
-            Self::EINVAL => "EINVAL",
-            Self::ETIMEDOUT => "ETIMEDOUT",
-            _ => "EOPNOTSUPP",
-        }
-    }
-}
-
-impl fmt::Display for Errno {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl fmt::Debug for Errno {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl core::error::Error for Errno {}
 
 impl From<HostError> for Errno {
     fn from(error: HostError) -> Self {
@@ -80,6 +19,8 @@ impl From<HostError> for Errno {
             HostError::NoMemory => Self::ENOMEM,
             HostError::Fault { .. } => Self::EFAULT,
             HostError::Unsupported => Self::EOPNOTSUPP,
+            // Facts PN-4, EX-3: the system's own reason.
+            HostError::Other(errno) => errno,
         }
     }
 }
@@ -156,7 +97,8 @@ impl From<PackError> for Errno {
 impl From<MapDramError> for Errno {
     fn from(error: MapDramError) -> Self {
         match error {
-            MapDramError::Unsupported => Self::EOPNOTSUPP,
+            // Facts 6.4, 6.2: no handle names memory that can be mapped there.
+            MapDramError::Unsupported => Self::EINVAL,
             MapDramError::TooManyMappings => Self::ENOMEM,
             MapDramError::Pack(error) => error.into(),
             MapDramError::Space(error) => error.into(),
@@ -226,6 +168,7 @@ impl From<RegisterBlockError> for Errno {
     fn from(error: RegisterBlockError) -> Self {
         match error {
             // Facts MB-1.
+            RegisterBlockError::NoBlocks => Self::EPERM,
             RegisterBlockError::Unknown => Self::EINVAL,
             RegisterBlockError::TooManyHandles => Self::ENOMEM,
         }

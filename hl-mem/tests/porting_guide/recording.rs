@@ -12,7 +12,7 @@ use hl_mem::lock::LockRank;
 use hl_mem::mmu::{Fault, GoyaMmu, MmuControl, MmuError, NoDramMmu, Registers};
 use hl_mem::port::{Engines, Port, SpinLock};
 use hl_mem::timestamps::{TimestampMemory, TimestampSlot};
-use hl_mem::uapi::{ExportRefused, Exporter};
+use hl_mem::uapi::{Errno, ExportRefused, Exporter};
 use hl_mem::va::Node;
 use mmu_core::{
     AddrRange, BusAddr, DeviceAddr, DeviceLost, DeviceTablePool, Invalidate, Run, Stale, TableBus,
@@ -37,6 +37,8 @@ thread_local! {
     pub(crate) static SPOILT_PIN: Cell<Spoilt> = const { Cell::new(Spoilt::Nothing) };
     /// Whether the port has no coherent memory.
     pub(crate) static NOT_COHERENT: Cell<bool> = const { Cell::new(false) };
+    /// Why the system does nothing that it is asked for, if it has a reason of its own.
+    pub(crate) static REFUSES: Cell<Option<Errno>> = const { Cell::new(None) };
 }
 
 /// What a port may get wrong with pinned pages.
@@ -47,6 +49,13 @@ pub(crate) enum Spoilt {
     Without(u64),
     /// There is one page more than was asked for.
     OneMore,
+}
+
+/// What the system says to whatever it is asked for.
+fn asked() -> Result<(), HostError> {
+    REFUSES
+        .get()
+        .map_or(Ok(()), |why| Err(HostError::Other(why)))
 }
 
 /// What was noted so far.
@@ -98,11 +107,13 @@ unsafe impl HostMemory for Noting<&'static Ram> {
 
     fn allocate(&self, pages: u64) -> Result<KernelPages, HostError> {
         note("HostMemory", "allocate");
+        asked()?;
         self.0.allocate(pages)
     }
 
     fn allocate_contiguous(&self, pages: u64) -> Result<KernelPages, HostError> {
         note("HostMemory", "allocate_contiguous");
+        asked()?;
         if NOT_COHERENT.get() {
             return Err(HostError::Unsupported);
         }
@@ -134,6 +145,7 @@ unsafe impl HostMemory for Noting<&'static Ram> {
         access: DeviceAccess,
     ) -> Result<PinnedPages, HostError> {
         note("HostMemory", "pin");
+        asked()?;
         self.0.pin(process, pages, access)
     }
 
@@ -169,11 +181,13 @@ unsafe impl HostMemory for Noting<&'static Ram> {
         rights: ViewRights,
     ) -> Result<View, HostError> {
         note("HostMemory", "view");
+        asked()?;
         self.0.view(process, pages, rights)
     }
 
     fn view_registers(&self, process: &(), registers: Run) -> Result<View, HostError> {
         note("HostMemory", "view_registers");
+        asked()?;
         self.0.view_registers(process, registers)
     }
 
