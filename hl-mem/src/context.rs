@@ -22,7 +22,7 @@ pub use error::{
     DestroyError, ExportDramError, MapDramError, MapUserError, OpenError, RegisterBlockError,
     RegisterTimestampError, UnmapUserError, ViewError,
 };
-pub use timestamps::{TimestampPlace, TimestampStorage};
+pub use timestamps::{CounterReached, REACHED_AT_A_TIME, TimestampPlace, TimestampStorage};
 
 use core::fmt;
 

@@ -68,7 +68,7 @@ impl<A: Model> Files<'_, '_, '_, '_, A> {
         };
         let ioctl = |context, input: MemoryInput| {
             let output = uapi::dispatch(context, &input.to_bytes());
-            output.map(drop).map_err(Errno::name).map_err(String::from)
+            output.map(drop).map_err(|errno| errno.to_string())
         };
         // The slot after all that were used: nobody ever had its handle.
         let unknown = RawHandle::new(handle.get() + 0x10 * page);

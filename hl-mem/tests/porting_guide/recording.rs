@@ -37,6 +37,8 @@ thread_local! {
     pub(crate) static SPOILT_PIN: Cell<Spoilt> = const { Cell::new(Spoilt::Nothing) };
     /// Whether the port has no coherent memory.
     pub(crate) static NOT_COHERENT: Cell<bool> = const { Cell::new(false) };
+    /// Timestamps that were stored since a lock of an interrupt handler was taken.
+    pub(crate) static STORES: Cell<u32> = const { Cell::new(0) };
     /// Why the system does nothing that it is asked for, if it has a reason of its own.
     pub(crate) static REFUSES: Cell<Option<Errno>> = const { Cell::new(None) };
 }
@@ -204,6 +206,7 @@ pub(crate) struct NotingWords(TimestampWords);
 impl TimestampMemory for NotingWords {
     fn store(&mut self, slot: u32, value: u64) {
         note("TimestampMemory", "store");
+        STORES.set(STORES.get() + 1);
         self.0.store(slot, value);
     }
 }
