@@ -73,6 +73,7 @@ fn errors_of_a_context_differ_and_pass_on_what_is_behind_them() {
     let mmu = MmuError::DeviceLost;
     let handle = HandleError::Stale;
     distinct([
+        OpenError::Lost,
         OpenError::NoAddressSpace,
         OpenError::Storage(va::LayoutError::NoNodes),
         OpenError::DefaultPage(MapError::DeviceLost),
@@ -84,19 +85,21 @@ fn errors_of_a_context_differ_and_pass_on_what_is_behind_them() {
     };
     let messages = distinct([
         MapUserError::TooManyMappings,
-        MapUserError::Reset,
         MapUserError::Budget(over),
         MapUserError::Host(host),
         MapUserError::Space(space),
         MapUserError::Mmu(mmu),
+        MapUserError::Lost,
+        MapUserError::Reset,
     ]);
     for number in ["4711", "815", "9000"] {
-        assert!(messages[2].contains(number));
+        assert!(messages[1].contains(number));
     }
-    assert_eq!(messages[3], host.to_string());
+    assert_eq!(messages[2], host.to_string());
     distinct([
         MapDramError::Unsupported,
         MapDramError::TooManyMappings,
+        MapDramError::Lost,
         MapDramError::Reset,
         MapDramError::Pack(PackError::Stale),
         MapDramError::Space(space),
@@ -113,6 +116,8 @@ fn errors_of_a_context_differ_and_pass_on_what_is_behind_them() {
         ViewError::Length { expected: 0x4711 },
         ViewError::Viewed,
         ViewError::Host(host),
+        ViewError::Lost,
+        ViewError::Reset,
     ]);
     assert!(messages[1].contains("0x4711"));
     let retire: [RetireError<&str>; 2] = [
@@ -129,14 +134,20 @@ fn errors_of_a_context_differ_and_pass_on_what_is_behind_them() {
         ExportDramError::Range(ExportError::Misaligned),
         ExportDramError::OutOfReach,
         ExportDramError::TooMany,
+        ExportDramError::Lost,
+        ExportDramError::Reset,
     ]);
     naming_the_place([ExportDramError::NotMapped { at: AT }]);
     distinct([
+        RegisterBlockError::Lost,
+        RegisterBlockError::Reset,
         RegisterBlockError::NoBlocks,
         RegisterBlockError::Unknown,
         RegisterBlockError::TooManyHandles,
     ]);
     distinct([
+        RegisterTimestampError::Lost,
+        RegisterTimestampError::Reset,
         RegisterTimestampError::Handle(handle),
         RegisterTimestampError::Counter(NoSuchCounter {
             index: 7,
@@ -164,11 +175,14 @@ fn errors_of_a_device_differ_and_pass_on_what_is_behind_them() {
         BufferError::TooManyTimestamps,
         BufferError::Unsupported,
         BufferError::Host(HostError::NoMemory),
-        BufferError::Map(MapBufferError::Reset),
+        BufferError::Map(MapBufferError::TooManyMappings),
+        BufferError::Lost,
+        BufferError::Reset,
     ]);
     distinct([
         MapBufferError::Handle(HandleError::Unknown),
         MapBufferError::TooManyMappings,
+        MapBufferError::Lost,
         MapBufferError::Reset,
         MapBufferError::Space(space),
         MapBufferError::Mmu(mmu),
@@ -179,6 +193,7 @@ fn errors_of_a_device_differ_and_pass_on_what_is_behind_them() {
         MapWindowError::Memory,
         MapWindowError::Occupied,
         MapWindowError::TooManyMappings,
+        MapWindowError::Lost,
         MapWindowError::Reset,
         MapWindowError::Space(space),
         MapWindowError::Mmu(mmu),
@@ -186,6 +201,8 @@ fn errors_of_a_device_differ_and_pass_on_what_is_behind_them() {
     distinct([
         DramError::Allocate(dram::AllocateError::NoMemory),
         DramError::Scrub,
+        DramError::Lost,
+        DramError::Reset,
     ]);
     distinct([
         SpaceError::Runs,
@@ -240,6 +257,7 @@ fn errors_of_addresses_and_of_device_memory_name_the_place() {
         PackError::NotOwner,
         PackError::TooManyHolds,
         PackError::Held { holds: 4711 },
+        PackError::Lost,
     ]);
     assert!(messages[4].contains("4711"));
     distinct([

@@ -16,7 +16,8 @@
 //! | FREE of another's memory | succeeds (facts F-1) | `EPERM`, as MAP of it | it would be taken from under its owner (HZ-30) |
 //! | FREE with upper handle bits set | ignored (facts 6.3) | `EINVAL` | it names nothing (HZ-10) |
 //! | FREE, UNMAP and DESTROY while the device is lost | `EBUSY` (facts IO-4, CB-1) | done, as far as the device need not say anything; otherwise quarantine and `EIO` | who gives back need not wait to be rid of it |
-//! | INFO while the device is lost | `EBUSY` (facts CB-1) | told; the buffer is mapped nowhere | it needs no device |
+//! | anything but those, in a file that was opened before a reset | as in any other: the driver looks at the device only (facts IO-4) | `ENODEV` | its address space leads nowhere any more; `EBUSY` would have it wait for ever |
+//! | MAP, while nobody has [noted](crate::Device::note_lost) that the device does not answer | an answer that is no error (HZ-43) | `EIO`, or `EBUSY` where table memory did not answer | nothing is pretended |
 //! | open while every address space has its user | `EBUSY` with one, `ENOMEM` where no ASID is left (facts 10.2) | `EBUSY` | it is one and the same reason, and no memory is short |
 //! | ALLOC beyond the handle table | `EFAULT` (facts 6.2) | `ENOMEM` | no address of the process is bad |
 //! | ALLOC of memory that is being scrubbed for another | no scrub (facts DRAM-3); `ENOMEM` for too few pages | `EBUSY` | there is room when that has ended |

@@ -2,7 +2,7 @@
 
 use hl_mem::context::ContextUsage;
 use hl_mem::handle::RawHandle;
-use hl_mem::uapi::{self, Errno, MemoryInput, OP_FREE, OP_UNMAP};
+use hl_mem::uapi::{self, MemoryInput, OP_FREE, OP_UNMAP};
 
 use super::block::Created;
 use super::failure::{Failure, OrFail, check};

@@ -226,11 +226,13 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
     ///
     /// # Errors
     ///
+    /// * [`BufferError::Lost`], [`BufferError::Reset`] when the device is of no use to this file;
     /// * [`BufferError::Size`] for none or more than 2^20 of them (facts TS-1);
     /// * [`BufferError::TooManyTimestamps`] when no place has room for so many;
     /// * [`BufferError::Unsupported`] when the port has no way to write kernel pages;
     /// * each other part that can refuse has its variant.
     pub fn create_timestamps(&self, count: u64) -> Result<RawHandle, BufferError> {
+        self.usable()?;
         let size = PoolSize::new(count).map_err(|_| BufferError::Size)?;
         let bytes = size
             .bytes()
@@ -344,6 +346,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         value: u64,
         now: NonZeroU64,
     ) -> Result<Registered, RegisterTimestampError> {
+        self.usable()?;
         let handles = self.handles.lock();
         let stale = RegisterTimestampError::Handle(HandleError::Stale);
         let object = handles

@@ -156,6 +156,8 @@ pub fn dispatch_command_buffer<A: Asic, P: Port>(
         OP_INFO => {
             only(FLAG_DEVICE_ADDRESS)?;
             without(input.size.into())?;
+            // It needs no device, and is refused as all that is not a way of giving back (facts CB-1).
+            context.usable()?;
             let info = context.command_buffer(handle)?;
             if !has(FLAG_DEVICE_ADDRESS) {
                 return Ok(CommandBufferOutput::uses(info.uses));

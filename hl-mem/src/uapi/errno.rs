@@ -4,7 +4,7 @@ use crate::context::{
     DestroyError, ExportDramError, MapDramError, MapUserError, OpenError, RegisterBlockError,
     UnmapUserError, ViewError,
 };
-use crate::device::{BufferError, DramError, MapBufferError, RetireError, Unconfirmed};
+use crate::device::{BufferError, DramError, MapBufferError, RetireError, Unconfirmed, Unusable};
 use crate::dram::{AllocateError as DramAllocateError, PackError};
 use crate::errno::Errno;
 use crate::handle::HandleError;
@@ -21,6 +21,17 @@ impl From<HostError> for Errno {
             HostError::Unsupported => Self::EOPNOTSUPP,
             // Facts PN-4, EX-3: the system's own reason.
             HostError::Other(errno) => errno,
+        }
+    }
+}
+
+impl From<Unusable> for Errno {
+    fn from(unusable: Unusable) -> Self {
+        match unusable {
+            // As the habanalabs driver answers (facts IO-4, CB-1).
+            Unusable::Lost => Self::EBUSY,
+            // Waiting does not help: the file is that of a device which is gone (facts MP-1).
+            Unusable::Reset => Self::ENODEV,
         }
     }
 }
@@ -67,7 +78,8 @@ impl From<MapUserError> for Errno {
             MapUserError::Pinned { .. } => Self::EFAULT,
             MapUserError::Space(error) => error.into(),
             MapUserError::Mmu(error) => error.into(),
-            MapUserError::Reset => Self::EIO,
+            MapUserError::Lost => Unusable::Lost.into(),
+            MapUserError::Reset => Unusable::Reset.into(),
         }
     }
 }
@@ -75,6 +87,8 @@ impl From<MapUserError> for Errno {
 impl From<DramError> for Errno {
     fn from(error: DramError) -> Self {
         match error {
+            DramError::Lost => Unusable::Lost.into(),
+            DramError::Reset => Unusable::Reset.into(),
             DramError::Allocate(DramAllocateError::ZeroLength | DramAllocateError::TooLarge) => {
                 Self::EINVAL
             }
@@ -89,6 +103,7 @@ impl From<PackError> for Errno {
     fn from(error: PackError) -> Self {
         match error {
             PackError::NotOwner => Self::EPERM,
+            PackError::Lost => Self::ENODEV,
             _ => Self::EINVAL,
         }
     }
@@ -103,7 +118,8 @@ impl From<MapDramError> for Errno {
             MapDramError::Pack(error) => error.into(),
             MapDramError::Space(error) => error.into(),
             MapDramError::Mmu(error) => error.into(),
-            MapDramError::Reset => Self::EIO,
+            MapDramError::Lost => Unusable::Lost.into(),
+            MapDramError::Reset => Unusable::Reset.into(),
         }
     }
 }
@@ -121,6 +137,8 @@ impl From<UnmapUserError> for Errno {
 impl From<OpenError> for Errno {
     fn from(error: OpenError) -> Self {
         match error {
+            // Facts 10.2.
+            OpenError::Lost => Self::EAGAIN,
             OpenError::NoAddressSpace => Self::EBUSY,
             OpenError::Storage(_) => Self::ENOMEM,
             OpenError::DefaultPage(error) => SpaceError::Tables(error).into(),
@@ -133,6 +151,8 @@ impl From<BufferError> for Errno {
     fn from(error: BufferError) -> Self {
         match error {
             BufferError::ForeignPrivilege => Self::EPERM,
+            BufferError::Lost => Unusable::Lost.into(),
+            BufferError::Reset => Unusable::Reset.into(),
             BufferError::Size => Self::EINVAL,
             BufferError::TooManyBuffers
             | BufferError::TooManyHandles
@@ -152,7 +172,8 @@ impl From<MapBufferError> for Errno {
             MapBufferError::TooManyMappings => Self::ENOMEM,
             MapBufferError::Space(error) => error.into(),
             MapBufferError::Mmu(error) => error.into(),
-            MapBufferError::Reset => Self::EIO,
+            MapBufferError::Lost => Unusable::Lost.into(),
+            MapBufferError::Reset => Unusable::Reset.into(),
         }
     }
 }
@@ -167,6 +188,8 @@ impl From<HandleError> for Errno {
 impl From<RegisterBlockError> for Errno {
     fn from(error: RegisterBlockError) -> Self {
         match error {
+            RegisterBlockError::Lost => Unusable::Lost.into(),
+            RegisterBlockError::Reset => Unusable::Reset.into(),
             // Facts MB-1.
             RegisterBlockError::NoBlocks => Self::EPERM,
             RegisterBlockError::Unknown => Self::EINVAL,
@@ -178,6 +201,8 @@ impl From<RegisterBlockError> for Errno {
 impl From<ExportDramError> for Errno {
     fn from(error: ExportDramError) -> Self {
         match error {
+            ExportDramError::Lost => Unusable::Lost.into(),
+            ExportDramError::Reset => Unusable::Reset.into(),
             // Facts EX-1.
             ExportDramError::NotMapped { .. }
             | ExportDramError::Range(_)
@@ -190,7 +215,8 @@ impl From<ExportDramError> for Errno {
 impl From<ViewError> for Errno {
     fn from(error: ViewError) -> Self {
         match error {
-            // As the habanalabs driver answers (facts MP-2).
+            // As the habanalabs driver answers (facts MP-1, MP-2).
+            ViewError::Lost | ViewError::Reset => Self::ENODEV,
             ViewError::Handle(_) | ViewError::Length { .. } | ViewError::Viewed => Self::EINVAL,
             ViewError::Host(error) => error.into(),
         }

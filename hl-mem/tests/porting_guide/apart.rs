@@ -288,7 +288,7 @@ pub(crate) fn everything() {
     // What is mapped when the device is reset, and when the file is closed.
     context.map_dram(memory, Wanted::Anywhere).unwrap();
     dispatch(&context, &map.to_bytes()).unwrap();
-    device.recover().unwrap();
+    device.recover(DramContent::Unknown).unwrap();
     context.close().unwrap();
     open().close().unwrap();
     device.settle_quarantine().unwrap();

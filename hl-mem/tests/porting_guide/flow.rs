@@ -55,9 +55,17 @@ pub(crate) fn nodes() -> SpaceNodes<RecordingPort> {
 /// Pages of device memory.
 pub(crate) const DRAM_PAGES: u32 = 4;
 
-/// Brings a device up whose MMU has three ASIDs.
+/// Brings a device up whose MMU has three ASIDs. What is in its memory is not known, so that it is
+/// scrubbed.
 pub(crate) fn bring_up(
     seats: usize,
+) -> Result<(RecordingDevice, Privilege, &'static MmuRegisters), BringUpError> {
+    bring_up_with(seats, DramContent::Unknown)
+}
+
+pub(crate) fn bring_up_with(
+    seats: usize,
+    content: DramContent,
 ) -> Result<(RecordingDevice, Privilege, &'static MmuRegisters), BringUpError> {
     const COUNT: usize = 64;
     let ram: &Ram = Box::leak(Box::default());
@@ -76,12 +84,11 @@ pub(crate) fn bring_up(
     );
     let tables: &Tables = Box::leak(Box::new(pool.unwrap()));
     let dram = Goya::PROFILE.dram;
-    // What is in device memory is not known, so that it is scrubbed.
     let pool = DramPool::new(
         DramRegion::new(dram.user_start, dram.page_bytes, DRAM_PAGES).unwrap(),
         storage(DRAM_PAGES as usize, || PageRecord::EMPTY),
         storage(4, || PackRecord::EMPTY),
-        DramContent::Unknown,
+        content,
     );
     let parts = DeviceParts {
         host: Noting(ram),
@@ -233,7 +240,7 @@ fn lost_and_recovered(
     registers.lose();
     context.unmap(at).unwrap_err();
     registers.reset();
-    device.recover().unwrap();
+    device.recover(DramContent::Unknown).unwrap();
     context.settle_quarantine().unwrap();
     let left = context.close().unwrap();
     assert_eq!((left.mappings, left.handles, left.dram), (1, 2, 1));

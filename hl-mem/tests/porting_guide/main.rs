@@ -6,6 +6,7 @@ mod flow;
 mod interrupts;
 mod many;
 mod recording;
+mod resets;
 /// The smallest port, which the guide shows and its examples run on.
 #[path = "../../src/guide/smallest_port.rs"]
 pub mod smallest_port;

@@ -28,11 +28,16 @@ use super::smallest_port::{
 /// Something that happens while a run is scrubbed.
 pub(crate) type AtScrub = Box<dyn FnMut(Run)>;
 
+/// Something that happens once, before a lock of that rank is taken.
+pub(crate) type AtLock = (LockRank, Box<dyn FnOnce()>);
+
 thread_local! {
     static HELD: RefCell<Vec<LockRank>> = const { RefCell::new(Vec::new()) };
     static SEEN: RefCell<Cases> = const { RefCell::new(Cases::new()) };
     /// What happens while device memory is scrubbed.
     pub(crate) static AT_SCRUB: RefCell<Option<AtScrub>> = const { RefCell::new(None) };
+    /// What happens before a lock is taken.
+    pub(crate) static AT_LOCK: RefCell<Option<AtLock>> = const { RefCell::new(None) };
     /// What is wrong with pinned pages.
     pub(crate) static SPOILT_PIN: Cell<Spoilt> = const { Cell::new(Spoilt::Nothing) };
     /// Whether the port has no coherent memory.
@@ -398,6 +403,10 @@ impl Port for RecordingPort {
     const MAX_ASID: Option<u16> = Some(4);
 
     fn before_lock(rank: LockRank) {
+        let act = AT_LOCK.with_borrow_mut(|at| at.take_if(|(at, _)| *at == rank));
+        if let Some((_, act)) = act {
+            act();
+        }
         HELD.with_borrow_mut(|held| {
             assert!(
                 held.iter().all(|held| *held < rank),
