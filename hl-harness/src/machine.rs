@@ -16,8 +16,8 @@ use hl_mem::context::{
     Context, ContextStorage, MappingSlot, Object, OpenError, TimestampPlace, TimestampStorage,
 };
 use hl_mem::device::{
-    BufferView, Device, DeviceOptions, DeviceParts, DeviceUsage, Privilege, RegisterBlock, Seat,
-    SpaceNodes,
+    BringUpError, BufferView, Device, DeviceOptions, DeviceParts, DeviceUsage, Privilege,
+    RegisterBlock, Seat, SpaceNodes,
 };
 use hl_mem::dram::{DramContent, DramPool, DramRegion, DramUsage, PackRecord, PageRecord, Scrub};
 use hl_mem::handle::HandleSlot;
@@ -299,6 +299,16 @@ impl<A: Model> fmt::Debug for FileStorage<'_, A> {
 }
 
 impl<'s, 'm, A: Model> Machine<'s, 'm, A> {
+    /// Brings the device back after a reset, as a driver does that does not rely on what it left in device
+    /// memory.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Device::recover`].
+    pub fn recover(&self) -> Result<(), BringUpError> {
+        self.device.recover(DramContent::Unknown)
+    }
+
     /// Storage for one open file.
     #[must_use]
     pub fn storage(&self) -> FileStorage<'m, A> {

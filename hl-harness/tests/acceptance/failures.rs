@@ -79,9 +79,12 @@ fn check_loss<A: Model>(
     if let Err(errno) = outcome {
         assert!(matches!(errno, Errno::EIO | Errno::EBUSY), "{errno}");
     }
+    // The driver notices.
+    machine.device.note_lost();
     // Nothing works, nothing hangs, and pins stay with whoever has the charge for them.
     if let Some(open) = &context {
-        assert!(map(open, buffer, PAGE).is_err());
+        assert_eq!(map(open, buffer, PAGE), Err(Errno::EBUSY));
+        assert_eq!(allocate(open, 1, 0).map(drop), Err(Errno::EBUSY));
         assert!(
             dma.fill(Endpoint::Virtual(DeviceAddr::new(at)), 0, 8)
                 .is_err()
@@ -95,8 +98,9 @@ fn check_loss<A: Model>(
         Err(refused) => refused.into_context(),
     });
     reset(machine, DramContent::Undefined);
-    machine.device.recover().unwrap();
+    machine.recover().unwrap();
     if let Some(context) = context {
+        assert_eq!(map(&context, buffer, PAGE), Err(Errno::ENODEV));
         context.close().unwrap();
     }
     machine.device.settle_quarantine().unwrap();

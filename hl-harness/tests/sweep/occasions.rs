@@ -311,7 +311,7 @@ fn a_failing_scrub_leaves_everything_as_it_was<A: Model>() {
             }
             if lost {
                 reset(machine, DramContent::Kept);
-                machine.device.recover().unwrap();
+                machine.recover().unwrap();
                 let made = Creation::Dram.make(scene, None).unwrap();
                 Creation::Dram.unmake(scene, made).unwrap();
             }

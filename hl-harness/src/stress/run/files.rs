@@ -156,7 +156,6 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         self.scribe.step("recover");
         reset(self.machine, DramContent::Undefined);
         self.machine
-            .device
             .recover()
             .map_err(|error| format!("recovering: {error}"))?;
         let privileged = self.engines[USERS];
