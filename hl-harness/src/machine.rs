@@ -31,6 +31,7 @@ use crate::asic::{self, AccessError, AsicConfig, AsicKind, DmaEngine, Endpoint, 
 use crate::host::{FrameOrder, Host, HostConfig, HostCounters, KernelBlock, Process};
 use crate::log::{EventLog, TableMemory, TablePools};
 use crate::port::{AsicRegisters, HarnessEngines, HarnessHost};
+use crate::stress::scrubber;
 
 /// The lock of the harness: it sleeps, as a kernel's mutex does.
 pub type Lock = parking_lot::RawMutex;
@@ -224,6 +225,16 @@ pub struct MachineCounters {
 }
 
 impl MachineCounters {
+    /// The same without the traces that use and resets leave by design: which free device memory is to be
+    /// scrubbed before its next owner has it, and which pages of processes are dirty.
+    #[must_use]
+    pub fn without_dirt(mut self) -> Self {
+        let dram = &mut self.device.dram;
+        dram.clean += core::mem::take(&mut dram.dirty);
+        self.host.dirty_frames = 0;
+        self
+    }
+
     /// Each counter by name.
     #[must_use]
     pub fn named(&self) -> Vec<(&'static str, u64)> {
@@ -300,12 +311,14 @@ impl<A: Model> fmt::Debug for FileStorage<'_, A> {
 
 impl<'s, 'm, A: Model> Machine<'s, 'm, A> {
     /// Brings the device back after a reset, as a driver does that does not rely on what it left in device
-    /// memory.
+    /// memory, and gives the engine that overwrites that its bypass back.
     ///
     /// # Errors
     ///
     /// Those of [`Device::recover`].
     pub fn recover(&self) -> Result<(), BringUpError> {
+        self.asic
+            .set_initiator_mode(scrubber(), InitiatorMode::Bypass);
         self.device.recover(DramContent::Unknown)
     }
 

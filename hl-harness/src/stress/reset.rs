@@ -1,6 +1,6 @@
 //! A reset of the device, with what a port does about it.
 
-use crate::asic::{DramContent, InitiatorId, InitiatorMode};
+use crate::asic::{DramContent, InitiatorId};
 use crate::machine::{Machine, Model};
 
 /// The engine by which a machine overwrites device memory: its first initiator. A test makes scrubs
@@ -11,8 +11,7 @@ pub const fn scrubber() -> InitiatorId {
 }
 
 /// Resets the device, whether or not it is lost, and brings back what a port has set up there before
-/// it calls [`Device::recover`](hl_mem::Device::recover): the window of the BAR, behind which the page
-/// tables lie, and the mode of the engine that overwrites device memory.
+/// it calls [`Machine::recover`]: the window of the BAR, behind which the page tables lie.
 ///
 /// # Panics
 ///
@@ -22,5 +21,4 @@ pub fn reset<A: Model>(machine: &Machine<'_, '_, A>, content: DramContent) {
     asic.reset(content);
     asic.bar_move(A::PROFILE.device_tables.start())
         .expect("the page tables lie in device memory");
-    asic.set_initiator_mode(scrubber(), InitiatorMode::Bypass);
 }

@@ -162,7 +162,9 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         self.machine
             .asic
             .set_initiator_mode(privileged, InitiatorMode::Privileged);
+        self.wiped = true;
         self.end_everything()?;
+        self.wiped = false;
         if self.storages.len() < USERS {
             self.over = true;
             return Ok(());
