@@ -271,7 +271,7 @@ pub unsafe trait HostMemory {
     ///
     /// # Errors
     ///
-    /// [`HostError::NoMemory`].
+    /// [`HostError::NoMemory`], [`HostError::Other`].
     fn allocate(&self, pages: u64) -> Result<Self::KernelPages, HostError>;
 
     /// Allocates and zeroes `pages` pages for the kernel that lie next to each other on the bus:
@@ -317,7 +317,8 @@ pub unsafe trait HostMemory {
     /// * [`HostError::Fault`] where the process has no memory, or may not write what the device is
     ///   to write;
     /// * [`HostError::NoMemory`] when there is no memory to do it with, or fewer pages than asked
-    ///   for could be pinned.
+    ///   for could be pinned;
+    /// * [`HostError::Other`] for any other reason of the system's, such as a signal.
     fn pin(
         &self,
         process: &Self::Process,
@@ -341,7 +342,8 @@ pub unsafe trait HostMemory {
     ///
     /// # Errors
     ///
-    /// [`HostError::NoMemory`] when there is no memory or no address range for the view.
+    /// [`HostError::NoMemory`] when there is no memory or no address range for the view;
+    /// [`HostError::Other`].
     fn view(
         &self,
         process: &Self::Process,

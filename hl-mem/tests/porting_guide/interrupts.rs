@@ -188,12 +188,14 @@ fn an_interrupt_handler_takes_no_lock_that_sleeps_wherever_it_stopped_a_thread()
     context.with_table(|_| handler(3));
     let looked = device.with_privileged_table(&privilege, |_| handler(4));
     looked.unwrap();
+    device.with_mmu(|_| in_interrupt(|| device.note_lost()));
+    assert!(device.is_lost());
     let mut told = 0;
     while let Some(report) = context.next_event() {
         context.confirm_event(&report).unwrap();
         told += report.count();
     }
-    assert_eq!(told, 4);
+    assert_eq!(told, 5);
     context.close().unwrap();
 
     // What needs an MMU is for a thread, which is how the locks above are known to object.

@@ -470,6 +470,24 @@ fn a_device_that_is_lost_again_while_it_is_brought_back_stays_lost() {
     context.close().unwrap();
 }
 
+#[test]
+#[cfg_attr(
+    not(debug_assertions),
+    ignore = "only debug builds tell the port of locks"
+)]
+fn a_recovery_that_waited_for_another_one_brings_the_device_back_as_well() {
+    let (device, ..) = bring_up(2).unwrap();
+    let device: &'static RecordingDevice = Box::leak(Box::new(device));
+    device.note_lost();
+    let another = move || {
+        device.recover(DramContent::Unknown).unwrap();
+        assert!(!device.is_lost());
+    };
+    AT_LOCK.set(Some((LockRank::Space, Box::new(another))));
+    device.recover(DramContent::Unknown).unwrap();
+    assert!(!device.is_lost());
+}
+
 /// How much is scrubbed for a file that takes all of device memory.
 fn scrubbed_for_all(device: &RecordingDevice) -> u64 {
     use std::cell::Cell;
