@@ -310,16 +310,27 @@ impl<A: Model> fmt::Debug for FileStorage<'_, A> {
 }
 
 impl<'s, 'm, A: Model> Machine<'s, 'm, A> {
-    /// Brings the device back after a reset, as a driver does that does not rely on what it left in device
-    /// memory, and gives the engine that overwrites that its bypass back.
+    /// Brings the device back after a reset, as [`recover_with`](Self::recover_with), where the driver knows
+    /// what this ASIC leaves: device memory as it was, or a pattern which is nobody's content. So pages
+    /// that were clean need not be scrubbed, which for one of Gaudi2 takes a second.
     ///
     /// # Errors
     ///
     /// Those of [`Device::recover`].
     pub fn recover(&self) -> Result<(), BringUpError> {
+        self.recover_with(DramContent::Scrubbed)
+    }
+
+    /// Brings the device back after a reset that left `content` in device memory, and gives the engine that
+    /// overwrites that its bypass back.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Device::recover`].
+    pub fn recover_with(&self, content: DramContent) -> Result<(), BringUpError> {
         self.asic
             .set_initiator_mode(scrubber(), InitiatorMode::Bypass);
-        self.device.recover(DramContent::Unknown)
+        self.device.recover(content)
     }
 
     /// Storage for one open file.

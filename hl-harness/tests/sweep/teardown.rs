@@ -8,6 +8,7 @@ use hl_harness::log::EventKind;
 use hl_harness::machine::{Machine, MachineConfig, Model};
 use hl_harness::stress::{Snapshot, reset, scrubber};
 use hl_mem::budget::Budget;
+use hl_mem::dram::DramContent::Unknown;
 use hl_mem::uapi::{Errno, FLAG_USERPTR, OP_MAP};
 use mmu_core::DeviceAddr;
 
@@ -275,7 +276,7 @@ fn every_making_is_refused_by_a_device_that_is_noted_lost_and_after_its_reset<A:
             check(Errno::EBUSY);
             reset(machine, DramContent::Undefined);
             check(Errno::EBUSY);
-            machine.recover().unwrap();
+            machine.recover_with(Unknown).unwrap();
             check(Errno::ENODEV);
         });
         context.close().unwrap();

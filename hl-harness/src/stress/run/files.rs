@@ -156,7 +156,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         self.scribe.step("recover");
         reset(self.machine, DramContent::Undefined);
         self.machine
-            .recover()
+            .recover_with(hl_mem::dram::DramContent::Unknown)
             .map_err(|error| format!("recovering: {error}"))?;
         let privileged = self.engines[USERS];
         self.machine
