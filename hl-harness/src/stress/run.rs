@@ -259,8 +259,6 @@ struct Epoch<'c, 's, 'm, A: machine::Model> {
     blocks: std::collections::BTreeMap<u64, BufferId>,
     summary: Summary,
     over: bool,
-    /// The device was reset, and the files that are still open were so before.
-    wiped: bool,
 }
 
 impl<'c, 's, 'm, A: machine::Model> Epoch<'c, 's, 'm, A> {
@@ -307,7 +305,6 @@ impl<'c, 's, 'm, A: machine::Model> Epoch<'c, 's, 'm, A> {
             blocks: std::collections::BTreeMap::new(),
             summary: Summary::default(),
             over: false,
-            wiped: false,
         };
         for user in 0..USERS {
             let number = epoch.model.name();

@@ -1,7 +1,6 @@
 //! Device memory: allocated, mapped, exported, freed.
 
-use hl_mem::device::DramRunError;
-use hl_mem::dram::{PackError, PackHandle};
+use hl_mem::dram::PackHandle;
 use hl_mem::uapi::{Errno, FLAG_CONTIGUOUS, FLAG_SHARED, OP_ALLOC, OP_FREE, OP_MAP};
 use mmu_core::DeviceAddr;
 
@@ -251,8 +250,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         Ok(())
     }
 
-    /// The first run of a piece of device memory lies in what users have, and is no longer than it; after
-    /// a reset, nobody is told where it is.
+    /// The first run of a piece of device memory lies in what users have, and is no longer than it.
     pub(super) fn check_pack(&self, user: usize, handle: u64) -> Result<(), String> {
         let owner = self.context(user)?.owner();
         let pack = PackHandle::new(handle);
@@ -260,12 +258,6 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             .machine
             .device
             .dram_run(&self.machine.privilege, owner, pack);
-        if self.wiped {
-            return match run {
-                Err(DramRunError::Pack(PackError::Lost)) => Ok(()),
-                other => Err(format!("{handle:#x}, after a reset: {other:?}")),
-            };
-        }
         let run = run.map_err(|error| format!("{handle:#x}: {error}"))?;
         let memory = A::PROFILE.dram.user_memory().ok_or("no memory for users")?;
         match memory.contains_range(run) {

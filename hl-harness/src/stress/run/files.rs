@@ -156,15 +156,13 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         self.scribe.step("recover");
         reset(self.machine, DramContent::Undefined);
         self.machine
-            .recover_with(hl_mem::dram::DramContent::Unknown)
+            .recover()
             .map_err(|error| format!("recovering: {error}"))?;
         let privileged = self.engines[USERS];
         self.machine
             .asic
             .set_initiator_mode(privileged, InitiatorMode::Privileged);
-        self.wiped = true;
         self.end_everything()?;
-        self.wiped = false;
         if self.storages.len() < USERS {
             self.over = true;
             return Ok(());
