@@ -18,8 +18,8 @@ use hl_mem::context::{
     Context, ContextStorage, MappingSlot, Object, OpenError, TimestampPlace, TimestampStorage,
 };
 use hl_mem::device::{
-    BufferView, Device, DeviceOptions, DeviceParts, DeviceUsage, Privilege, RegisterBlock, Seat,
-    SpaceNodes,
+    BringUpError, BufferView, Device, DeviceOptions, DeviceParts, DeviceUsage, Privilege,
+    RegisterBlock, Seat, SpaceNodes,
 };
 use hl_mem::dram::{DramContent, DramPool, DramRegion, DramUsage, PackRecord, PageRecord, Scrub};
 use hl_mem::events::{DeviceEvent, EventSlot};
@@ -249,6 +249,16 @@ pub struct MachineCounters {
 }
 
 impl MachineCounters {
+    /// The same without the traces that use and resets leave by design: which free device memory is to be
+    /// scrubbed before its next owner has it, and which pages of processes are dirty.
+    #[must_use]
+    pub fn without_dirt(mut self) -> Self {
+        let dram = &mut self.device.dram;
+        dram.clean += core::mem::take(&mut dram.dirty);
+        self.host.dirty_frames = 0;
+        self
+    }
+
     /// Each counter by name.
     #[must_use]
     pub fn named(&self) -> Vec<(&'static str, u64)> {
@@ -330,6 +340,29 @@ impl<A: Model> fmt::Debug for FileStorage<'_, A> {
 }
 
 impl<'s, 'm, A: Model> Machine<'s, 'm, A> {
+    /// Brings the device back after a reset, as [`recover_with`](Self::recover_with), where the driver knows
+    /// what this ASIC leaves: device memory as it was, or a pattern which is nobody's content. So pages
+    /// that were clean need not be scrubbed, which for one of Gaudi2 takes a second.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Device::recover`].
+    pub fn recover(&self) -> Result<(), BringUpError> {
+        self.recover_with(DramContent::Scrubbed)
+    }
+
+    /// Brings the device back after a reset that left `content` in device memory, and gives the engine that
+    /// overwrites that its bypass back.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Device::recover`].
+    pub fn recover_with(&self, content: DramContent) -> Result<(), BringUpError> {
+        self.asic
+            .set_initiator_mode(scrubber(), InitiatorMode::Bypass);
+        self.device.recover(content)
+    }
+
     /// Storage for one open file.
     #[must_use]
     pub fn storage(&self) -> FileStorage<'m, A> {

@@ -5,10 +5,12 @@
 
 mod engines;
 mod host;
+mod interrupts;
 mod registers;
 mod tables;
 
 pub use engines::{EngineStuck, HarnessEngines, Running};
 pub use host::{BlockMapping, HarnessHost, KernelWords, PinnedFrames};
+pub use interrupts::counter_interrupt;
 pub use registers::AsicRegisters;
 pub use tables::{DramTables, HostWord, HostWords};

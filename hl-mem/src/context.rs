@@ -22,7 +22,7 @@ pub use error::{
     DestroyError, ExportDramError, MapDramError, MapUserError, OpenError, RegisterBlockError,
     RegisterTimestampError, UnmapUserError, ViewError,
 };
-pub use timestamps::{TimestampPlace, TimestampStorage};
+pub use timestamps::{CounterReached, REACHED_AT_A_TIME, TimestampPlace, TimestampStorage};
 
 use core::fmt;
 
@@ -32,7 +32,8 @@ use crate::asid::{InitiatorMode, UserAsid};
 use crate::budget::{Budget, Charge};
 use crate::buffer::BufferHold;
 use crate::device::{
-    Device, DramSpaceOf, SeatTicket, SpaceNodes, SpaceOf, Table, TableOf, Tables, new_addresses,
+    Device, DramSpaceOf, SeatTicket, SpaceNodes, SpaceOf, Table, TableOf, Tables, Unusable,
+    new_addresses,
 };
 use crate::dram::DramHold;
 use crate::handle::{HandleSlot, HandleTable};
@@ -255,6 +256,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     ///
     /// # Errors
     ///
+    /// * [`OpenError::Lost`] while the device is [lost](Self::note_lost);
     /// * [`OpenError::NoAddressSpace`] when every ASID is taken;
     /// * [`OpenError::Storage`] when the nodes do not suffice for the ranges of the ASIC;
     /// * [`OpenError::DefaultPage`] when the tables do not suffice for the default page, or the device
@@ -266,6 +268,9 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         budget: &'c Budget,
         storage: ContextStorage<'c, P>,
     ) -> Result<Context<'c, 'd, A, P>, OpenError> {
+        if self.is_lost() {
+            return Err(OpenError::Lost);
+        }
         let (addresses, dram_addresses) =
             new_addresses::<A, P>(storage.nodes, Table::User).map_err(OpenError::Storage)?;
         let (seat, tables) = self.take_seat().ok_or(OpenError::NoAddressSpace)?;
@@ -325,6 +330,11 @@ impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
     /// The device.
     pub fn device(&self) -> &'c Device<'d, A, P> {
         self.device
+    }
+
+    /// Refuses what this file cannot have any more, or not now: the device is lost, or was reset.
+    pub(crate) fn usable(&self) -> Result<(), Unusable> {
+        self.device.usable_by(&self.seat)
     }
 
     /// What is in use.

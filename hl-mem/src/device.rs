@@ -32,6 +32,7 @@ mod privilege;
 mod seats;
 mod settle;
 mod shut_down;
+mod standing;
 mod views;
 mod windows;
 
@@ -47,6 +48,8 @@ pub use seats::Seat;
 pub(crate) use seats::{SeatTicket, Tables};
 pub(crate) use settle::{Seen, settle};
 pub use shut_down::{ShutDown, ShutDownError, StillUsed};
+use standing::Standing;
+pub(crate) use standing::{Unusable, tells_unusable};
 pub(crate) use views::ViewBufferError;
 pub use views::{BufferView, ForeignView};
 use windows::Windows;
@@ -233,6 +236,7 @@ pub struct Device<'d, A: Asic, P: Port> {
     pub(crate) options: DeviceOptions<'d>,
     pub(crate) dram: Locked<P, DramPool<'d>>,
     scrubber: Locked<P, P::Scrubber>,
+    standing: Standing,
     /// How often the device was reset; changes with the locks of the privileged space and of the MMU
     /// of host memory held, before either MMU is brought back.
     resets: AtomicU32,

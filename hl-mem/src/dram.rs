@@ -144,6 +144,8 @@ pub struct DramPool<'s> {
     packs: Packs<'s>,
     usage: DramUsage,
     identity: Identity,
+    /// How often the memory lost its content.
+    losses: u32,
 }
 
 impl<'s> DramPool<'s> {
@@ -199,6 +201,7 @@ impl<'s> DramPool<'s> {
                 orphans: 0,
             },
             identity: Identity::new(),
+            losses: 0,
         }
     }
 
@@ -218,7 +221,13 @@ impl<'s> DramPool<'s> {
         if pack.holds > 0 {
             return Err(PackError::Held { holds: pack.holds });
         }
-        self.discard(handle, State::DirtyOf(caller));
+        // What was lost is not the owner's, who might get it as it is.
+        let state = if pack.lost {
+            State::Dirty
+        } else {
+            State::DirtyOf(caller)
+        };
+        self.discard(handle, state);
         Ok(())
     }
 
@@ -229,11 +238,15 @@ impl<'s> DramPool<'s> {
     /// * [`PackError::Unknown`]: there has not been such a pack.
     /// * [`PackError::Stale`]: it has been freed, or its owner is gone.
     /// * [`PackError::NotOwner`]: it is not `caller`'s and not shared.
+    /// * [`PackError::Lost`]: its content is lost.
     /// * [`PackError::TooManyHolds`]: it is held 2^32 - 1 times.
     pub fn hold(&mut self, handle: PackHandle, caller: Owner) -> Result<DramHold, PackError> {
         let pack = self.packs.find(handle)?;
         if pack.sharing == Sharing::Private && pack.owner != Some(caller) {
             return Err(PackError::NotOwner);
+        }
+        if pack.lost {
+            return Err(PackError::Lost);
         }
         pack.holds = pack.holds.checked_add(1).ok_or(PackError::TooManyHolds)?;
         Ok(DramHold {
@@ -248,9 +261,13 @@ impl<'s> DramPool<'s> {
     /// # Errors
     ///
     /// * [`PackError::Unknown`]: the hold is one of another pool.
+    /// * [`PackError::Lost`]: the content of the pack is lost.
     /// * [`PackError::TooManyHolds`]: the pack is held 2^32 - 1 times.
     pub fn hold_again(&mut self, hold: &DramHold) -> Result<DramHold, PackError> {
         let pack = self.held_mut(hold).ok_or(PackError::Unknown)?;
+        if pack.lost {
+            return Err(PackError::Lost);
+        }
         pack.holds = pack.holds.checked_add(1).ok_or(PackError::TooManyHolds)?;
         Ok(DramHold {
             handle: hold.handle,
@@ -373,16 +390,38 @@ impl<'s> DramPool<'s> {
             pages: count,
             run,
             pool: self.identity,
+            losses: self.losses,
         })
     }
 
-    /// Takes scrubbed pages back; they are free for anybody.
+    /// Notes that the memory lost its content, as in a reset of the device, and has anything instead, of
+    /// anybody. Free pages are scrubbed before anybody gets them, those that are being scrubbed now once
+    /// more. Packs can be freed and held ones released, and no more: nobody maps or exports them.
+    pub fn lose_content(&mut self) {
+        self.losses = self.losses.wrapping_add(1);
+        self.pages.soil();
+        self.usage.dirty += self.usage.clean;
+        self.usage.clean = 0;
+        for index in 0..self.packs.records() {
+            if let Some((_, pack)) = self.packs.at(index) {
+                pack.lost = true;
+            }
+        }
+    }
+
+    /// Takes scrubbed pages back; they are free for anybody, unless the memory
+    /// [lost its content](Self::lose_content) meanwhile.
     ///
     /// # Errors
     ///
     /// [`Foreign`], with the pages inside, if they were taken from another pool.
     pub fn return_scrubbed(&mut self, run: ScrubbedRun) -> Result<(), Foreign<ScrubbedRun>> {
-        self.put_back(run.0, State::Clean)
+        let state = if run.0.losses == self.losses {
+            State::Clean
+        } else {
+            State::Dirty
+        };
+        self.put_back(run.0, state)
             .map_err(|Foreign(run)| Foreign(ScrubbedRun(run)))
     }
 

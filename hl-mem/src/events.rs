@@ -61,7 +61,8 @@ pub enum DeviceEvent {
     Fault(Fault),
     /// The driver ended the user's context; nothing of it runs any more.
     ContextAborted,
-    /// The device does not answer or is about to be reset.
+    /// The device does not answer or is about to be reset; posted by
+    /// [`Device::note_lost`](crate::Device::note_lost).
     DeviceLost,
     /// The device works again, for contexts that are opened from now on.
     DeviceRecovered,

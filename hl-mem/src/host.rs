@@ -10,6 +10,7 @@ use core::fmt;
 
 use mmu_core::{AddrRange, BusAddr, Run};
 
+use crate::errno::Errno;
 use crate::profile::Profile;
 use crate::timestamps::TimestampMemory;
 
@@ -177,6 +178,9 @@ pub enum HostError {
     },
     /// This port does not do that.
     Unsupported,
+    /// The system's own reason, whatever it is: a signal, too many files. The process is told that very
+    /// number (facts PN-4).
+    Other(Errno),
 }
 
 impl fmt::Display for HostError {
@@ -185,6 +189,7 @@ impl fmt::Display for HostError {
             Self::NoMemory => f.write_str("the host has not enough memory"),
             Self::Fault { at } => write!(f, "the process cannot use its memory at {at}"),
             Self::Unsupported => f.write_str("this port does not do that"),
+            Self::Other(errno) => write!(f, "the host refuses: {errno}"),
         }
     }
 }
@@ -266,7 +271,7 @@ pub unsafe trait HostMemory {
     ///
     /// # Errors
     ///
-    /// [`HostError::NoMemory`].
+    /// [`HostError::NoMemory`], [`HostError::Other`].
     fn allocate(&self, pages: u64) -> Result<Self::KernelPages, HostError>;
 
     /// Allocates and zeroes `pages` pages for the kernel that lie next to each other on the bus:
@@ -312,7 +317,8 @@ pub unsafe trait HostMemory {
     /// * [`HostError::Fault`] where the process has no memory, or may not write what the device is
     ///   to write;
     /// * [`HostError::NoMemory`] when there is no memory to do it with, or fewer pages than asked
-    ///   for could be pinned.
+    ///   for could be pinned;
+    /// * [`HostError::Other`] for any other reason of the system's, such as a signal.
     fn pin(
         &self,
         process: &Self::Process,
@@ -336,7 +342,8 @@ pub unsafe trait HostMemory {
     ///
     /// # Errors
     ///
-    /// [`HostError::NoMemory`] when there is no memory or no address range for the view.
+    /// [`HostError::NoMemory`] when there is no memory or no address range for the view;
+    /// [`HostError::Other`].
     fn view(
         &self,
         process: &Self::Process,

@@ -8,6 +8,7 @@ pub mod buffer;
 pub mod context;
 pub mod device;
 pub mod dram;
+mod errno;
 pub mod events;
 pub mod guide;
 pub mod handle;

@@ -75,6 +75,7 @@ fn errors_of_a_context_differ_and_pass_on_what_is_behind_them() {
     let mmu = MmuError::DeviceLost;
     let handle = HandleError::Stale;
     distinct([
+        OpenError::Lost,
         OpenError::NoAddressSpace,
         OpenError::Storage(va::LayoutError::NoNodes),
         OpenError::DefaultPage(MapError::DeviceLost),
@@ -87,19 +88,21 @@ fn errors_of_a_context_differ_and_pass_on_what_is_behind_them() {
     };
     let messages = distinct([
         MapUserError::TooManyMappings,
-        MapUserError::Reset,
         MapUserError::Budget(over),
         MapUserError::Host(host),
         MapUserError::Space(space),
         MapUserError::Mmu(mmu),
+        MapUserError::Lost,
+        MapUserError::Reset,
     ]);
     for number in ["4711", "815", "9000"] {
-        assert!(messages[2].contains(number));
+        assert!(messages[1].contains(number));
     }
-    assert_eq!(messages[3], host.to_string());
+    assert_eq!(messages[2], host.to_string());
     distinct([
         MapDramError::Unsupported,
         MapDramError::TooManyMappings,
+        MapDramError::Lost,
         MapDramError::Reset,
         MapDramError::Pack(PackError::Stale),
         MapDramError::Space(space),
@@ -116,6 +119,8 @@ fn errors_of_a_context_differ_and_pass_on_what_is_behind_them() {
         ViewError::Length { expected: 0x4711 },
         ViewError::Viewed,
         ViewError::Host(host),
+        ViewError::Lost,
+        ViewError::Reset,
     ]);
     assert!(messages[1].contains("0x4711"));
     let retire: [RetireError<&str>; 2] = [
@@ -132,13 +137,20 @@ fn errors_of_a_context_differ_and_pass_on_what_is_behind_them() {
         ExportDramError::Range(ExportError::Misaligned),
         ExportDramError::OutOfReach,
         ExportDramError::TooMany,
+        ExportDramError::Lost,
+        ExportDramError::Reset,
     ]);
     naming_the_place([ExportDramError::NotMapped { at: AT }]);
     distinct([
+        RegisterBlockError::Lost,
+        RegisterBlockError::Reset,
+        RegisterBlockError::NoBlocks,
         RegisterBlockError::Unknown,
         RegisterBlockError::TooManyHandles,
     ]);
     distinct([
+        RegisterTimestampError::Lost,
+        RegisterTimestampError::Reset,
         RegisterTimestampError::Handle(handle),
         RegisterTimestampError::Counter(NoSuchCounter {
             index: 7,
@@ -168,11 +180,14 @@ fn errors_of_a_device_differ_and_pass_on_what_is_behind_them() {
         BufferError::TooManyTimestamps,
         BufferError::Unsupported,
         BufferError::Host(HostError::NoMemory),
-        BufferError::Map(MapBufferError::Reset),
+        BufferError::Map(MapBufferError::TooManyMappings),
+        BufferError::Lost,
+        BufferError::Reset,
     ]);
     distinct([
         MapBufferError::Handle(HandleError::Unknown),
         MapBufferError::TooManyMappings,
+        MapBufferError::Lost,
         MapBufferError::Reset,
         MapBufferError::Space(space),
         MapBufferError::Mmu(mmu),
@@ -183,6 +198,7 @@ fn errors_of_a_device_differ_and_pass_on_what_is_behind_them() {
         MapWindowError::Memory,
         MapWindowError::Occupied,
         MapWindowError::TooManyMappings,
+        MapWindowError::Lost,
         MapWindowError::Reset,
         MapWindowError::Space(space),
         MapWindowError::Mmu(mmu),
@@ -210,6 +226,8 @@ fn errors_of_a_device_differ_and_pass_on_what_is_behind_them() {
     distinct([
         DramError::Allocate(dram::AllocateError::NoMemory),
         DramError::Scrub,
+        DramError::Lost,
+        DramError::Reset,
     ]);
     distinct([
         SpaceError::Runs,
@@ -264,6 +282,7 @@ fn errors_of_addresses_and_of_device_memory_name_the_place() {
         PackError::NotOwner,
         PackError::TooManyHolds,
         PackError::Held { holds: 4711 },
+        PackError::Lost,
     ]);
     assert!(messages[4].contains("4711"));
     distinct([
@@ -322,9 +341,14 @@ fn errors_of_handles_locks_and_timestamps_name_what_they_are_about() {
 
 #[test]
 fn errors_of_hosts_budgets_and_events_name_what_they_are_about() {
-    let mut messages = distinct([HostError::NoMemory, HostError::Unsupported]);
+    let mut messages = distinct([
+        HostError::NoMemory,
+        HostError::Unsupported,
+        HostError::Other(Errno::EMFILE),
+    ]);
+    assert!(messages[2].ends_with("EMFILE"));
     messages.extend(distinct([NotInFront { next: 4711 }]));
-    assert!(messages[2].contains("4711"));
+    assert!(messages[3].contains("4711"));
     let budget = Budget::new(9000);
     let charge = budget.charge(4711).unwrap();
     assert!(ForeignCharge(charge).to_string().contains("4711"));
@@ -516,17 +540,30 @@ fn numbers_are_written_as_people_compare_them() {
 fn an_errno_has_the_name_that_c_gives_it() {
     let errnos = vec![
         (Errno::EPERM, 1, "EPERM"),
+        (Errno::EINTR, 4, "EINTR"),
         (Errno::EIO, 5, "EIO"),
+        (Errno::EAGAIN, 11, "EAGAIN"),
         (Errno::ENOMEM, 12, "ENOMEM"),
         (Errno::EFAULT, 14, "EFAULT"),
         (Errno::EBUSY, 16, "EBUSY"),
+        (Errno::ENODEV, 19, "ENODEV"),
         (Errno::EINVAL, 22, "EINVAL"),
+        (Errno::EMFILE, 24, "EMFILE"),
         (Errno::EOPNOTSUPP, 95, "EOPNOTSUPP"),
         (Errno::ETIMEDOUT, 110, "ETIMEDOUT"),
     ];
     for (errno, number, name) in errnos {
-        assert_eq!((errno.get(), errno.name()), (number, name));
+        assert_eq!((errno.get(), errno.name()), (number, Some(name)));
         assert_eq!(errno.to_string(), name);
         assert_eq!(format!("{errno:?}"), name);
+        assert_eq!(Errno::new(number as u16), Some(errno));
     }
+}
+
+#[test]
+fn an_errno_of_a_ports_own_is_told_by_its_number() {
+    let largest = Errno::new(4095).unwrap();
+    assert_eq!((largest.get(), largest.name()), (4095, None));
+    assert_eq!(largest.to_string(), "errno 4095");
+    assert_eq!((Errno::new(0), Errno::new(4096)), (None, None));
 }

@@ -8,36 +8,35 @@
 //!
 //! # Where this differs from the C driver
 //!
-//! | request | C driver | here |
-//! |---|---|---|
-//! | unknown flag bits | ignored (facts IO-3) | `EINVAL` |
-//! | flags that mean nothing for the operation | ignored | `EINVAL` |
-//! | fields that the operation does not have | ignored | `EINVAL`, unless they are zero; the context's number is ignored (facts IO-5) |
-//! | FREE of another's memory | succeeds (facts F-1) | `EPERM` |
-//! | FREE with upper handle bits set | ignored (facts 6.3) | `EINVAL` |
-//! | open while every address space has its user | `EBUSY` with one, `ENOMEM` where no ASID is left (facts 10.2) | `EBUSY` |
-//! | ALLOC beyond the handle table | `EFAULT` (facts 6.2) | `ENOMEM` |
-//! | ALLOC of memory that is being scrubbed for another | no scrub (facts DRAM-3); `ENOMEM` for too few pages | `EBUSY`: there is room when that has ended |
-//! | EXPORT through [`dispatch`], which has no [`Exporter`] | always there | `EOPNOTSUPP` |
-//! | command buffer of 0 bytes | raised to a page (facts CB-1) | `EINVAL` |
-//! | command buffer, on a port without coherent memory; timestamps, on one that cannot write them | always there | `EOPNOTSUPP` |
-//! | command buffer that is not made for any other reason | `ENOMEM` (facts CB-1) | what the reason becomes elsewhere: `ETIMEDOUT` for an invalidation, say |
-//! | DESTROY of a command buffer whose invalidation fails | succeeds, and its memory is freed (facts CB-5) | the error, and quarantine |
-//! | MAP beyond the locked-memory limit | no limit (facts MH-9) | `ENOMEM` |
-//! | MAP with FORCE_HINT of memory that does not begin on a page boundary | `EINVAL` (facts MH-2) | its first page is at the hint, and the answer is as far into it |
-//! | MAP at a hint in the range for pages of large memory, or the other way round | refused (facts PK-2, MH-1): what the hint is in depends on how the pages happen to lie | honoured; among the pages, with small leaves |
-//! | MAP of large memory where the range for it is full | `ENOMEM` | it goes among the pages |
-//! | MAP at a hint, up to the end of what is free | refused (facts AL-6) | honoured |
-//! | UNMAP whose invalidation fails | `ETIMEDOUT`, and memory is released all the same (facts UN-3) | the same error, and quarantine |
-//! | ALLOC where the ASIC does not map device memory (Gaudi) | handle 0, and nothing is allocated (facts 6.2) | memory and a handle, as elsewhere |
-//! | MAP of it there | `EINVAL`: handle 0 names nothing (facts 6.4) | `EOPNOTSUPP` |
-//! | EXPORT of it there | any of it, by its address (facts EX-2) | `EINVAL`: nobody owns memory by its address |
-//! | anything that needs a device which is lost | `EBUSY`, or `ENODEV` from mmap (facts CB-1, MP-1) | `EIO`, or `EBUSY` where table memory did not answer; what needs no device goes on. A port that knows of a reset refuses earlier, as it likes |
-//! | MAP_BLOCK where no registers are for users | `EPERM` (facts MB-1) | `EINVAL`, as for any address that has none |
-//! | TS_ALLOC of 0 timestamps | `ENOMEM` (facts TS-1) | `EINVAL`, as for too many |
-//! | mmap of timestamps for writing | possible | they are shown read-only: the driver alone writes them |
-//! | command buffer with MAP on Goya and Gaudi | `EINVAL` (facts CB-3) | it is mapped |
-//! | handle of the wrong kind, or with other bits set | accepted (facts MM-4, MM-5) | `EINVAL` |
+//! | request | C driver | here | because |
+//! |---|---|---|---|
+//! | unknown flag bits | ignored (facts IO-3) | `EINVAL` | a bit that is ignored can never mean anything later (HZ-42) |
+//! | flags that mean nothing for the operation | ignored | `EINVAL` | the same |
+//! | fields that the operation does not have | ignored | `EINVAL`, unless they are zero; the context's number is ignored (facts IO-5) | the same; the driver's own users fill in the number |
+//! | FREE of another's memory | succeeds (facts F-1) | `EPERM`, as MAP of it | it would be taken from under its owner (HZ-30) |
+//! | FREE with upper handle bits set | ignored (facts 6.3) | `EINVAL` | it names nothing (HZ-10) |
+//! | FREE, UNMAP and DESTROY while the device is lost | `EBUSY` (facts IO-4, CB-1) | done, as far as the device need not say anything; otherwise quarantine and `EIO` | who gives back need not wait to be rid of it |
+//! | anything but those, in a file that was opened before a reset | as in any other: the driver looks at the device only (facts IO-4) | `ENODEV` | its address space leads nowhere any more; `EBUSY` would have it wait for ever |
+//! | MAP, while nobody has [noted](crate::Device::note_lost) that the device does not answer | an answer that is no error (HZ-43) | `EIO`, or `EBUSY` where table memory did not answer | nothing is pretended |
+//! | open while every address space has its user | `EBUSY` with one, `ENOMEM` where no ASID is left (facts 10.2) | `EBUSY` | it is one and the same reason, and no memory is short |
+//! | ALLOC beyond the handle table | `EFAULT` (facts 6.2) | `ENOMEM` | no address of the process is bad |
+//! | ALLOC of memory that is being scrubbed for another | no scrub (facts DRAM-3); `ENOMEM` for too few pages | `EBUSY` | there is room when that has ended |
+//! | EXPORT through [`dispatch`], which has no [`Exporter`] | always there | `EOPNOTSUPP` | the port has no such files |
+//! | command buffer, on a port without coherent memory; timestamps, on one that cannot write them | always there | `EOPNOTSUPP` | another try finds none either |
+//! | command buffer that is not made for any other reason | `ENOMEM` (facts CB-1) | what the reason becomes elsewhere: `ETIMEDOUT` for an invalidation, say | `ENOMEM` has a process wait for memory that is not short |
+//! | DESTROY of a command buffer whose invalidation fails | succeeds, and its memory is freed (facts CB-5) | the error, and quarantine | the device may still read it (HZ-07) |
+//! | MAP beyond the locked-memory limit | no limit (facts MH-9) | `ENOMEM`, as `mlock` | pinned memory is nobody else's (HZ-41) |
+//! | MAP with FORCE_HINT of memory that does not begin on a page boundary | `EINVAL` (facts MH-2) | its first page is at the hint, and the answer is as far into it | it means something, and nothing is in the way |
+//! | MAP at a hint in the range for pages of large memory, or the other way round | refused (facts PK-2, MH-1) | honoured; among the pages, with small leaves | what the hint is in depends on how the pages happen to lie, which no process knows |
+//! | MAP of large memory where the range for it is full | `ENOMEM` | it goes among the pages | there is room |
+//! | MAP at a hint, up to the end of what is free | refused (facts AL-6) | honoured | the driver's bounds are off by one (HZ-11) |
+//! | UNMAP whose invalidation fails | `ETIMEDOUT`, and memory is released all the same (facts UN-3) | the same error, and quarantine | the device may still use it (HZ-07) |
+//! | ALLOC where the ASIC does not map device memory (Gaudi) | handle 0, and nothing is allocated (facts 6.2) | memory and a handle, as elsewhere | two users would use the same memory |
+//! | EXPORT of it there | any of it, by its address (facts EX-2) | `EINVAL` | nobody owns memory by its address |
+//! | TS_ALLOC of 0 timestamps | `ENOMEM` (facts TS-1) | `EINVAL`, as for too many | no memory is short, and the same request never succeeds |
+//! | mmap of timestamps for writing | possible | they are shown read-only | the driver alone writes them |
+//! | command buffer with MAP on Goya and Gaudi | `EINVAL` (facts CB-3) | it is mapped | their MMUs can, and nobody relies on a refusal |
+//! | handle of the wrong kind, or with other bits set | accepted (facts MM-4, MM-5) | `EINVAL` | it names nothing (HZ-17) |
 
 mod command_buffer;
 mod errno;
@@ -46,11 +45,11 @@ mod memory;
 #[cfg(test)]
 mod tests;
 
+pub use crate::errno::Errno;
 pub use command_buffer::{
     CommandBufferInput, CommandBufferOutput, FLAG_DEVICE_ADDRESS, FLAG_MAP, OP_CREATE, OP_DESTROY,
     OP_INFO, dispatch_command_buffer,
 };
-pub use errno::Errno;
 pub use memory::{
     EXPORT_CLOSE_ON_EXEC, EXPORT_READ_WRITE, FLAG_CONTIGUOUS, FLAG_FORCE_HINT, FLAG_PREFETCH,
     FLAG_SHARED, FLAG_USERPTR, MemoryInput, MemoryOutput, OP_ALLOC, OP_EXPORT, OP_FREE, OP_MAP,

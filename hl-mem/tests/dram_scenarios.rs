@@ -359,6 +359,54 @@ fn memory_of_unknown_content_is_scrubbed_before_its_first_use() {
     });
 }
 
+/// As in a reset: pages that are clean, that an owner left, that are being scrubbed, and packs.
+#[test]
+fn memory_that_lost_its_content_is_scrubbed_and_its_packs_are_only_freed() {
+    with_pool(PAGE, 6, |pool| {
+        let kept = pool.allocate(ALICE, PAGE, Scattered, Shared).unwrap();
+        let left = pool.allocate(ALICE, 2 * PAGE, Scattered, Private).unwrap();
+        let mapped = pool.allocate(BOB, PAGE, Scattered, Private).unwrap();
+        let hold = pool.hold(mapped, BOB).unwrap();
+        pool.free(left, ALICE).unwrap();
+        // Taken before, and scrubbed before: nobody knows what is there since.
+        let scrubs = |pool: &mut DramPool<'_>| {
+            let dirty = pool.take_dirty(pages(PAGE, 1, 1)).unwrap();
+            dirty.scrub(&mut Port::default()).unwrap()
+        };
+        let scrubbed = scrubs(pool);
+        assert_eq!(usage_in_pages(pool.usage()), [2, 1, 1, 2]);
+        pool.lose_content();
+        assert_eq!(usage_in_pages(pool.usage()), [0, 3, 1, 2]);
+        pool.return_scrubbed(scrubbed).unwrap();
+        assert_eq!(usage_in_pages(pool.usage()), [0, 4, 0, 2]);
+        // One that is taken and scrubbed now is clean.
+        let scrubbed = scrubs(pool);
+        pool.return_scrubbed(scrubbed).unwrap();
+        assert_eq!(usage_in_pages(pool.usage()), [1, 3, 0, 2]);
+
+        let infos: Vec<_> = pool.packs().map(|(_, info)| info.lost).collect();
+        assert_eq!(infos, [true, true]);
+        assert_eq!(pool.hold(kept, ALICE), Err(PackError::Lost));
+        assert_eq!(pool.hold(kept, BOB), Err(PackError::Lost));
+        assert_eq!(pool.hold(mapped, ALICE), Err(PackError::NotOwner));
+        assert_eq!(pool.hold_again(&hold), Err(PackError::Lost));
+        assert_eq!(pool.free(kept, BOB), Err(PackError::NotOwner));
+        pool.free(kept, ALICE).unwrap();
+        pool.release(hold).unwrap();
+        pool.free(mapped, BOB).unwrap();
+        // Not even their owner, or who left something, gets any of it as it is.
+        assert_eq!(usage_in_pages(pool.usage()), [1, 5, 0, 0]);
+        for owner in [ALICE, BOB] {
+            let refused = pool.allocate(owner, 2 * PAGE, Scattered, Private);
+            assert!(matches!(refused, Err(AllocateError::Unscrubbed { .. })));
+        }
+        scrub_everything(pool);
+        let pack = pool.allocate(BOB, 6 * PAGE, Scattered, Shared).unwrap();
+        let hold = pool.hold(pack, ALICE).unwrap();
+        pool.release(hold).unwrap();
+    });
+}
+
 #[test]
 fn a_scrub_that_fails_loses_nothing_and_makes_nothing_clean() {
     with_content(PAGE, 4, DramContent::Unknown, |pool| {

@@ -7,7 +7,7 @@ pub mod smallest_port;
 use hl_mem::device::{
     DeviceParts, PrivilegedWindow, ShutDown, ShutDownError, SpaceNodes, StillUsed, WindowMemory,
 };
-use hl_mem::dram::{Contiguity, Sharing};
+use hl_mem::dram::{Contiguity, DramContent, Sharing};
 use hl_mem::mmu::{GoyaMmu, MmuError, Registers};
 use hl_mem::profile::{Asic, Goya};
 use hl_mem::va::Node;
@@ -120,7 +120,7 @@ fn a_device_does_not_end_while_somebody_uses_it() {
     assert_eq!(context.close().unwrap().quarantined_buffers, 0);
     machine.device = refuses(machine.device, StillUsed::Buffer);
     machine.registers.reset();
-    machine.device.recover().unwrap();
+    machine.device.recover(DramContent::Unknown).unwrap();
     machine.device.settle_quarantine().unwrap();
 
     // The tables that a recovery emptied do not: it confirms them itself.
@@ -128,9 +128,9 @@ fn a_device_does_not_end_while_somebody_uses_it() {
     context
         .create_block(&machine.privilege, PAGE_BYTES)
         .unwrap();
-    machine.device.recover().unwrap();
+    machine.device.recover(DramContent::Unknown).unwrap();
     context.close().unwrap();
-    machine.device.recover().unwrap();
+    machine.device.recover(DramContent::Unknown).unwrap();
 
     // An MMU that does not answer may still walk the tables.
     machine.registers.lose();
@@ -155,10 +155,10 @@ fn a_context_that_was_dropped_keeps_its_seat_and_the_device() {
 fn a_device_does_not_end_whose_recovery_failed_before_it_forgot_its_tables() {
     let machine = Machine::new().unwrap();
     machine.registers.lose();
-    machine.device.recover().unwrap_err();
+    machine.device.recover(DramContent::Scrubbed).unwrap_err();
     let device = refuses(machine.device, StillUsed::Removal);
     machine.registers.reset();
-    device.recover().unwrap();
+    device.recover(DramContent::Scrubbed).unwrap();
     device.shut_down().unwrap();
     assert_eq!(machine.tables.usage().used(), 0);
 }

@@ -2,7 +2,7 @@
 
 use hl_mem::context::ContextUsage;
 use hl_mem::handle::RawHandle;
-use hl_mem::uapi::{self, Errno, MemoryInput, OP_FREE, OP_UNMAP};
+use hl_mem::uapi::{self, MemoryInput, OP_FREE, OP_UNMAP};
 
 use super::block::Created;
 use super::failure::{Failure, OrFail, check};
@@ -71,7 +71,7 @@ impl<A: Model> Files<'_, '_, '_, '_, A> {
         };
         let ioctl = |context, input: MemoryInput| {
             let output = uapi::dispatch(context, &input.to_bytes());
-            output.map(drop).map_err(Errno::name).map_err(String::from)
+            output.map(drop).map_err(|errno| errno.to_string())
         };
         // The slot after all that were used: nobody ever had its handle.
         let unknown = RawHandle::new(handle.get() + 0x10 * page);

@@ -200,6 +200,11 @@ pub const MANUAL: &[StepManual] = &[
         "resets the device; its memory is kept, or undefined",
     ),
     step(
+        "notice",
+        "notice",
+        "the driver notes that the device is lost: from now on, until it is back, what needs it is refused with EBUSY",
+    ),
+    step(
         "recover",
         "recover [-> RESULT]",
         "the driver brings the device back after a reset",

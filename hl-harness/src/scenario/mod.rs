@@ -100,7 +100,7 @@
 //!          | "fail" ( ( "alloc" | "pin" ) n
 //!                   | ( "invalidate" | "root" ) n ( "timeout" | "slow" n ) ( "times" n )?
 //!                   | "nothing" )
-//!          | "lose" | "reset" "undefined"? | "recover" result? | "settle" name? result?
+//!          | "lose" | "reset" "undefined"? | "notice" | "recover" result? | "settle" name? result?
 //!          | "snapshot" name | "mark" name | "forget" "faults" | "allow" "stray" "accesses"
 //!          | "let" name "=" ( n | quantity )
 //!          | "expect" ( quantity COMPARE? n | n COMPARE n

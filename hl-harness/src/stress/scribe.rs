@@ -90,8 +90,8 @@ impl Scribe {
         let name = self.next();
         match expected {
             Expected::Done => self.outcome(format_args!("-> {name}")),
-            Expected::Refused(errno) => self.outcome(format_args!("-> fails {}", errno.name())),
-            Expected::Either(errno) => self.outcome(format_args!("-> {name} or {}", errno.name())),
+            Expected::Refused(errno) => self.outcome(format_args!("-> fails {errno}")),
+            Expected::Either(errno) => self.outcome(format_args!("-> {name} or {errno}")),
         }
     }
 

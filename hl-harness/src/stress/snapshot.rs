@@ -123,13 +123,10 @@ impl Snapshot {
         lines
     }
 
-    /// The same without the traces that use leaves by design: which free device memory is to be
-    /// scrubbed before its next owner has it, and which pages of processes are dirty.
+    /// The same [without dirt](MachineCounters::without_dirt).
     #[must_use]
     pub fn without_dirt(mut self) -> Self {
-        let dram = &mut self.counters.device.dram;
-        dram.clean += core::mem::take(&mut dram.dirty);
-        self.counters.host.dirty_frames = 0;
+        self.counters = self.counters.without_dirt();
         self
     }
 

@@ -89,14 +89,20 @@ fn check_loss<A: Model>(
         let counters = machine.host.counters();
         assert_eq!(counters.pins, budget.charged() as u64);
         assert!(counters.pins > 0);
+        // The driver notices.
+        machine.device.note_lost();
+        assert_eq!(map(open, buffer, PAGE), Err(Errno::EBUSY));
+        assert_eq!(allocate(open, 1, 0).map(drop), Err(Errno::EBUSY));
+        assert_eq!(machine.host.counters(), counters);
     }
     let context = context.map(|open| match open.close() {
         Ok(_) => panic!("closed without a device"),
         Err(refused) => refused.into_context(),
     });
     machine.reset(DramContent::Undefined);
-    machine.device.recover().unwrap();
+    machine.recover().unwrap();
     if let Some(context) = context {
+        assert_eq!(map(&context, buffer, PAGE), Err(Errno::ENODEV));
         context.close().unwrap();
     }
     machine.device.settle_quarantine().unwrap();

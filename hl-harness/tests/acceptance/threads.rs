@@ -254,7 +254,7 @@ fn c05_closing_mapping_viewing_faulting_and_resetting_at_once_ends_well<A: Model
                     if resets {
                         machine.asic.lose();
                         machine.reset(DramContent::Kept);
-                        let _ = machine.device.recover();
+                        let _ = machine.recover();
                     }
                     // This descriptor may be the last one as well.
                     let last = Arc::into_inner(context);
@@ -269,7 +269,7 @@ fn c05_closing_mapping_viewing_faulting_and_resetting_at_once_ends_well<A: Model
                     // Once more with nobody about: what a reset met half way is settled by the next.
                     machine.asic.lose();
                     machine.reset(DramContent::Kept);
-                    machine.device.recover().unwrap();
+                    machine.recover().unwrap();
                 }
                 if let Some(context) = unclosed.pop() {
                     context.close().unwrap();

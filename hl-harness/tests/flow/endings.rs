@@ -8,7 +8,8 @@ use hl_harness::asic::{Completion, DramContent, FaultReason, Operation, Stopped}
 use hl_harness::host::Permission;
 use hl_harness::machine::{MachineConfig, Model, before_next_lock};
 use hl_mem::budget::Budget;
-use hl_mem::device::{BlockRangeError, RetireError};
+use hl_mem::context::ViewError;
+use hl_mem::device::{BlockRangeError, BufferError, RetireError};
 use hl_mem::dram::{Contiguity, Sharing};
 use hl_mem::inspect::{Part, Stage};
 use hl_mem::lock::LockRank;
@@ -157,11 +158,12 @@ fn an_engine_of_a_closed_file_does_not_reach_the_next_owner_of_its_address_space
 /// Facts 11.15.
 fn what_a_reset_undid_is_not_said_to_be_mapped<A: Model>() {
     machine::<A>(|machine| {
-        let before = machine.counters();
+        let before = machine.counters().without_dirt();
         let (budget, process) = (Budget::unlimited(), machine.spawn());
         let mut storage = machine.storage();
         let context = machine.open(&process, &budget, &mut storage).unwrap();
         let (block, id) = context.create_block(&machine.privilege, 4096).unwrap();
+        let view = context.mmap(block, 4096).unwrap();
         let buffer = context.create_command_buffer(4096, true).unwrap();
         let stages = || {
             let (mut driver, mut user) = (Vec::new(), Vec::new());
@@ -181,22 +183,29 @@ fn what_a_reset_undid_is_not_said_to_be_mapped<A: Model>() {
         assert!(context.command_buffer(buffer).unwrap().mapped_at.is_some());
         machine.asic.lose();
         machine.reset(DramContent::Undefined);
-        machine.device.recover().unwrap();
+        machine.recover().unwrap();
         let range = machine.device.block_range(&machine.privilege, id);
         assert_eq!(range, Err(BlockRangeError::Unmapped));
         assert_eq!(context.command_buffer(buffer).unwrap().mapped_at, None);
         assert_eq!(stages(), (vec![Stage::Lost], vec![Stage::Lost]));
-        // A block that is made now is there.
-        let (new, id) = context.create_block(&machine.privilege, 4096).unwrap();
+        // A block that another file makes now is there; this one makes none, and is shown none.
+        let made = context.create_block(&machine.privilege, 4096);
+        assert_eq!(made.unwrap_err(), BufferError::Reset);
+        let mut storage = machine.storage();
+        let next = machine.open(&process, &budget, &mut storage).unwrap();
+        let (new, id) = next.create_block(&machine.privilege, 4096).unwrap();
         assert!(machine.device.block_range(&machine.privilege, id).is_ok());
-        context.destroy_block(new).unwrap();
-        // The old one's memory is still shown, and goes with its handle.
-        let view = context.mmap(block, 4096).unwrap();
-        machine.device.end_view(view).unwrap();
+        next.destroy_block(new).unwrap();
+        next.close().unwrap();
+        let shown = context.mmap(block, 4096).map(drop);
+        assert_eq!(shown, Err(ViewError::Reset));
+        // What is shown already stays, longer than its handle.
         context.destroy_block(block).unwrap();
+        assert_eq!(machine.device.usage().buffers.buffers, 2);
+        machine.device.end_view(view).unwrap();
         context.close().unwrap();
         process.exit();
-        assert_eq!(machine.counters(), before);
+        assert_eq!(machine.counters().without_dirt(), before);
     });
 }
 
@@ -204,7 +213,7 @@ fn a_confirmed_reset_releases_what_was_in_quarantine<A: Model>() {
     machine::<A>(|machine| {
         let (budget, process) = (Budget::unlimited(), machine.spawn());
         let mut storage = machine.storage();
-        let before = machine.counters();
+        let before = machine.counters().without_dirt();
         let context = machine.open(&process, &budget, &mut storage).unwrap();
         let (block, _) = context.create_block(&machine.privilege, 3 * 4096).unwrap();
         let buffer = process.map(2, Permission::ReadWrite).unwrap();
@@ -216,7 +225,7 @@ fn a_confirmed_reset_releases_what_was_in_quarantine<A: Model>() {
         let buffers = machine.device.usage().buffers;
         assert_eq!((buffers.quarantined, context.usage().quarantined), (1, 1));
         machine.reset(DramContent::Undefined);
-        machine.device.recover().unwrap();
+        machine.recover().unwrap();
         // The block is gone; the user's pages go without another word of an MMU.
         assert_eq!(machine.device.usage().buffers.buffers, 0);
         let invalidations = || machine.asic.counters().invalidations_done;
@@ -225,7 +234,7 @@ fn a_confirmed_reset_releases_what_was_in_quarantine<A: Model>() {
         assert_eq!((invalidations(), budget.charged()), (told, 0));
         context.close().unwrap();
         process.exit();
-        assert_eq!(machine.counters(), before);
+        assert_eq!(machine.counters().without_dirt(), before);
     });
 }
 
@@ -266,7 +275,7 @@ fn what_is_removed_from_tables_that_a_reset_spoiled_is_not_taken_for_empty() {
             };
             let (confirms, go) = stopped_at(DRAM_MMU, first);
             machine.reset(DramContent::Undefined);
-            machine.device.recover().unwrap();
+            machine.recover().unwrap();
             let (removes, go_last) = stopped_at(MMUS, second);
             drop(go);
             confirms.join().unwrap();

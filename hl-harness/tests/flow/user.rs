@@ -149,12 +149,7 @@ fn a_refused_request_changes_nothing<A: Model>() {
             ..MemoryInput::default()
         };
         let at = buffer.get();
-        let mapped = A::PROFILE.dram.mapped_at.is_some();
-        let no_such_memory = if mapped {
-            Errno::EINVAL
-        } else {
-            Errno::EOPNOTSUPP
-        };
+        let no_such_memory = Errno::EINVAL;
         let cases = [
             (
                 "zero bytes",

@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use hl_mem::dram::DramContent;
 use loom::sync::Mutex;
 use mmu_core::DeviceAddr;
 
@@ -34,7 +35,10 @@ fn reset(machine: &Machine, meanwhile: impl FnOnce()) {
     machine.rig.hardware.lose();
     meanwhile();
     machine.rig.hardware.reset();
-    machine.device.recover().expect("the device answers");
+    machine
+        .device
+        .recover(DramContent::Unknown)
+        .expect("the device answers");
 }
 
 /// An access of the user's work on the device, which finds the user's page or none.

@@ -8,10 +8,11 @@ use hl_harness::log::EventKind;
 use hl_harness::machine::{Machine, MachineConfig, Model, scrubber};
 use hl_harness::stress::Snapshot;
 use hl_mem::budget::Budget;
+use hl_mem::dram::DramContent::Unknown;
 use hl_mem::uapi::{Errno, FLAG_USERPTR, OP_MAP};
 use mmu_core::DeviceAddr;
 
-use crate::creations::ALL;
+use crate::creations::{ALL, Creation};
 use crate::rig::{PAGE, Room, Storage, call, furnish, machine, on_each_asic, sparse};
 
 on_each_asic!(
@@ -19,6 +20,7 @@ on_each_asic!(
     closing_with_everything_failing_loses_nothing_and_needs_no_memory,
     recovering_with_each_step_failing_is_done_after_another_reset,
     every_making_fails_on_a_lost_device_or_does_not_need_it,
+    every_making_is_refused_by_a_device_that_is_noted_lost_and_after_its_reset,
     a_file_that_outlived_a_reset_gives_its_address_space_back_in_working_order,
     tables_that_were_in_use_during_a_reset_hold_nothing_of_it_when_they_are_used_again,
 );
@@ -136,7 +138,7 @@ fn closing_with_everything_failing_loses_nothing_and_needs_no_memory<A: Model>()
         };
         let mend = || {
             machine.reset(DramContent::Undefined);
-            machine.device.recover().unwrap();
+            machine.recover().unwrap();
         };
         assert_eq!(check_close(machine, fail, mend), 1);
         assert!(host.kernel_block(1, "probe").is_err());
@@ -145,7 +147,7 @@ fn closing_with_everything_failing_loses_nothing_and_needs_no_memory<A: Model>()
 
 fn recovering_with_each_step_failing_is_done_after_another_reset<A: Model>() {
     machine::<A>(config(), |machine| {
-        let before = Snapshot::of(machine, &[], &[]);
+        let before = Snapshot::of(machine, &[], &[]).without_dirt();
         let kinds = [
             (Operation::Invalidation, EventKind::InvalidateBegin),
             (Operation::RootLatch, EventKind::RootSet),
@@ -157,7 +159,7 @@ fn recovering_with_each_step_failing_is_done_after_another_reset<A: Model>() {
             };
             lose();
             let steps = machine.log.count(begins);
-            machine.device.recover().unwrap();
+            machine.recover().unwrap();
             let steps = machine.log.count(begins) - steps;
             for times in [1, u64::MAX] {
                 let (mut failures, mut tried, mut nth) = (0, 0, 0);
@@ -168,19 +170,19 @@ fn recovering_with_each_step_failing_is_done_after_another_reset<A: Model>() {
                     machine
                         .asic
                         .inject(operation, nth, times, Completion::Never);
-                    if machine.device.recover().is_err() {
+                    if machine.recover().is_err() {
                         failures += 1;
                         if times != 1 {
                             lose();
-                            machine.device.recover().unwrap_err();
+                            machine.recover().unwrap_err();
                         }
                         machine.asic.clear_injections();
                         lose();
-                        machine.device.recover().unwrap();
+                        machine.recover().unwrap();
                     } else {
                         machine.asic.clear_injections();
                     }
-                    let after = Snapshot::of(machine, &[], &[]);
+                    let after = Snapshot::of(machine, &[], &[]).without_dirt();
                     let what = format_args!("{operation:?} {nth} of {steps}, {times} times");
                     after.assert_is(&before, what);
                 }
@@ -226,7 +228,7 @@ fn every_making_fails_on_a_lost_device_or_does_not_need_it<A: Model>() {
             });
             if machine.asic.is_lost() {
                 machine.reset(DramContent::Undefined);
-                machine.device.recover().unwrap();
+                machine.recover().unwrap();
             }
             context.close().unwrap();
             machine.device.settle_quarantine().unwrap();
@@ -234,6 +236,50 @@ fn every_making_fails_on_a_lost_device_or_does_not_need_it<A: Model>() {
             let after = Snapshot::of(machine, &[], &[&budget]).without_dirt();
             after.assert_is(&before, format_args!("{creation:?}"));
         }
+    });
+}
+
+/// A driver that knows that the device is lost lets nobody begin anything, and after a reset nobody who
+/// was there before.
+fn every_making_is_refused_by_a_device_that_is_noted_lost_and_after_its_reset<A: Model>() {
+    machine::<A>(config(), |machine| {
+        let budget = Budget::unlimited();
+        let process = machine.spawn();
+        let mut storage = Storage::new(Room::default());
+        let context = storage.open(machine, &process, &budget).unwrap();
+        furnish(machine, &context, &process, &budget, |scene| {
+            let there = ALL.into_iter().filter(|creation| creation.exists(scene));
+            let prepared: Vec<_> = there
+                .map(|creation| (creation, creation.prepare(scene)))
+                .collect();
+            let check = |usual| {
+                let before = scene.snapshot();
+                for (creation, prepared) in &prepared {
+                    let refused = creation.make(scene, *prepared).map(drop);
+                    let is_view = matches!(
+                        creation,
+                        Creation::BlockView
+                            | Creation::CommandBufferView
+                            | Creation::TimestampsView
+                            | Creation::RegistersView
+                    );
+                    // Facts MP-1.
+                    let expected = if is_view { Errno::ENODEV } else { usual };
+                    assert_eq!(refused, Err(expected), "{creation:?}");
+                    let after = scene.snapshot();
+                    after.assert_is(&before, format_args!("{creation:?}"));
+                }
+            };
+            machine.device.note_lost();
+            check(Errno::EBUSY);
+            machine.asic.lose();
+            check(Errno::EBUSY);
+            machine.reset(DramContent::Undefined);
+            check(Errno::EBUSY);
+            machine.recover_with(Unknown).unwrap();
+            check(Errno::ENODEV);
+        });
+        context.close().unwrap();
     });
 }
 
@@ -252,7 +298,7 @@ fn a_file_that_outlived_a_reset_gives_its_address_space_back_in_working_order<A:
                 let outlives = storage.open(machine, &process, &budget).unwrap();
                 machine.asic.lose();
                 machine.reset(DramContent::Undefined);
-                machine.device.recover().unwrap();
+                machine.recover().unwrap();
                 machine.asic.inject(operation, nth, 1, Completion::Never);
                 let closed = outlives.close();
                 machine.asic.clear_injections();
@@ -293,7 +339,7 @@ fn tables_that_were_in_use_during_a_reset_hold_nothing_of_it_when_they_are_used_
             if reset_meanwhile {
                 machine.asic.lose();
                 machine.reset(DramContent::Undefined);
-                machine.device.recover().unwrap();
+                machine.recover().unwrap();
             }
             context.close().unwrap();
             let entries = tables.into_values().flatten();

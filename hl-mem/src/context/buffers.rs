@@ -43,8 +43,8 @@ pub(super) struct KernelBuffer {
 pub struct CommandBufferInfo {
     /// Its length in bytes, whole pages.
     pub bytes: u64,
-    /// Where the user's engines find it, if it is mapped for them and the device was not reset since
-    /// the file was opened.
+    /// Where the user's engines find it, if it is mapped for them, the device is not lost, and was not
+    /// reset since the file was opened.
     pub mapped_at: Option<DeviceAddr>,
     /// Views of it, and mappings.
     pub uses: u32,
@@ -63,6 +63,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         bytes: u64,
     ) -> Result<(RawHandle, BufferId), BufferError> {
         self.device.check(privilege)?;
+        self.usable()?;
         let bytes = whole_pages::<P>(bytes, MAX_BLOCK_BYTES)?;
         let allocate = |host: &P::Host, pages| host.allocate(pages);
         let make = || {
@@ -244,6 +245,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
     ///
     /// # Errors
     ///
+    /// * [`BufferError::Lost`], [`BufferError::Reset`] when the device is of no use to this file;
     /// * [`BufferError::Size`] for zero bytes or more than [`MAX_COMMAND_BUFFER_BYTES`];
     /// * each other part that can refuse has its variant.
     pub fn create_command_buffer(
@@ -251,6 +253,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         bytes: u64,
         mapped: bool,
     ) -> Result<RawHandle, BufferError> {
+        self.usable()?;
         let bytes = whole_pages::<P>(bytes, MAX_COMMAND_BUFFER_BYTES)?;
         let make = || {
             let allocate = |host: &P::Host, pages| host.allocate_contiguous(pages);
@@ -280,8 +283,8 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         let handles = self.handles.lock();
         match handles.get(handle, HandleKind::CommandBuffer)? {
             Object(Named::CommandBuffer(buffer)) => {
-                let lost = self.device.was_reset_since(&self.seat);
-                let mapped = buffer.mapped.as_ref().filter(|_| !lost);
+                let usable = self.usable().is_ok();
+                let mapped = buffer.mapped.as_ref().filter(|_| usable);
                 Ok(CommandBufferInfo {
                     bytes: buffer.bytes,
                     mapped_at: mapped.map(|(_, at)| *at),
@@ -349,11 +352,20 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
     ///
     /// # Errors
     ///
+    /// * [`RegisterBlockError::Lost`], [`RegisterBlockError::Reset`] when the device is of no use to this
+    ///   file;
+    /// * [`RegisterBlockError::NoBlocks`] when the device has none for users;
     /// * [`RegisterBlockError::Unknown`] when no such registers are at `address`;
     /// * [`RegisterBlockError::TooManyHandles`].
     pub fn register_block(&self, address: u64) -> Result<(RawHandle, u64), RegisterBlockError> {
-        let mut blocks = self.device.options.register_blocks.iter().zip(0..);
+        self.usable()?;
+        let blocks = self.device.options.register_blocks;
+        if blocks.is_empty() {
+            return Err(RegisterBlockError::NoBlocks);
+        }
         let (block, number) = blocks
+            .iter()
+            .zip(0..)
             .find(|(block, _)| block.address == address)
             .ok_or(RegisterBlockError::Unknown)?;
         let bytes = block.registers.len();
@@ -380,11 +392,14 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
     ///
     /// # Errors
     ///
+    /// * [`ViewError::Lost`], [`ViewError::Reset`] when the device is of no use to this file: what is shown
+    ///   already stays so (facts MP-1);
     /// * [`ViewError::Handle`] when the handle names nothing of this file;
     /// * [`ViewError::Length`] when `len` is not exactly its length;
     /// * [`ViewError::Viewed`] when it is shown already, and the port wants one view only;
     /// * [`ViewError::Host`] when the host refuses.
     pub fn mmap(&self, handle: RawHandle, len: u64) -> Result<BufferView<P>, ViewError> {
+        self.usable()?;
         let kind = handle.kind().map_err(ViewError::Handle)?;
         let handles = self.handles.lock();
         let Object(named) = handles.get(handle, kind).map_err(ViewError::Handle)?;

@@ -17,6 +17,7 @@ use super::{
 /// ```
 /// # mod port { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/guide/smallest_port.rs")); }
 /// # use port::*;
+/// # use hl_mem::dram::DramContent;
 /// # use hl_mem::uapi::{FLAG_USERPTR, MemoryInput, OP_MAP, dispatch};
 /// # let machine = Machine::new()?;
 /// # let context = machine.open()?;
@@ -32,7 +33,7 @@ use super::{
 ///     }
 /// };
 /// # machine.registers.reset();
-/// machine.device.recover()?;
+/// machine.device.recover(DramContent::Unknown)?;
 /// unclosed.ok_or("a device that is lost confirms nothing")?.close().expect("it is back");
 /// # Ok::<(), Box<dyn core::error::Error>>(())
 /// ```

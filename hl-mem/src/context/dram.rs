@@ -73,6 +73,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
     ///
     /// # Errors
     ///
+    /// * [`DramError::Lost`], [`DramError::Reset`] when the device is of no use to this file;
     /// * [`DramError::Allocate`] when the pool has not as much, or none in one piece;
     /// * [`DramError::Scrub`] when pages that another owner used could not be scrubbed.
     pub fn allocate_dram(
@@ -81,6 +82,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         contiguity: Contiguity,
         sharing: Sharing,
     ) -> Result<PackHandle, DramError> {
+        self.usable()?;
         self.device
             .allocate_dram(self.owner, bytes, contiguity, sharing)
     }
@@ -148,6 +150,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
     ///
     /// # Errors
     ///
+    /// * [`ExportDramError::Lost`], [`ExportDramError::Reset`] when the device is of no use to this file;
     /// * [`ExportDramError::NotMapped`] when no device memory is mapped there;
     /// * [`ExportDramError::Range`] for a part that is empty, not in steps of 4 KiB, or does not lie
     ///   within the mapping (facts EX-1);
@@ -159,6 +162,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         bytes: u64,
         offset: u64,
     ) -> Result<DramExport, ExportDramError> {
+        self.usable()?;
         let window = self.device.options.peer_window;
         let window = window.ok_or(ExportDramError::OutOfReach)?;
         let mut space = self.space.lock();

@@ -5,7 +5,7 @@ use core::fmt;
 use mmu_core::{DeviceAddr, MapError};
 
 use crate::budget::OverBudget;
-use crate::device::{RetireError, Unconfirmed};
+use crate::device::{RetireError, Unconfirmed, tells_unusable};
 use crate::dram::{ExportError, PackError};
 use crate::handle::HandleError;
 use crate::host::HostError;
@@ -19,6 +19,8 @@ use crate::va::LayoutError;
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum OpenError {
+    /// The driver has [noted](crate::Device::note_lost) that the device is lost. Nothing has changed.
+    Lost,
     /// Every address space has its user.
     NoAddressSpace,
     /// The storage does not suffice for the address ranges.
@@ -32,6 +34,7 @@ pub enum OpenError {
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Lost => f.write_str("the device is lost"),
             Self::NoAddressSpace => f.write_str("every address space has its user"),
             Self::Storage(error) => write!(f, "the storage does not suffice: {error}"),
             Self::DefaultPage(error) => write!(f, "no page for stray accesses: {error}"),
@@ -50,6 +53,8 @@ impl core::error::Error for OpenError {}
 pub enum MapUserError {
     /// There are as many mappings as there may be.
     TooManyMappings,
+    /// The driver has [noted](crate::Device::note_lost) that the device is lost. Nothing has changed.
+    Lost,
     /// The device was reset since the file was opened: its address space leads nowhere any more.
     Reset,
     /// The owner may not have so much memory pinned.
@@ -73,6 +78,7 @@ impl fmt::Display for MapUserError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooManyMappings => f.write_str("there are as many mappings as there may be"),
+            Self::Lost => f.write_str("the device is lost"),
             Self::Reset => f.write_str("the device was reset since the file was opened"),
             Self::Budget(error) => write!(f, "{error}"),
             Self::Host(error) => write!(f, "{error}"),
@@ -96,6 +102,8 @@ pub enum MapDramError {
     Unsupported,
     /// There are as many mappings as there may be.
     TooManyMappings,
+    /// The driver has [noted](crate::Device::note_lost) that the device is lost. Nothing has changed.
+    Lost,
     /// The device was reset since the file was opened: its address space leads nowhere any more.
     Reset,
     /// The handle names no device memory that this context may map.
@@ -111,6 +119,7 @@ impl fmt::Display for MapDramError {
         match self {
             Self::Unsupported => f.write_str("device memory is not mapped on this ASIC"),
             Self::TooManyMappings => f.write_str("there are as many mappings as there may be"),
+            Self::Lost => f.write_str("the device is lost"),
             Self::Reset => f.write_str("the device was reset since the file was opened"),
             Self::Pack(error) => write!(f, "{error}"),
             Self::Space(error) => write!(f, "{error}"),
@@ -158,6 +167,10 @@ impl core::error::Error for UnmapUserError {}
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum ViewError {
+    /// The driver has [noted](crate::Device::note_lost) that the device is lost. Nothing has changed.
+    Lost,
+    /// The device was reset since the file was opened, which is of no use any more.
+    Reset,
     /// The handle names nothing of this file.
     Handle(HandleError),
     /// The length is not exactly that of what it names.
@@ -174,6 +187,8 @@ pub enum ViewError {
 impl fmt::Display for ViewError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Lost => f.write_str("the device is lost"),
+            Self::Reset => f.write_str("the device was reset since the file was opened"),
             Self::Handle(error) => write!(f, "{error}"),
             Self::Length { expected } => write!(f, "it has {expected:#x} bytes"),
             Self::Viewed => f.write_str("it is shown already"),
@@ -215,6 +230,10 @@ impl<E: fmt::Debug + fmt::Display> core::error::Error for DestroyError<E> {}
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum ExportDramError {
+    /// The driver has [noted](crate::Device::note_lost) that the device is lost. Nothing has changed.
+    Lost,
+    /// The device was reset since the file was opened, which is of no use any more.
+    Reset,
     /// No device memory of this user is mapped at the address.
     NotMapped {
         /// The address.
@@ -231,6 +250,8 @@ pub enum ExportDramError {
 impl fmt::Display for ExportDramError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Lost => f.write_str("the device is lost"),
+            Self::Reset => f.write_str("the device was reset since the file was opened"),
             Self::NotMapped { at } => write!(f, "no device memory is mapped at {at}"),
             Self::Range(error) => write!(f, "{error}"),
             Self::OutOfReach => f.write_str("peers do not reach all of it"),
@@ -246,6 +267,12 @@ impl core::error::Error for ExportDramError {}
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum RegisterBlockError {
+    /// The driver has [noted](crate::Device::note_lost) that the device is lost. Nothing has changed.
+    Lost,
+    /// The device was reset since the file was opened, which is of no use any more.
+    Reset,
+    /// Users may not map any registers of this device.
+    NoBlocks,
     /// Users may not map registers of that address, or there are none.
     Unknown,
     /// The file has as many handles as it may have.
@@ -255,6 +282,9 @@ pub enum RegisterBlockError {
 impl fmt::Display for RegisterBlockError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Lost => "the device is lost",
+            Self::Reset => "the device was reset since the file was opened",
+            Self::NoBlocks => "the device has no registers for users",
             Self::Unknown => "no registers for users have that address",
             Self::TooManyHandles => "the file has as many handles as it may have",
         })
@@ -268,6 +298,10 @@ impl core::error::Error for RegisterBlockError {}
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum RegisterTimestampError {
+    /// The driver has [noted](crate::Device::note_lost) that the device is lost. Nothing has changed.
+    Lost,
+    /// The device was reset since the file was opened, which is of no use any more.
+    Reset,
     /// The handle does not name timestamps of this file.
     Handle(HandleError),
     /// There is no such counter.
@@ -279,6 +313,8 @@ pub enum RegisterTimestampError {
 impl fmt::Display for RegisterTimestampError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Lost => f.write_str("the device is lost"),
+            Self::Reset => f.write_str("the device was reset since the file was opened"),
             Self::Handle(error) => write!(f, "{error}"),
             Self::Counter(error) => write!(f, "{error}"),
             Self::Register(error) => write!(f, "{error}"),
@@ -287,3 +323,12 @@ impl fmt::Display for RegisterTimestampError {
 }
 
 impl core::error::Error for RegisterTimestampError {}
+
+tells_unusable!(
+    MapUserError,
+    MapDramError,
+    ViewError,
+    ExportDramError,
+    RegisterBlockError,
+    RegisterTimestampError
+);

@@ -57,6 +57,21 @@ impl<P: Port> fmt::Debug for TimestampPlace<P> {
     }
 }
 
+/// The most slots that one [`Context::counter_reached`] writes, which bounds how long it keeps interrupts
+/// off.
+pub const REACHED_AT_A_TIME: u32 = 64;
+
+/// What [`Context::counter_reached`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[must_use = "where more wait, they wait until it is called again"]
+pub struct CounterReached {
+    /// Slots that got the time.
+    pub completed: u32,
+    /// Whether there are others whose target is reached: call again, with the same or a later value.
+    pub more: bool,
+}
+
 /// The storage of the timestamps of one context.
 #[derive(Debug)]
 pub struct TimestampStorage<'d, P: Port> {
@@ -211,11 +226,13 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
     ///
     /// # Errors
     ///
+    /// * [`BufferError::Lost`], [`BufferError::Reset`] when the device is of no use to this file;
     /// * [`BufferError::Size`] for none or more than 2^20 of them (facts TS-1);
     /// * [`BufferError::TooManyTimestamps`] when no place has room for so many;
     /// * [`BufferError::Unsupported`] when the port has no way to write kernel pages;
     /// * each other part that can refuse has its variant.
     pub fn create_timestamps(&self, count: u64) -> Result<RawHandle, BufferError> {
+        self.usable()?;
         let size = PoolSize::new(count).map_err(|_| BufferError::Size)?;
         let bytes = size
             .bytes()
@@ -329,6 +346,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         value: u64,
         now: NonZeroU64,
     ) -> Result<Registered, RegisterTimestampError> {
+        self.usable()?;
         let handles = self.handles.lock();
         let stale = RegisterTimestampError::Handle(HandleError::Stale);
         let object = handles
@@ -355,12 +373,19 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
             .map_err(RegisterTimestampError::Register)
     }
 
-    /// Notes that a counter has reached `value`: writes the time into the slots that waited for that.
+    /// Notes that a counter has reached `value`: writes the time into the slots that waited for that,
+    /// [at most so many](REACHED_AT_A_TIME) of them, those with the lowest targets first. Where others are
+    /// left, it says so, and is to be called again.
     ///
     /// May be called in the interrupt of the counter: it takes the
-    /// [interrupt lock](crate::Port::InterruptLock) of the context's timestamps, and calls nothing of the
-    /// port but [`TimestampMemory::store`](crate::timestamps::TimestampMemory::store). A pool that was destroyed and that nothing waits for any more goes with
-    /// [`reap_timestamps`](Self::reap_timestamps). Returns how many there were.
+    /// [interrupt lock](crate::Port::InterruptLock) of the context's timestamps once, and calls nothing of
+    /// the port but [`TimestampMemory::store`](crate::timestamps::TimestampMemory::store). How many wait is
+    /// the user's choice, so a handler leaves the rest to a thread
+    /// ([the chapter](crate::guide::timestamps#when-many-wait)). What is registered or destroyed between two
+    /// calls is, or is not, among what the second finds, and nothing else is different.
+    ///
+    /// A pool that was destroyed and that nothing waits for any more goes with
+    /// [`reap_timestamps`](Self::reap_timestamps).
     ///
     /// # Errors
     ///
@@ -370,17 +395,21 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         counter: u64,
         value: u64,
         now: NonZeroU64,
-    ) -> Result<u32, NoSuchCounter> {
-        let mut reached = 0;
+    ) -> Result<CounterReached, NoSuchCounter> {
         let mut timestamps = self.timestamps.lock();
         let counter = timestamps.waits.counter(counter)?;
-        while let Some(registration) = timestamps.waits.take_reached(counter, value) {
-            reached += 1;
+        let mut completed = 0;
+        while completed < REACHED_AT_A_TIME {
+            let Some(registration) = timestamps.waits.take_reached(counter, value) else {
+                break;
+            };
+            completed += 1;
             if let Some(pool) = timestamps.pool_of(&registration) {
                 // The pool's own registration is never refused.
                 let _ = pool.complete(registration, now);
             }
         }
-        Ok(reached)
+        let more = timestamps.waits.is_reached(counter, value);
+        Ok(CounterReached { completed, more })
     }
 }

@@ -4,7 +4,9 @@
 use mmu_core::DeviceAddr;
 
 use crate::budget::Charge;
-use crate::device::{DramMmu, HostMmu, MapBufferError, MapWindowError, Seen, Unconfirmed, settle};
+use crate::device::{
+    DramMmu, HostMmu, MapBufferError, MapWindowError, Seen, Unconfirmed, settle, tells_unusable,
+};
 use crate::host::{DeviceAccess, HostError, HostMemory, UserRange};
 use crate::lock::Locked;
 use crate::mmu::{MmuControl, MmuError};
@@ -23,10 +25,13 @@ use super::{
 /// Why a mapping of whatever memory did not come to be. Each error of a request has these as its own.
 pub(super) enum MappingError {
     TooManyMappings,
+    Lost,
     Reset,
     Space(SpaceError),
     Mmu(MmuError),
 }
+
+tells_unusable!(MappingError);
 
 impl From<EstablishError> for MappingError {
     fn from(error: EstablishError) -> Self {
@@ -44,6 +49,7 @@ macro_rules! as_its_own {
                 fn from(error: MappingError) -> Self {
                     match error {
                         MappingError::TooManyMappings => Self::TooManyMappings,
+                        MappingError::Lost => Self::Lost,
                         MappingError::Reset => Self::Reset,
                         MappingError::Space(error) => Self::Space(error),
                         MappingError::Mmu(error) => Self::Mmu(error),
@@ -123,12 +129,10 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         Ok(at)
     }
 
-    /// Takes a place for a mapping, where there is one left and the address space is still the one that
-    /// the device uses.
+    /// Takes a place for a mapping, where there is one left, the device is there, and the address space is
+    /// still the one that it uses.
     pub(super) fn hold_place(&self) -> Result<Place, MappingError> {
-        if self.device.was_reset_since(&self.seat) {
-            return Err(MappingError::Reset);
-        }
+        self.usable()?;
         let held = self.space.lock().mappings.hold();
         held.ok_or(MappingError::TooManyMappings)
     }

@@ -26,6 +26,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         memory: WindowMemory,
     ) -> Result<DeviceAddr, MapWindowError> {
         self.device.check(privilege)?;
+        self.usable()?;
         let mut windows = A::PROFILE.host.fixed.iter();
         let window = windows
             .find(|range| range.contains(window))

@@ -4,7 +4,7 @@ use mmu_core::{BusAddr, Format, PageTable, TableMemory};
 
 use crate::asid::{Asid, UserAsid};
 use crate::buffer::Buffers;
-use crate::dram::Scrub;
+use crate::dram::{DramContent, Scrub};
 use crate::events::DeviceEvent;
 use crate::host::HostMemory;
 use crate::identity::Identity;
@@ -18,7 +18,7 @@ use crate::va::{LayoutError, VaAllocator};
 
 use super::{
     BringUpError, Device, DeviceParts, DramMmu, HostMmu, Privilege, PrivilegedSpace, Seat, Seen,
-    Shown, SpaceNodes, TableOf, Tables, settle,
+    Shown, SpaceNodes, Standing, TableOf, Tables, settle,
 };
 
 impl<'d, A: Asic, P: Port<DramMmu = NoDramMmu>> Device<'d, A, P> {
@@ -153,22 +153,40 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             options: parts.options,
             dram: Locked::new(LockRank::Dram, parts.dram),
             scrubber: Locked::new(LockRank::Scrubber, parts.scrubber),
+            standing: Standing::works(),
             resets: AtomicU32::new(0),
         };
         Ok((device, Self::privilege(identity)))
     }
 
     /// Brings the MMU back after a reset of the device, which may have wiped its memory: writes the
-    /// root tables anew, enables the MMU, and confirms that nothing of before is cached.
+    /// root tables anew, enables the MMU, and confirms that nothing of before is cached. `content` is what
+    /// the reset left in the device's memory:
     ///
-    /// Until then every operation that needs the device fails, and what it would have released
-    /// stays in quarantine. Afterwards nothing is mapped: the addresses of contexts and buffers that
-    /// outlived the reset lead nowhere. Close the contexts, destroy the buffers, and open new ones.
+    /// * [`DramContent::Unknown`]: every free page is scrubbed before its next use, and packs of before are
+    ///   of no use to anybody ([`PackError::Lost`](crate::dram::PackError::Lost)) but to be freed;
+    /// * [`DramContent::Scrubbed`]: nothing of anybody's that was not there before. Pages that were clean
+    ///   are so still: the reset kept the memory, or overwrote all of it. Others are scrubbed even so,
+    ///   since a peer on the bus may have written to them after it.
+    ///
+    /// From [`note_lost`](Self::note_lost) until this succeeds every operation that needs the device fails,
+    /// and what it would have released stays in quarantine; without that call, from the beginning of this
+    /// one. Afterwards nothing is mapped: the addresses of contexts and buffers that outlived the reset
+    /// lead nowhere, and what such a context is asked for is refused for ever. Close the contexts, destroy
+    /// the buffers, and open new ones.
     ///
     /// # Errors
     ///
-    /// [`BringUpError::DeviceLost`], [`BringUpError::Mmu`]. Try again after another reset.
-    pub fn recover(&self) -> Result<(), BringUpError> {
+    /// The device stays lost; try again after another reset.
+    ///
+    /// * [`BringUpError::DeviceLost`], also where that was [noted](Self::note_lost) meanwhile;
+    /// * [`BringUpError::Mmu`];
+    /// * [`BringUpError::DefaultPage`].
+    pub fn recover(&self, content: DramContent) -> Result<(), BringUpError> {
+        self.note_reset();
+        if content == DramContent::Unknown {
+            self.dram.lock().lose_content();
+        }
         if let Some(default) = self.default_page() {
             fill(&mut *self.scrubber.lock(), default)?;
         }
@@ -181,6 +199,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             forgot,
             ..
         } = &mut *mmu;
+        self.standing.go_on();
         // Known before the first table is wiped, to whoever takes the MMU's lock after this.
         let resets = self.resets().wrapping_add(1);
         self.resets.store(resets, Ordering::Relaxed);
@@ -206,6 +225,9 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             *forgot = resets;
         }
         self.seats.iter().for_each(Seat::note_rooted);
+        if !self.standing.end() {
+            return Err(BringUpError::DeviceLost);
+        }
         self.post(DeviceEvent::DeviceRecovered);
         // The lock of the space was held since it was wiped: what waits was removed before that, and
         // the MMU has said that it has forgotten it.

@@ -61,6 +61,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     /// # Errors
     ///
     /// * [`DramRunError::ForeignPrivilege`];
+    /// * [`DramRunError::Lost`] while the device is [lost](Self::note_lost);
     /// * [`DramRunError::Pack`], those of [`DramPool::hold`](crate::dram::DramPool::hold): `owner` has no
     ///   such piece.
     pub fn dram_run(
@@ -70,6 +71,9 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         handle: PackHandle,
     ) -> Result<Run, DramRunError> {
         self.check(privilege)?;
+        if self.is_lost() {
+            return Err(DramRunError::Lost);
+        }
         let mut dram = self.dram.lock();
         let hold = dram.hold(handle, owner).map_err(DramRunError::Pack)?;
         let run = dram.runs(&hold).and_then(|mut runs| runs.next());

@@ -11,7 +11,7 @@ use crate::mmu::MmuError;
 use crate::space::{EstablishError, SpaceError};
 use crate::va::LayoutError;
 
-use super::ForeignPrivilege;
+use super::{ForeignPrivilege, tells_unusable};
 
 /// Why a device does not come up. The MMU is left disabled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,6 +72,10 @@ pub type Unconfirmed = ConfirmError<MmuError>;
 pub enum BufferError {
     /// The privilege is that of another device.
     ForeignPrivilege,
+    /// The driver has [noted](crate::Device::note_lost) that the device is lost. Nothing has changed.
+    Lost,
+    /// The device was reset since the file was opened, which is of no use any more.
+    Reset,
     /// The size is zero or too large.
     Size,
     /// There are as many buffers as there may be.
@@ -92,6 +96,8 @@ impl fmt::Display for BufferError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ForeignPrivilege => ForeignPrivilege.fmt(f),
+            Self::Lost => f.write_str("the device is lost"),
+            Self::Reset => f.write_str("the device was reset since the file was opened"),
             Self::Size => f.write_str("no buffer of that kind has that size"),
             Self::TooManyBuffers => f.write_str("there are as many buffers as there may be"),
             Self::TooManyHandles => f.write_str("the file has as many handles as it may have"),
@@ -121,6 +127,8 @@ pub enum MapBufferError {
     },
     /// There are as many mappings as there may be.
     TooManyMappings,
+    /// The driver has [noted](crate::Device::note_lost) that the device is lost. Nothing has changed.
+    Lost,
     /// The device was reset since the file was opened: its address space leads nowhere any more.
     Reset,
     /// The pages could not be mapped.
@@ -145,6 +153,7 @@ impl fmt::Display for MapBufferError {
             Self::Handle(error) => write!(f, "{error}"),
             Self::Mapped { at } => write!(f, "the buffer is mapped at {at}"),
             Self::TooManyMappings => f.write_str("there are as many mappings as there may be"),
+            Self::Lost => f.write_str("the device is lost"),
             Self::Reset => f.write_str("the device was reset since the file was opened"),
             Self::Space(error) => write!(f, "{error}"),
             Self::Mmu(error) => write!(f, "the MMU did not take note of it: {error}"),
@@ -169,6 +178,8 @@ pub enum MapWindowError {
     Occupied,
     /// There are as many mappings as there may be.
     TooManyMappings,
+    /// The driver has [noted](crate::Device::note_lost) that the device is lost. Nothing has changed.
+    Lost,
     /// The device was reset since the file was opened: its address space leads nowhere any more.
     Reset,
     /// The memory could not be mapped.
@@ -196,6 +207,7 @@ impl fmt::Display for MapWindowError {
             }
             Self::Occupied => f.write_str("something is mapped in the window already"),
             Self::TooManyMappings => f.write_str("there are as many mappings as there may be"),
+            Self::Lost => f.write_str("the device is lost"),
             Self::Reset => f.write_str("the device was reset since the file was opened"),
             Self::Space(error) => write!(f, "{error}"),
             Self::Mmu(error) => write!(f, "the MMU did not take note of it: {error}"),
@@ -210,6 +222,10 @@ impl core::error::Error for MapWindowError {}
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum DramError {
+    /// The driver has [noted](crate::Device::note_lost) that the device is lost. Nothing has changed.
+    Lost,
+    /// The device was reset since the file was opened, which is of no use any more.
+    Reset,
     /// The pool refuses.
     Allocate(AllocateError),
     /// Pages that another owner used could not be scrubbed.
@@ -219,6 +235,8 @@ pub enum DramError {
 impl fmt::Display for DramError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Lost => f.write_str("the device is lost"),
+            Self::Reset => f.write_str("the device was reset since the file was opened"),
             Self::Allocate(error) => write!(f, "{error}"),
             Self::Scrub => f.write_str("device memory could not be scrubbed"),
         }
@@ -226,6 +244,8 @@ impl fmt::Display for DramError {
 }
 
 impl core::error::Error for DramError {}
+
+tells_unusable!(BufferError, MapBufferError, MapWindowError, DramError);
 
 /// Why a block that is given up, or a file that is closed, is still there. It stays in quarantine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -42,6 +42,8 @@ impl core::error::Error for ForeignPrivilege {}
 pub enum BlockRangeError {
     /// The privilege is that of another device.
     ForeignPrivilege,
+    /// The driver has [noted](crate::Device::note_lost) that the device is lost.
+    Lost,
     /// The device does not find it any more: the block was given up, or the device was reset since it
     /// was made (facts 11.15).
     Unmapped,
@@ -51,6 +53,7 @@ impl fmt::Display for BlockRangeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ForeignPrivilege => ForeignPrivilege.fmt(f),
+            Self::Lost => f.write_str("the device is lost"),
             Self::Unmapped => f.write_str("the block is not mapped any more"),
         }
     }
@@ -65,6 +68,8 @@ impl core::error::Error for BlockRangeError {}
 pub enum DramRunError {
     /// The privilege is that of another device.
     ForeignPrivilege,
+    /// The driver has [noted](crate::Device::note_lost) that the device is lost.
+    Lost,
     /// The owner has no such memory.
     Pack(PackError),
 }
@@ -73,6 +78,7 @@ impl fmt::Display for DramRunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ForeignPrivilege => ForeignPrivilege.fmt(f),
+            Self::Lost => f.write_str("the device is lost"),
             Self::Pack(error) => write!(f, "{error}"),
         }
     }
@@ -156,6 +162,7 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
     /// # Errors
     ///
     /// * [`BlockRangeError::ForeignPrivilege`];
+    /// * [`BlockRangeError::Lost`] while the device is [lost](Self::note_lost);
     /// * [`BlockRangeError::Unmapped`] when the device does not find it any more.
     pub fn block_range(
         &self,
@@ -163,6 +170,9 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
         block: BufferId,
     ) -> Result<AddrRange<DeviceAddr>, BlockRangeError> {
         self.check(privilege)?;
+        if self.is_lost() {
+            return Err(BlockRangeError::Lost);
+        }
         let resets = self.resets();
         let range = self.shown.lock().buffers.live_range(block, resets);
         range.ok_or(BlockRangeError::Unmapped)

@@ -96,7 +96,8 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
     ///
     /// # Errors
     ///
-    /// Each part that can refuse has its variant of [`MapWindowError`]. After
+    /// Each part that can refuse has its variant of [`MapWindowError`]; nothing is mapped while the device is
+    /// [lost](Self::note_lost). After
     /// [`MapWindowError::Space`] and [`MapWindowError::Mmu`] the window stays occupied where the device
     /// may have seen a part of the mapping and does not confirm that it forgot it: unmap it later.
     pub fn map_window(
@@ -106,6 +107,7 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
         memory: WindowMemory,
     ) -> Result<AddrRange<DeviceAddr>, MapWindowError> {
         self.check(privilege)?;
+        self.usable()?;
         let range = window.range(&A::PROFILE);
         let range = range.ok_or(MapWindowError::NoWindow)?;
         let run = memory.run(&A::PROFILE);

@@ -86,6 +86,7 @@ impl DramPool<'_> {
                 sharing,
                 pages: count,
                 holds: 0,
+                lost: false,
                 chain,
             },
         );

@@ -84,6 +84,9 @@ pub enum PackError {
     Stale,
     /// The pack belongs to another owner.
     NotOwner,
+    /// The memory [lost its content](super::DramPool::lose_content) since the pack was allocated: it can be
+    /// freed, and no more.
+    Lost,
     /// The pack is mapped or exported.
     Held {
         /// By how many.
@@ -99,6 +102,7 @@ impl fmt::Display for PackError {
             Self::Unknown => f.write_str("the handle names no device memory"),
             Self::Stale => f.write_str("the device memory of the handle has been freed"),
             Self::NotOwner => f.write_str("the device memory belongs to another owner"),
+            Self::Lost => f.write_str("the device memory has lost its content"),
             Self::Held { holds } => write!(f, "the device memory is in use {holds} times"),
             Self::TooManyHolds => f.write_str("the device memory is in use 2^32 - 1 times"),
         }

@@ -114,6 +114,8 @@ pub struct PackInfo {
     pub pages: u32,
     /// The number of mappings and exports.
     pub holds: u32,
+    /// Whether it was allocated before the memory [lost its content](super::DramPool::lose_content).
+    pub lost: bool,
 }
 
 /// A place for one pack.
@@ -148,6 +150,8 @@ pub(super) struct Pack {
     pub(super) sharing: Sharing,
     pub(super) pages: u32,
     pub(super) holds: u32,
+    /// Its pages have lost what was in them, and nobody knows what they have instead.
+    pub(super) lost: bool,
     pub(super) chain: Chain,
 }
 
@@ -158,6 +162,7 @@ impl Pack {
             sharing: self.sharing,
             pages: self.pages,
             holds: self.holds,
+            lost: self.lost,
         }
     }
 }

@@ -252,6 +252,15 @@ impl<'s> Pages<'s> {
         }
     }
 
+    /// Makes all free pages dirty, and nobody's.
+    pub(super) fn soil(&mut self) {
+        for record in self.records.iter_mut() {
+            if record.0.is_free() {
+                record.0 = State::Dirty;
+            }
+        }
+    }
+
     /// A page below which none is free.
     pub(super) fn first_free(&mut self) -> u32 {
         let skipped = self.records.iter().skip(self.free as usize);

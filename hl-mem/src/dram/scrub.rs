@@ -77,6 +77,8 @@ pub struct DirtyRun {
     pub(super) pages: u32,
     pub(super) run: Run,
     pub(super) pool: Identity,
+    /// How often the pool's memory had lost its content.
+    pub(super) losses: u32,
 }
 
 impl DirtyRun {

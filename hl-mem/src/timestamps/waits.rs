@@ -258,12 +258,20 @@ where
     ///
     /// `None` where there is none.
     pub fn take_reached(&mut self, counter: Counter, value: u64) -> Option<Registration> {
+        let reached = self.first_reached(counter, value)?;
+        self.take_out(reached)
+    }
+
+    /// Whether [`take_reached`](Self::take_reached) takes one out.
+    #[must_use]
+    pub fn is_reached(&self, counter: Counter, value: u64) -> bool {
+        self.first_reached(counter, value).is_some()
+    }
+
+    fn first_reached(&self, counter: Counter, value: u64) -> Option<u32> {
         let root = self.root(counter.0)?;
         let (target, _) = self.slots.as_ref().links(root)?.key;
-        if target > value {
-            return None;
-        }
-        self.take_out(root)
+        (target <= value).then_some(root)
     }
 
     /// Takes out a registration that waits, to be [cancelled](TimestampPool::cancel) by its pool.

@@ -140,7 +140,9 @@ pub fn dispatch_command_buffer<A: Asic, P: Port>(
         OP_CREATE => {
             only(FLAG_MAP)?;
             without(input.handle)?;
-            let handle = context.create_command_buffer(input.size.into(), has(FLAG_MAP))?;
+            // Less than a page is raised to one (facts CB-1), nothing included.
+            let bytes = u64::from(input.size.max(1));
+            let handle = context.create_command_buffer(bytes, has(FLAG_MAP))?;
             Ok(CommandBufferOutput {
                 value: handle.get(),
             })
@@ -154,6 +156,8 @@ pub fn dispatch_command_buffer<A: Asic, P: Port>(
         OP_INFO => {
             only(FLAG_DEVICE_ADDRESS)?;
             without(input.size.into())?;
+            // It needs no device, and is refused as all that is not a way of giving back (facts CB-1).
+            context.usable()?;
             let info = context.command_buffer(handle)?;
             if !has(FLAG_DEVICE_ADDRESS) {
                 return Ok(CommandBufferOutput::uses(info.uses));

@@ -1,78 +1,17 @@
-//! What user space is told: the error numbers, and which error becomes which.
-
-use core::fmt;
+//! What user space is told: which error becomes which number.
 
 use crate::context::{
     DestroyError, ExportDramError, MapDramError, MapUserError, OpenError, RegisterBlockError,
     UnmapUserError, ViewError,
 };
-use crate::device::{BufferError, DramError, MapBufferError, RetireError, Unconfirmed};
+use crate::device::{BufferError, DramError, MapBufferError, RetireError, Unconfirmed, Unusable};
 use crate::dram::{AllocateError as DramAllocateError, PackError};
+use crate::errno::Errno;
 use crate::handle::HandleError;
 use crate::host::HostError;
 use crate::mmu::MmuError;
 use crate::space::SpaceError;
 use crate::va::AllocateError;
-
-/// An error number of the kernel's interface to user space; positive.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Errno(u8);
-
-impl Errno {
-    /// Operation not permitted.
-    pub const EPERM: Self = Self(1);
-    /// Input or output error.
-    pub const EIO: Self = Self(5);
-    /// Not enough memory.
-    pub const ENOMEM: Self = Self(12);
-    /// Bad address.
-    pub const EFAULT: Self = Self(14);
-    /// Device or resource busy.
-    pub const EBUSY: Self = Self(16);
-    /// Invalid argument.
-    pub const EINVAL: Self = Self(22);
-    /// Operation not supported.
-    pub const EOPNOTSUPP: Self = Self(95);
-
-    /// The device did not answer in time.
-    pub const ETIMEDOUT: Self = Self(110);
-
-    /// The number, as user space compares it with `errno`.
-    #[must_use]
-    pub const fn get(self) -> i32 {
-        self.0 as i32
-    }
-
-    /// The name that C gives the number.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::EPERM => "EPERM",
-            Self::EIO => "EIO",
-            Self::ENOMEM => "ENOMEM",
-            Self::EFAULT => "EFAULT",
-            Self::EBUSY => "EBUSY",
-            Self::EINVAL => "EINVAL",
-            Self::ETIMEDOUT => "ETIMEDOUT",
-            _ => "EOPNOTSUPP",
-        }
-    }
-}
-
-impl fmt::Display for Errno {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl fmt::Debug for Errno {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl core::error::Error for Errno {}
 
 impl From<HostError> for Errno {
     fn from(error: HostError) -> Self {
@@ -80,6 +19,19 @@ impl From<HostError> for Errno {
             HostError::NoMemory => Self::ENOMEM,
             HostError::Fault { .. } => Self::EFAULT,
             HostError::Unsupported => Self::EOPNOTSUPP,
+            // Facts PN-4, EX-3: the system's own reason.
+            HostError::Other(errno) => errno,
+        }
+    }
+}
+
+impl From<Unusable> for Errno {
+    fn from(unusable: Unusable) -> Self {
+        match unusable {
+            // As the habanalabs driver answers (facts IO-4, CB-1).
+            Unusable::Lost => Self::EBUSY,
+            // Waiting does not help: the file is that of a device which is gone (facts MP-1).
+            Unusable::Reset => Self::ENODEV,
         }
     }
 }
@@ -126,7 +78,8 @@ impl From<MapUserError> for Errno {
             MapUserError::Pinned { .. } => Self::EFAULT,
             MapUserError::Space(error) => error.into(),
             MapUserError::Mmu(error) => error.into(),
-            MapUserError::Reset => Self::EIO,
+            MapUserError::Lost => Unusable::Lost.into(),
+            MapUserError::Reset => Unusable::Reset.into(),
         }
     }
 }
@@ -134,6 +87,8 @@ impl From<MapUserError> for Errno {
 impl From<DramError> for Errno {
     fn from(error: DramError) -> Self {
         match error {
+            DramError::Lost => Unusable::Lost.into(),
+            DramError::Reset => Unusable::Reset.into(),
             DramError::Allocate(DramAllocateError::ZeroLength | DramAllocateError::TooLarge) => {
                 Self::EINVAL
             }
@@ -148,6 +103,7 @@ impl From<PackError> for Errno {
     fn from(error: PackError) -> Self {
         match error {
             PackError::NotOwner => Self::EPERM,
+            PackError::Lost => Self::ENODEV,
             _ => Self::EINVAL,
         }
     }
@@ -156,12 +112,14 @@ impl From<PackError> for Errno {
 impl From<MapDramError> for Errno {
     fn from(error: MapDramError) -> Self {
         match error {
-            MapDramError::Unsupported => Self::EOPNOTSUPP,
+            // Facts 6.4, 6.2: no handle names memory that can be mapped there.
+            MapDramError::Unsupported => Self::EINVAL,
             MapDramError::TooManyMappings => Self::ENOMEM,
             MapDramError::Pack(error) => error.into(),
             MapDramError::Space(error) => error.into(),
             MapDramError::Mmu(error) => error.into(),
-            MapDramError::Reset => Self::EIO,
+            MapDramError::Lost => Unusable::Lost.into(),
+            MapDramError::Reset => Unusable::Reset.into(),
         }
     }
 }
@@ -179,6 +137,8 @@ impl From<UnmapUserError> for Errno {
 impl From<OpenError> for Errno {
     fn from(error: OpenError) -> Self {
         match error {
+            // Facts 10.2.
+            OpenError::Lost => Self::EAGAIN,
             OpenError::NoAddressSpace => Self::EBUSY,
             OpenError::Storage(_) => Self::ENOMEM,
             OpenError::DefaultPage(error) => SpaceError::Tables(error).into(),
@@ -191,6 +151,8 @@ impl From<BufferError> for Errno {
     fn from(error: BufferError) -> Self {
         match error {
             BufferError::ForeignPrivilege => Self::EPERM,
+            BufferError::Lost => Unusable::Lost.into(),
+            BufferError::Reset => Unusable::Reset.into(),
             BufferError::Size => Self::EINVAL,
             BufferError::TooManyBuffers
             | BufferError::TooManyHandles
@@ -210,7 +172,8 @@ impl From<MapBufferError> for Errno {
             MapBufferError::TooManyMappings => Self::ENOMEM,
             MapBufferError::Space(error) => error.into(),
             MapBufferError::Mmu(error) => error.into(),
-            MapBufferError::Reset => Self::EIO,
+            MapBufferError::Lost => Unusable::Lost.into(),
+            MapBufferError::Reset => Unusable::Reset.into(),
         }
     }
 }
@@ -225,7 +188,10 @@ impl From<HandleError> for Errno {
 impl From<RegisterBlockError> for Errno {
     fn from(error: RegisterBlockError) -> Self {
         match error {
+            RegisterBlockError::Lost => Unusable::Lost.into(),
+            RegisterBlockError::Reset => Unusable::Reset.into(),
             // Facts MB-1.
+            RegisterBlockError::NoBlocks => Self::EPERM,
             RegisterBlockError::Unknown => Self::EINVAL,
             RegisterBlockError::TooManyHandles => Self::ENOMEM,
         }
@@ -235,6 +201,8 @@ impl From<RegisterBlockError> for Errno {
 impl From<ExportDramError> for Errno {
     fn from(error: ExportDramError) -> Self {
         match error {
+            ExportDramError::Lost => Unusable::Lost.into(),
+            ExportDramError::Reset => Unusable::Reset.into(),
             // Facts EX-1.
             ExportDramError::NotMapped { .. }
             | ExportDramError::Range(_)
@@ -247,7 +215,8 @@ impl From<ExportDramError> for Errno {
 impl From<ViewError> for Errno {
     fn from(error: ViewError) -> Self {
         match error {
-            // As the habanalabs driver answers (facts MP-2).
+            // As the habanalabs driver answers (facts MP-1, MP-2).
+            ViewError::Lost | ViewError::Reset => Self::ENODEV,
             ViewError::Handle(_) | ViewError::Length { .. } | ViewError::Viewed => Self::EINVAL,
             ViewError::Host(error) => error.into(),
         }

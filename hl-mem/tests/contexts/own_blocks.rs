@@ -3,6 +3,7 @@
 use hl_mem::device::{
     BlockPages, BlockRangeError, BufferError, OwnBlockError, RetireError, StillUsed,
 };
+use hl_mem::dram::DramContent;
 use mmu_core::DeviceAddr;
 
 use super::support::smallest_port::{Machine, PAGE_BYTES};
@@ -84,7 +85,7 @@ fn a_block_of_the_drivers_own_outlives_what_the_device_does_not_confirm_and_keep
     assert!(unconfirmed, "{refused:?}");
     assert_eq!(device.usage().buffers.quarantined, 1);
     machine.registers.reset();
-    device.recover().unwrap();
+    device.recover(DramContent::Scrubbed).unwrap();
     assert_eq!(device.usage().buffers.quarantined, 0);
     let lost = device.block_range(privilege, other);
     assert_eq!(lost, Err(BlockRangeError::Unmapped));

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hl_mem::budget::Budget;
 use hl_mem::context::OpenError;
+use hl_mem::dram::DramContent;
 
 use super::support::smallest_port::PAGE_BYTES;
 use super::support::{NoCache, file_storage};
@@ -21,7 +22,7 @@ fn nobody_gets_the_space_before_it_is_back(
     let device = two_mmus(host, dram);
     let open = || device.open((), &BUDGET, file_storage());
     let context = open().unwrap();
-    device.recover().unwrap();
+    device.recover(DramContent::Scrubbed).unwrap();
     is_lost.store(true, Ordering::Relaxed);
     // Nothing is mapped there, so that nothing is to be confirmed.
     context.close().unwrap();
@@ -57,12 +58,12 @@ fn a_space_whose_root_was_not_taken_is_there_again_after_a_recovery() {
     let device = two_mmus(NoCache::lost_while(3, &IS_LOST), NoCache::new(3));
     let open = || device.open((), &BUDGET, file_storage());
     let context = open().unwrap();
-    device.recover().unwrap();
+    device.recover(DramContent::Scrubbed).unwrap();
     IS_LOST.store(true, Ordering::Relaxed);
     context.close().unwrap();
     assert_eq!(open().map(drop), Err(OpenError::NoAddressSpace));
     IS_LOST.store(false, Ordering::Relaxed);
-    device.recover().unwrap();
+    device.recover(DramContent::Scrubbed).unwrap();
     // The recovery gave it its root, for which nobody has to ask again.
     IS_LOST.store(true, Ordering::Relaxed);
     open().unwrap().close().unwrap();
@@ -75,11 +76,11 @@ fn a_file_stays_open_until_the_mmu_of_device_memory_is_back_as_well() {
     let context = device.open((), &BUDGET, file_storage()).unwrap();
     map(&context, PAGE_BYTES);
     IS_LOST.store(true, Ordering::Relaxed);
-    device.recover().unwrap_err();
+    device.recover(DramContent::Scrubbed).unwrap_err();
     let refused = context.close().unwrap_err();
     assert_eq!(device.usage().free_asids, 0);
     IS_LOST.store(false, Ordering::Relaxed);
-    device.recover().unwrap();
+    device.recover(DramContent::Scrubbed).unwrap();
     refused.into_context().close().unwrap();
     assert_eq!(device.usage().free_asids, 1);
 }

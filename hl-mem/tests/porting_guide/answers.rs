@@ -5,17 +5,18 @@ use std::rc::Rc;
 
 use hl_mem::Wanted;
 use hl_mem::budget::Budget;
-use hl_mem::context::MapUserError;
+use hl_mem::context::{DramExport, MapUserError};
+use hl_mem::handle::RawHandle;
 use hl_mem::host::DeviceAccess;
 use hl_mem::profile::{Asic, Goya};
 use hl_mem::uapi::{
-    CommandBufferInput, Errno, FLAG_CONTIGUOUS, FLAG_MAP, FLAG_USERPTR, MemoryInput, OP_ALLOC,
-    OP_CREATE, OP_DESTROY, OP_EXPORT, OP_FREE, OP_INFO, OP_MAP, OP_UNMAP, Request, dispatch,
-    dispatch_command_buffer,
+    CommandBufferInput, Errno, ExportRefused, Exporter, FLAG_CONTIGUOUS, FLAG_MAP, FLAG_USERPTR,
+    MemoryInput, OP_ALLOC, OP_CREATE, OP_DESTROY, OP_EXPORT, OP_FREE, OP_INFO, OP_MAP, OP_TS_ALLOC,
+    OP_UNMAP, Request, dispatch, dispatch_command_buffer, dispatch_with,
 };
 
 use super::flow::{DRAM_PAGES, RecordingContext, RecordingDevice, bring_up, open_with};
-use super::recording::{AT_SCRUB, NOT_COHERENT, SPOILT_PIN, Spoilt};
+use super::recording::{AT_SCRUB, NOT_COHERENT, REFUSES, SPOILT_PIN, Spoilt};
 use super::support::smallest_port::{PAGE_BYTES, USER_BASE};
 
 fn open(device: &RecordingDevice) -> RecordingContext<'_> {
@@ -81,20 +82,72 @@ fn what_the_port_lacks_is_not_supported() {
     assert_eq!(context.usage(), before);
 }
 
+/// Facts CB-1.
 #[test]
-fn a_command_buffer_of_no_bytes_is_no_command_buffer() {
+fn a_command_buffer_of_less_than_a_page_is_a_page() {
     let (device, ..) = bring_up(2).unwrap();
     let context = open(&device);
-    let create = |size| {
-        let input = CommandBufferInput {
+    for size in [0, 1, PAGE_BYTES as u32] {
+        let create = CommandBufferInput {
             op: OP_CREATE,
             size,
             ..CommandBufferInput::default()
         };
-        dispatch_command_buffer(&context, &input.to_bytes())
-    };
-    assert_eq!(create(0), Err(Errno::EINVAL));
-    assert!(create(1).is_ok());
+        let made = dispatch_command_buffer(&context, &create.to_bytes()).unwrap();
+        let told = context.command_buffer(RawHandle::new(made.value));
+        assert_eq!(told.map(|told| told.bytes), Ok(PAGE_BYTES));
+    }
+}
+
+/// Makes no file, because of this.
+struct NoFile(Errno);
+
+impl Exporter for NoFile {
+    fn export(&mut self, export: DramExport, _flags: u32) -> Result<i32, ExportRefused> {
+        let errno = self.0;
+        Err(ExportRefused { export, errno })
+    }
+}
+
+/// Facts PN-4, EX-3.
+#[test]
+fn the_systems_own_reason_reaches_the_process_as_it_is() {
+    let (device, ..) = bring_up(2).unwrap();
+    let context = open(&device);
+    let page = Goya::PROFILE.dram.page_bytes;
+    let memory = dispatch(&context, &request(OP_ALLOC, 0, [page, 0, 0])).unwrap();
+    let at = dispatch(&context, &request(OP_MAP, 0, [0, memory.value, 0])).unwrap();
+    let block = context.create_timestamps(8).unwrap();
+    let (registers, bytes) = context.register_block(0x1000).unwrap();
+    let before = (context.usage(), device.usage());
+    // One that this crate has a name for, and the last that there is.
+    for errno in [Errno::EINTR, Errno::new(4095).unwrap()] {
+        let export = request(OP_EXPORT, 0, [at.value, page, 0]);
+        let exported = dispatch_with(&context, &export, &mut NoFile(errno));
+        assert_eq!(exported, Err(errno));
+        REFUSES.set(Some(errno));
+        let map = request(OP_MAP, FLAG_USERPTR, [USER_BASE, 0, PAGE_BYTES]);
+        assert_eq!(dispatch(&context, &map), Err(errno));
+        let timestamps = MemoryInput {
+            op: OP_TS_ALLOC,
+            element_count: 1,
+            ..MemoryInput::default()
+        };
+        assert_eq!(dispatch(&context, &timestamps.to_bytes()), Err(errno));
+        let create = CommandBufferInput {
+            op: OP_CREATE,
+            size: 1,
+            ..CommandBufferInput::default()
+        };
+        let created = dispatch_command_buffer(&context, &create.to_bytes());
+        assert_eq!(created, Err(errno));
+        for (handle, bytes) in [(block, PAGE_BYTES), (registers, bytes)] {
+            let shown = context.mmap(handle, bytes);
+            assert_eq!(shown.map(drop).map_err(Errno::from), Err(errno));
+        }
+        REFUSES.set(None);
+        assert_eq!((context.usage(), device.usage()), before);
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use hl_mem::Wanted;
 use hl_mem::budget::Budget;
 use hl_mem::device::{BringUpError, Device, Privilege};
-use hl_mem::dram::{Contiguity, Sharing};
+use hl_mem::dram::{Contiguity, DramContent, Sharing};
 use hl_mem::lock::LockRank;
 use hl_mem::mmu::MmuError;
 use hl_mem::port::Port;
@@ -145,7 +145,7 @@ pub(crate) fn everything() {
     // What is mapped when the device is reset, and when the file is closed.
     context.map_dram(memory, Wanted::Anywhere).unwrap();
     dispatch(&context, &map.to_bytes()).unwrap();
-    device.recover().unwrap();
+    device.recover(DramContent::Unknown).unwrap();
     context.close().unwrap();
     open().close().unwrap();
     device.settle_quarantine().unwrap();

@@ -41,16 +41,24 @@ static REGISTER_BLOCKS: [RegisterBlock; 1] = [RegisterBlock {
     },
 }];
 
-fn nodes() -> SpaceNodes<RecordingPort> {
+pub(crate) fn nodes() -> SpaceNodes<RecordingPort> {
     SpaceNodes::each(|| vec![Node::EMPTY; 16])
 }
 
 /// Pages of device memory.
 pub(crate) const DRAM_PAGES: u32 = 4;
 
-/// Brings a device up whose MMU has three ASIDs.
+/// Brings a device up whose MMU has three ASIDs. What is in its memory is not known, so that it is
+/// scrubbed.
 pub(crate) fn bring_up(
     seats: usize,
+) -> Result<(RecordingDevice, Privilege, &'static MmuRegisters), BringUpError> {
+    bring_up_with(seats, DramContent::Unknown)
+}
+
+pub(crate) fn bring_up_with(
+    seats: usize,
+    content: DramContent,
 ) -> Result<(RecordingDevice, Privilege, &'static MmuRegisters), BringUpError> {
     let ram: &Ram = Box::leak(Box::default());
     let registers: &MmuRegisters = Box::leak(Box::default());
@@ -61,12 +69,11 @@ pub(crate) fn bring_up(
     }));
     let tables: Tables = bus_tables::<Goya, _>(Noting(Default::default()));
     let dram = Goya::PROFILE.dram;
-    // What is in device memory is not known, so that it is scrubbed.
     let pool = DramPool::new(
         DramRegion::new(dram.user_start, dram.page_bytes, DRAM_PAGES).unwrap(),
         storage(DRAM_PAGES as usize, || PageRecord::EMPTY),
         storage(4, || PackRecord::EMPTY),
-        DramContent::Unknown,
+        content,
     );
     let parts = DeviceParts {
         host: Noting(ram),
@@ -185,7 +192,7 @@ fn timestamps(device: &RecordingDevice, context: &RecordingContext<'_>) {
     // The last registration of a pool that is gone gives its memory up.
     context.destroy_timestamps(pool).unwrap();
     device.end_view(view).unwrap();
-    assert_eq!(context.counter_reached(0, 1, time(2)), Ok(1));
+    assert_eq!(context.counter_reached(0, 1, time(2)).unwrap().completed, 1);
     let pool = context.create_timestamps(4).unwrap();
     context.destroy_timestamps(pool).unwrap();
     assert_eq!(device.usage().buffers.buffers, 0);
@@ -221,7 +228,7 @@ fn lost_and_recovered(
     registers.lose();
     context.unmap(at).unwrap_err();
     registers.reset();
-    device.recover().unwrap();
+    device.recover(DramContent::Unknown).unwrap();
     context.settle_quarantine().unwrap();
     let left = context.close().unwrap();
     assert_eq!((left.mappings, left.handles, left.dram), (1, 2, 1));

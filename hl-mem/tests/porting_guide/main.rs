@@ -6,6 +6,7 @@ mod flow;
 mod interrupts;
 mod many;
 mod recording;
+mod resets;
 /// The smallest port, which the guide shows and its examples run on, and ports of its parts.
 #[path = "../support/mod.rs"]
 pub mod support;

@@ -13,7 +13,7 @@ use hl_mem::lock::LockRank;
 use hl_mem::mmu::{Fault, GoyaMmu, MmuControl, MmuError, NoDramMmu, Registers, Walks};
 use hl_mem::port::{Engines, Port};
 use hl_mem::timestamps::{TimestampMemory, TimestampSlot};
-use hl_mem::uapi::{ExportRefused, Exporter};
+use hl_mem::uapi::{Errno, ExportRefused, Exporter};
 use hl_mem::va::Node;
 use mmu_core::{
     AddrRange, BusAddr, DeviceAddr, DeviceLost, Format, Invalidate, Run, Stale, TableBus,
@@ -30,15 +30,24 @@ use super::support::smallest_port::{
 /// Something that happens while a run is scrubbed.
 pub(crate) type AtScrub = Box<dyn FnMut(Run)>;
 
+/// Something that happens once, before a lock of that rank is taken.
+pub(crate) type AtLock = (LockRank, Box<dyn FnOnce()>);
+
 thread_local! {
     static HELD: RefCell<Vec<LockRank>> = const { RefCell::new(Vec::new()) };
     static SEEN: RefCell<Cases> = const { RefCell::new(Cases::new()) };
     /// What happens while device memory is scrubbed.
     pub(crate) static AT_SCRUB: RefCell<Option<AtScrub>> = const { RefCell::new(None) };
+    /// What happens before a lock is taken.
+    pub(crate) static AT_LOCK: RefCell<Option<AtLock>> = const { RefCell::new(None) };
     /// What is wrong with pinned pages.
     pub(crate) static SPOILT_PIN: Cell<Spoilt> = const { Cell::new(Spoilt::Nothing) };
     /// Whether the port has no coherent memory.
     pub(crate) static NOT_COHERENT: Cell<bool> = const { Cell::new(false) };
+    /// Timestamps that were stored since a lock of an interrupt handler was taken.
+    pub(crate) static STORES: Cell<u32> = const { Cell::new(0) };
+    /// Why the system does nothing that it is asked for, if it has a reason of its own.
+    pub(crate) static REFUSES: Cell<Option<Errno>> = const { Cell::new(None) };
 }
 
 /// What a port may get wrong with pinned pages.
@@ -49,6 +58,13 @@ pub(crate) enum Spoilt {
     Without(u64),
     /// There is one page more than was asked for.
     OneMore,
+}
+
+/// What the system says to whatever it is asked for.
+fn asked() -> Result<(), HostError> {
+    REFUSES
+        .get()
+        .map_or(Ok(()), |why| Err(HostError::Other(why)))
 }
 
 /// What was noted so far.
@@ -100,11 +116,13 @@ unsafe impl HostMemory for Noting<&'static Ram> {
 
     fn allocate(&self, pages: u64) -> Result<KernelPages, HostError> {
         note("HostMemory", "allocate");
+        asked()?;
         self.0.allocate(pages)
     }
 
     fn allocate_contiguous(&self, pages: u64) -> Result<KernelPages, HostError> {
         note("HostMemory", "allocate_contiguous");
+        asked()?;
         if NOT_COHERENT.get() {
             return Err(HostError::Unsupported);
         }
@@ -136,6 +154,7 @@ unsafe impl HostMemory for Noting<&'static Ram> {
         access: DeviceAccess,
     ) -> Result<PinnedPages, HostError> {
         note("HostMemory", "pin");
+        asked()?;
         self.0.pin(process, pages, access)
     }
 
@@ -171,11 +190,13 @@ unsafe impl HostMemory for Noting<&'static Ram> {
         rights: ViewRights,
     ) -> Result<View, HostError> {
         note("HostMemory", "view");
+        asked()?;
         self.0.view(process, pages, rights)
     }
 
     fn view_registers(&self, process: &(), registers: Run) -> Result<View, HostError> {
         note("HostMemory", "view_registers");
+        asked()?;
         self.0.view_registers(process, registers)
     }
 
@@ -192,6 +213,7 @@ pub(crate) struct NotingWords(TimestampWords);
 impl TimestampMemory for NotingWords {
     fn store(&mut self, slot: u32, value: u64) {
         note("TimestampMemory", "store");
+        STORES.set(STORES.get() + 1);
         self.0.store(slot, value);
     }
 }
@@ -394,6 +416,10 @@ impl Port for RecordingPort {
     const MAX_ASID: Option<u16> = Some(4);
 
     fn before_lock(rank: LockRank) {
+        let act = AT_LOCK.with_borrow_mut(|at| at.take_if(|(at, _)| *at == rank));
+        if let Some((_, act)) = act {
+            act();
+        }
         HELD.with_borrow_mut(|held| {
             assert!(
                 held.iter().all(|held| *held < rank),

@@ -339,6 +339,8 @@ pub enum Step {
         /// Its memory is undefined afterwards.
         undefined: bool,
     },
+    /// The driver notes that it is lost.
+    Notice,
     /// The driver brings it back.
     Recover {
         /// What comes of it.

@@ -166,6 +166,7 @@ impl Cursor {
             "reset" => Ok(Step::Reset {
                 undefined: self.take("undefined"),
             }),
+            "notice" => Ok(Step::Notice),
             "recover" => Ok(Step::Recover {
                 outcome: self.outcome(names)?,
             }),

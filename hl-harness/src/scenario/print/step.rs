@@ -307,6 +307,7 @@ impl Display for Step {
                 f.write_str("reset")?;
                 flag(f, "undefined", *undefined)
             }
+            Self::Notice => f.write_str("notice"),
             Self::Recover { outcome } => write!(f, "recover{outcome}"),
             Self::Settle { context, outcome } => {
                 f.write_str("settle")?;

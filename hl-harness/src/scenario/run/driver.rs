@@ -169,9 +169,13 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 let mapped = file.context.map_block(privilege, handle, wanted);
                 self.judge(span, outcome, Answer::of_request(mapped, |at| at.get()))
             }
+            Step::Notice => {
+                self.machine().device.note_lost();
+                Ok("lost".to_owned())
+            }
             Step::Recover { outcome } => {
                 // What keeps a device from coming back has no errno of its own.
-                let recovered = self.machine().device.recover().map_err(|_| Errno::EIO);
+                let recovered = self.machine().recover().map_err(|_| Errno::EIO);
                 self.judge(span, outcome, Answer::of_request(recovered, |()| 0))
             }
             Step::Settle { context, outcome } => {

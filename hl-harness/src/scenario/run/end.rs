@@ -65,7 +65,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
     fn bring_back(&self, last: Span) -> Result<(), Stop> {
         let machine = self.machine();
         machine.reset(DramContent::Kept);
-        machine.device.recover().map_err(|error| {
+        machine.recover().map_err(|error| {
             let expected = "the end: the device comes back after a reset";
             Failure::new(last, expected, error).into()
         })

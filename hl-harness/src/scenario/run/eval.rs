@@ -180,7 +180,9 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
     /// Compares what came of a step with what was expected, and gives the result its name.
     pub(super) fn judge(&mut self, span: Span, outcome: &Outcome, answer: Answer) -> Words {
         let one_of = |errnos: &[String]| match answer {
-            Answer::Errno(errno) => errnos.iter().any(|name| name == errno.name()),
+            Answer::Errno(errno) => errnos
+                .iter()
+                .any(|name| Some(name.as_str()) == errno.name()),
             _ => false,
         };
         let done = match answer {

@@ -284,6 +284,7 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
             | Step::Destroy { .. }
             | Step::Mmap { .. }
             | Step::Attach { .. }
+            | Step::Notice
             | Step::Recover { .. }
             | Step::Settle { .. } => self.driver_step(span, step),
             Step::CommandBuffer { .. }

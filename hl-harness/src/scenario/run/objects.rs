@@ -21,6 +21,7 @@ use super::env::key_text;
 use super::stop::{Failure, Stop};
 use super::{Runner, Words};
 use crate::machine::Model;
+use crate::port::counter_interrupt;
 
 /// Keeps an export as its file would.
 #[derive(Default)]
@@ -215,7 +216,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
             } => {
                 let (counter, value) = (self.eval(counter)?, self.eval(value)?);
                 let now = self.time(now.as_ref())?;
-                let reached = context.counter_reached(counter, value, now);
+                let reached = counter_interrupt(context, (counter, value), now);
                 Answer::of_request(reached.map_err(|_| Errno::EINVAL), u64::from)
             }
             TimestampWords::Reap => {

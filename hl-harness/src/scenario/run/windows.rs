@@ -33,7 +33,8 @@ fn errno(error: MapWindowError) -> Errno {
         MapWindowError::Occupied => Errno::EBUSY,
         MapWindowError::TooManyMappings => Errno::ENOMEM,
         MapWindowError::Mmu(error) => error.into(),
-        MapWindowError::Reset => Errno::EIO,
+        MapWindowError::Lost => Errno::EBUSY,
+        MapWindowError::Reset => Errno::ENODEV,
         _ => Errno::EINVAL,
     }
 }

@@ -32,7 +32,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         let bytes = known.map_or(0, |pack| pack.pages) * step;
         let vague = file.quarantine.iter().any(|mapping| mapping.kept.1 == 0);
         let expected = if self.rules.dram.is_none() {
-            Expected::Refused(Errno::EOPNOTSUPP)
+            Expected::Refused(Errno::EINVAL)
         } else if file.mapping_count() >= self.rules.mappings {
             Expected::Refused(Errno::ENOMEM)
         } else {

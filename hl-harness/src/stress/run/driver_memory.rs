@@ -11,7 +11,7 @@ use super::super::model::{Buffer, Expected, Mapping, Memory, Named, Pool};
 use super::super::operations::Failure;
 use super::super::scribe::Handles;
 use super::{Epoch, places};
-use crate::machine;
+use crate::{machine, port};
 
 impl<A: machine::Model> Epoch<'_, '_, '_, A> {
     /// What is expected of a new buffer whose pages take so many allocations.
@@ -348,7 +348,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         self.scribe.step(format_args!(
             "ts reach u[{user}] count {counter} value {value} now {now}"
         ));
-        let got = self.context(user)?.counter_reached(counter, value, now);
+        let got = port::counter_interrupt(self.context(user)?, (counter, value), now);
         let page = self.rules.page;
         let expected = self.model.reach(user, counter, value, now.get(), page);
         self.scribe.expected(Expected::Done);

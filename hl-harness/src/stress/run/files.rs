@@ -155,7 +155,6 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         self.scribe.step("recover");
         self.machine.reset(DramContent::Undefined);
         self.machine
-            .device
             .recover()
             .map_err(|error| format!("recovering: {error}"))?;
         let privileged = self.engines[USERS];

@@ -77,7 +77,8 @@ fn owned<T: 'static>() -> T {
 
 fn use_device(device: &'static Device<'static, Chip, Nothing>, privilege: &Privilege) {
     used((device.host(), device.engines(), device.usage()));
-    used((device.recover(), device.settle_quarantine()));
+    used((device.note_lost(), device.is_lost()));
+    used((device.recover(*opaque()), device.settle_quarantine()));
     used(owned::<Device<'static, Chip, Nothing>>().shut_down());
     used(device.block_range(privilege, *opaque()));
     used(device.dram_run(privilege, *opaque(), PackHandle::new(any())));
