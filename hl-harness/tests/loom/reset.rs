@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use hl_mem::device::BufferError;
 use hl_mem::dram::DramContent;
 use loom::sync::Mutex;
 use mmu_core::DeviceAddr;
@@ -231,7 +232,7 @@ fn a_quarantine_that_a_dead_device_ends_is_found() {
 /// his unmaps the first page, and the device is reset once more.
 fn map_across_two_resets() {
     Hold::run(move |hold| {
-        let machine = Machine::behind_bus(hold, 2, 2, None);
+        let machine = Machine::behind_bus_for(hold, 2, 2, 2, None);
         let before = machine.counters();
         let context = Arc::new(machine.open(hold, PROCESS));
         assert_eq!(map(&context), FIRST_ADDRESS);
@@ -245,16 +246,13 @@ fn map_across_two_resets() {
         if let Some(at) = second.lock().unwrap().take() {
             context.unmap(at).expect("the device confirms");
         }
-        // Gets the tables before the file is closed.
-        let (handle, block) = context
-            .create_block(&machine.privilege, PAGE_BYTES)
-            .unwrap();
-        let range = machine
-            .device
-            .block_range(&machine.privilege, block)
-            .unwrap();
-        check_beside(machine, PRIVILEGED, range.start());
-        context.destroy_block(handle).expect("the device confirms");
+        // Gets the tables before the file is closed, which itself is refused anything.
+        let refused = context.create_block(&machine.privilege, PAGE_BYTES);
+        assert_eq!(refused.map(drop), Err(BufferError::Reset));
+        let other = machine.open(hold, NEXT_PROCESS);
+        let at = map(&other);
+        check_beside(machine, other.asid().get(), at);
+        other.close().expect("the device confirms");
         let context = Arc::into_inner(context).expect("the threads have ended");
         close_and_reuse(hold, machine, context);
         assert_eq!(machine.counters(), before);

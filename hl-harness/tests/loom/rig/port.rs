@@ -159,11 +159,14 @@ impl<M: ModelTables> Port for ModelPort<M> {
     type Scrubber = NoScrub;
     type TimestampSlots = [TimestampSlot; 0];
     type Nodes = Vec<Node>;
+
+    // Two users, where a model has them; the profile has one.
+    const MAX_ASID: Option<u16> = Some(3);
 }
 
 pub(crate) type ModelContext<M = HostTables> = Context<'static, 'static, Gaudi, ModelPort<M>>;
 
-/// A Gaudi with one user at a time, brought up.
+/// A Gaudi, brought up.
 pub(crate) struct Machine<M: ModelTables = HostTables> {
     pub(crate) rig: RigOf<M>,
     pub(crate) device: Device<'static, Gaudi, ModelPort<M>>,
@@ -193,7 +196,7 @@ const TABLES: usize = 3 + 3 * 4;
 impl Machine {
     /// A machine with `pages` pages of host memory.
     pub(crate) fn new(hold: &Hold, pages: usize, weak: Option<Weak>) -> &'static Self {
-        Self::with_tables(hold, TABLES, pages, weak)
+        Self::with_tables(hold, 1, TABLES, pages, weak)
     }
 }
 
@@ -206,12 +209,29 @@ impl Machine<BusTables> {
         pages: usize,
         weak: Option<Weak>,
     ) -> &'static Self {
-        Self::with_tables(hold, 3 + paths * 4, pages, weak)
+        Self::behind_bus_for(hold, 1, paths, pages, weak)
+    }
+
+    /// The same for so many users at a time.
+    pub(crate) fn behind_bus_for(
+        hold: &Hold,
+        users: usize,
+        paths: usize,
+        pages: usize,
+        weak: Option<Weak>,
+    ) -> &'static Self {
+        Self::with_tables(hold, users, 2 + users + paths * 4, pages, weak)
     }
 }
 
 impl<M: ModelTables> Machine<M> {
-    fn with_tables(hold: &Hold, tables: usize, pages: usize, weak: Option<Weak>) -> &'static Self {
+    fn with_tables(
+        hold: &Hold,
+        users: usize,
+        tables: usize,
+        pages: usize,
+        weak: Option<Weak>,
+    ) -> &'static Self {
         let size = Size {
             tables,
             watched: &[0, 1],
@@ -229,7 +249,7 @@ impl<M: ModelTables> Machine<M> {
             privileged: nodes(),
             options: DeviceOptions::default(),
             buffers: hold.keep(vec![BufferSlot::new()]),
-            seats: hold.keep(vec![Seat::new()]),
+            seats: hold.keep((0..users).map(|_| Seat::new()).collect::<Vec<_>>()),
             dram: DramPool::none(),
             scrubber: NoScrub,
         };
