@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use hl_mem::device::BlockPages;
 use hl_mem::dram::DramContent;
 use loom::sync::Mutex;
 use mmu_core::DeviceAddr;
@@ -257,15 +258,19 @@ fn map_across_two_resets() {
             context.unmap(at).expect("the device confirms");
         }
         // Gets the tables before the file is closed.
-        let (handle, block) = context
-            .create_block(&machine.privilege, PAGE_BYTES)
+        let block = machine
+            .device
+            .create_block(&machine.privilege, PAGE_BYTES, BlockPages::Scattered)
             .unwrap();
         let range = machine
             .device
             .block_range(&machine.privilege, block)
             .unwrap();
         check_beside(machine, PRIVILEGED, range.start());
-        context.destroy_block(handle).expect("the device confirms");
+        machine
+            .device
+            .destroy_block(&machine.privilege, block)
+            .expect("the device confirms");
     });
 }
 
