@@ -52,7 +52,8 @@ fn other_asics_have_no_registers_for_users() {
         machine::<A>(|machine| {
             with_file!(machine, context, {
                 let ask = memory_input(OP_MAP_BLOCK, [USER_REGISTERS, 0, 0]).to_bytes();
-                assert_eq!(uapi::dispatch(&context, &ask), Err(Errno::EINVAL));
+                // Facts MB-1.
+                assert_eq!(uapi::dispatch(&context, &ask), Err(Errno::EPERM));
             });
         });
     }

@@ -420,7 +420,7 @@ fn a_device_that_does_not_answer_either_keeps_what_it_may_still_use() {
         assert!(device.is_lost());
         registers.reset();
         device.recover(DramContent::Unknown).unwrap();
-        device.end_export(scene.export).unwrap();
+        context.end_export(scene.export).unwrap();
         context.close().unwrap();
         device.unmap_window(scene.privilege, window().0).unwrap();
         device.settle_quarantine().unwrap();
