@@ -239,6 +239,8 @@ pub struct Context<'c, 'd, A: Asic, P: Port> {
     handles: Locked<P, HandleTable<Object, &'c mut [HandleSlot<Object>]>>,
     timestamps: InterruptLocked<P, Timestamps<'c, P>>,
     left: LeftBehind,
+    /// Closing it was tried.
+    closing: bool,
 }
 
 impl<A: Asic, P: Port> fmt::Debug for Context<'_, '_, A, P> {
@@ -312,6 +314,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             handles: Locked::new(LockRank::Handles, HandleTable::new(storage.handles, salt)),
             timestamps: Locked::new(LockRank::Timestamps, Timestamps::new(storage.timestamps)),
             left: LeftBehind::default(),
+            closing: false,
         })
     }
 }
@@ -334,6 +337,9 @@ impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
 
     /// Refuses what this file cannot have any more, or not now: the device is lost, or was reset.
     pub(crate) fn usable(&self) -> Result<(), Unusable> {
+        if self.closing {
+            return Err(Unusable::Closing);
+        }
         self.device.usable_by(&self.seat)
     }
 

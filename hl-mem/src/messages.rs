@@ -94,6 +94,7 @@ fn errors_of_a_context_differ_and_pass_on_what_is_behind_them() {
         MapUserError::Mmu(mmu),
         MapUserError::Lost,
         MapUserError::Reset,
+        MapUserError::Closing,
     ]);
     for number in ["4711", "815", "9000"] {
         assert!(messages[1].contains(number));
@@ -104,6 +105,7 @@ fn errors_of_a_context_differ_and_pass_on_what_is_behind_them() {
         MapDramError::TooManyMappings,
         MapDramError::Lost,
         MapDramError::Reset,
+        MapDramError::Closing,
         MapDramError::Pack(PackError::Stale),
         MapDramError::Space(space),
         MapDramError::Mmu(mmu),
@@ -121,6 +123,7 @@ fn errors_of_a_context_differ_and_pass_on_what_is_behind_them() {
         ViewError::Host(host),
         ViewError::Lost,
         ViewError::Reset,
+        ViewError::Closing,
     ]);
     assert!(messages[1].contains("0x4711"));
     let retire: [RetireError<&str>; 2] = [
@@ -139,11 +142,13 @@ fn errors_of_a_context_differ_and_pass_on_what_is_behind_them() {
         ExportDramError::TooMany,
         ExportDramError::Lost,
         ExportDramError::Reset,
+        ExportDramError::Closing,
     ]);
     naming_the_place([ExportDramError::NotMapped { at: AT }]);
     distinct([
         RegisterBlockError::Lost,
         RegisterBlockError::Reset,
+        RegisterBlockError::Closing,
         RegisterBlockError::NoBlocks,
         RegisterBlockError::Unknown,
         RegisterBlockError::TooManyHandles,
@@ -151,6 +156,7 @@ fn errors_of_a_context_differ_and_pass_on_what_is_behind_them() {
     distinct([
         RegisterTimestampError::Lost,
         RegisterTimestampError::Reset,
+        RegisterTimestampError::Closing,
         RegisterTimestampError::Handle(handle),
         RegisterTimestampError::Counter(NoSuchCounter {
             index: 7,
@@ -183,12 +189,14 @@ fn errors_of_a_device_differ_and_pass_on_what_is_behind_them() {
         BufferError::Map(MapBufferError::TooManyMappings),
         BufferError::Lost,
         BufferError::Reset,
+        BufferError::Closing,
     ]);
     distinct([
         MapBufferError::Handle(HandleError::Unknown),
         MapBufferError::TooManyMappings,
         MapBufferError::Lost,
         MapBufferError::Reset,
+        MapBufferError::Closing,
         MapBufferError::Space(space),
         MapBufferError::Mmu(mmu),
     ]);
@@ -200,6 +208,7 @@ fn errors_of_a_device_differ_and_pass_on_what_is_behind_them() {
         MapWindowError::TooManyMappings,
         MapWindowError::Lost,
         MapWindowError::Reset,
+        MapWindowError::Closing,
         MapWindowError::Space(space),
         MapWindowError::Mmu(mmu),
     ]);
@@ -228,6 +237,7 @@ fn errors_of_a_device_differ_and_pass_on_what_is_behind_them() {
         DramError::Scrub,
         DramError::Lost,
         DramError::Reset,
+        DramError::Closing,
     ]);
     distinct([
         SpaceError::Runs,

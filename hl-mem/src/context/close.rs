@@ -49,7 +49,8 @@ impl<'c, 'd, A: Asic, P: Port> CloseError<'c, 'd, A, P> {
         &self.reason
     }
 
-    /// The context, to be closed again.
+    /// The context, to be closed again. It makes nothing new any more: what is asked of it is refused as
+    /// `Closing`.
     pub fn into_context(self) -> Context<'c, 'd, A, P> {
         self.context
     }
@@ -113,6 +114,7 @@ impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
         reason = "the context itself is what the error hands back"
     )]
     pub fn close(mut self) -> Result<LeftBehind, CloseError<'c, 'd, A, P>> {
+        self.closing = true;
         if let Err(error) = self.device.engines.halt(self.seat.asid) {
             return Err(CloseError {
                 context: self,

@@ -57,6 +57,8 @@ pub enum MapUserError {
     Lost,
     /// The device was reset since the file was opened: its address space leads nowhere any more.
     Reset,
+    /// The file is being [closed](crate::Context::close), which failed so far.
+    Closing,
     /// The owner may not have so much memory pinned.
     Budget(OverBudget),
     /// The pages could not be pinned.
@@ -80,6 +82,7 @@ impl fmt::Display for MapUserError {
             Self::TooManyMappings => f.write_str("there are as many mappings as there may be"),
             Self::Lost => f.write_str("the device is lost"),
             Self::Reset => f.write_str("the device was reset since the file was opened"),
+            Self::Closing => f.write_str("the file is being closed"),
             Self::Budget(error) => write!(f, "{error}"),
             Self::Host(error) => write!(f, "{error}"),
             Self::Pinned { asked, got } => {
@@ -106,6 +109,8 @@ pub enum MapDramError {
     Lost,
     /// The device was reset since the file was opened: its address space leads nowhere any more.
     Reset,
+    /// The file is being [closed](crate::Context::close), which failed so far.
+    Closing,
     /// The handle names no device memory that this context may map.
     Pack(PackError),
     /// The pages could not be mapped.
@@ -121,6 +126,7 @@ impl fmt::Display for MapDramError {
             Self::TooManyMappings => f.write_str("there are as many mappings as there may be"),
             Self::Lost => f.write_str("the device is lost"),
             Self::Reset => f.write_str("the device was reset since the file was opened"),
+            Self::Closing => f.write_str("the file is being closed"),
             Self::Pack(error) => write!(f, "{error}"),
             Self::Space(error) => write!(f, "{error}"),
             Self::Mmu(error) => write!(f, "the MMU did not take note of the mapping: {error}"),
@@ -171,6 +177,8 @@ pub enum ViewError {
     Lost,
     /// The device was reset since the file was opened, which is of no use any more.
     Reset,
+    /// The file is being [closed](crate::Context::close), which failed so far.
+    Closing,
     /// The handle names nothing of this file.
     Handle(HandleError),
     /// The length is not exactly that of what it names.
@@ -189,6 +197,7 @@ impl fmt::Display for ViewError {
         match self {
             Self::Lost => f.write_str("the device is lost"),
             Self::Reset => f.write_str("the device was reset since the file was opened"),
+            Self::Closing => f.write_str("the file is being closed"),
             Self::Handle(error) => write!(f, "{error}"),
             Self::Length { expected } => write!(f, "it has {expected:#x} bytes"),
             Self::Viewed => f.write_str("it is shown already"),
@@ -234,6 +243,8 @@ pub enum ExportDramError {
     Lost,
     /// The device was reset since the file was opened, which is of no use any more.
     Reset,
+    /// The file is being [closed](crate::Context::close), which failed so far.
+    Closing,
     /// No device memory of this user is mapped at the address.
     NotMapped {
         /// The address.
@@ -252,6 +263,7 @@ impl fmt::Display for ExportDramError {
         match self {
             Self::Lost => f.write_str("the device is lost"),
             Self::Reset => f.write_str("the device was reset since the file was opened"),
+            Self::Closing => f.write_str("the file is being closed"),
             Self::NotMapped { at } => write!(f, "no device memory is mapped at {at}"),
             Self::Range(error) => write!(f, "{error}"),
             Self::OutOfReach => f.write_str("peers do not reach all of it"),
@@ -271,6 +283,8 @@ pub enum RegisterBlockError {
     Lost,
     /// The device was reset since the file was opened, which is of no use any more.
     Reset,
+    /// The file is being [closed](crate::Context::close), which failed so far.
+    Closing,
     /// Users may not map any registers of this device.
     NoBlocks,
     /// Users may not map registers of that address, or there are none.
@@ -284,6 +298,7 @@ impl fmt::Display for RegisterBlockError {
         f.write_str(match self {
             Self::Lost => "the device is lost",
             Self::Reset => "the device was reset since the file was opened",
+            Self::Closing => "the file is being closed",
             Self::NoBlocks => "the device has no registers for users",
             Self::Unknown => "no registers for users have that address",
             Self::TooManyHandles => "the file has as many handles as it may have",
@@ -302,6 +317,8 @@ pub enum RegisterTimestampError {
     Lost,
     /// The device was reset since the file was opened, which is of no use any more.
     Reset,
+    /// The file is being [closed](crate::Context::close), which failed so far.
+    Closing,
     /// The handle does not name timestamps of this file.
     Handle(HandleError),
     /// There is no such counter.
@@ -315,6 +332,7 @@ impl fmt::Display for RegisterTimestampError {
         match self {
             Self::Lost => f.write_str("the device is lost"),
             Self::Reset => f.write_str("the device was reset since the file was opened"),
+            Self::Closing => f.write_str("the file is being closed"),
             Self::Handle(error) => write!(f, "{error}"),
             Self::Counter(error) => write!(f, "{error}"),
             Self::Register(error) => write!(f, "{error}"),

@@ -27,6 +27,7 @@ pub(super) enum MappingError {
     TooManyMappings,
     Lost,
     Reset,
+    Closing,
     Space(SpaceError),
     Mmu(MmuError),
 }
@@ -51,6 +52,7 @@ macro_rules! as_its_own {
                         MappingError::TooManyMappings => Self::TooManyMappings,
                         MappingError::Lost => Self::Lost,
                         MappingError::Reset => Self::Reset,
+                        MappingError::Closing => Self::Closing,
                         MappingError::Space(error) => Self::Space(error),
                         MappingError::Mmu(error) => Self::Mmu(error),
                     }

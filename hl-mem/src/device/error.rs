@@ -76,6 +76,8 @@ pub enum BufferError {
     Lost,
     /// The device was reset since the file was opened, which is of no use any more.
     Reset,
+    /// The file is being [closed](crate::Context::close), which failed so far.
+    Closing,
     /// The size is zero or too large.
     Size,
     /// There are as many buffers as there may be.
@@ -98,6 +100,7 @@ impl fmt::Display for BufferError {
             Self::ForeignPrivilege => ForeignPrivilege.fmt(f),
             Self::Lost => f.write_str("the device is lost"),
             Self::Reset => f.write_str("the device was reset since the file was opened"),
+            Self::Closing => f.write_str("the file is being closed"),
             Self::Size => f.write_str("no buffer of that kind has that size"),
             Self::TooManyBuffers => f.write_str("there are as many buffers as there may be"),
             Self::TooManyHandles => f.write_str("the file has as many handles as it may have"),
@@ -131,6 +134,8 @@ pub enum MapBufferError {
     Lost,
     /// The device was reset since the file was opened: its address space leads nowhere any more.
     Reset,
+    /// The file is being [closed](crate::Context::close), which failed so far.
+    Closing,
     /// The pages could not be mapped.
     Space(SpaceError),
     /// The MMU did not take note of the mapping.
@@ -155,6 +160,7 @@ impl fmt::Display for MapBufferError {
             Self::TooManyMappings => f.write_str("there are as many mappings as there may be"),
             Self::Lost => f.write_str("the device is lost"),
             Self::Reset => f.write_str("the device was reset since the file was opened"),
+            Self::Closing => f.write_str("the file is being closed"),
             Self::Space(error) => write!(f, "{error}"),
             Self::Mmu(error) => write!(f, "the MMU did not take note of it: {error}"),
         }
@@ -182,6 +188,8 @@ pub enum MapWindowError {
     Lost,
     /// The device was reset since the file was opened: its address space leads nowhere any more.
     Reset,
+    /// The file is being [closed](crate::Context::close), which failed so far.
+    Closing,
     /// The memory could not be mapped.
     Space(SpaceError),
     /// The MMU did not take note of the mapping.
@@ -209,6 +217,7 @@ impl fmt::Display for MapWindowError {
             Self::TooManyMappings => f.write_str("there are as many mappings as there may be"),
             Self::Lost => f.write_str("the device is lost"),
             Self::Reset => f.write_str("the device was reset since the file was opened"),
+            Self::Closing => f.write_str("the file is being closed"),
             Self::Space(error) => write!(f, "{error}"),
             Self::Mmu(error) => write!(f, "the MMU did not take note of it: {error}"),
         }
@@ -226,6 +235,8 @@ pub enum DramError {
     Lost,
     /// The device was reset since the file was opened, which is of no use any more.
     Reset,
+    /// The file is being [closed](crate::Context::close), which failed so far.
+    Closing,
     /// The pool refuses.
     Allocate(AllocateError),
     /// Pages that another owner used could not be scrubbed.
@@ -237,6 +248,7 @@ impl fmt::Display for DramError {
         match self {
             Self::Lost => f.write_str("the device is lost"),
             Self::Reset => f.write_str("the device was reset since the file was opened"),
+            Self::Closing => f.write_str("the file is being closed"),
             Self::Allocate(error) => write!(f, "{error}"),
             Self::Scrub => f.write_str("device memory could not be scrubbed"),
         }

@@ -71,6 +71,7 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
         pages: BlockPages,
     ) -> Result<BufferId, BufferError> {
         self.check(privilege)?;
+        self.usable()?;
         let bytes = whole_pages::<P>(bytes, MAX_BLOCK_BYTES)?;
         self.allocate_block(Name::Driver, bytes, |host, count| match pages {
             BlockPages::Scattered => host.allocate(count),

@@ -64,9 +64,11 @@ pub(crate) enum Unusable {
     Lost,
     /// It was reset since the file was opened.
     Reset,
+    /// The file is being closed, which failed so far.
+    Closing,
 }
 
-/// Gives each of these errors the variants `Lost` and `Reset` of [`Unusable`] as its own.
+/// Gives each of these errors the variants of [`Unusable`] as its own.
 macro_rules! tells_unusable {
     ($($error:ty),*) => {
         $(
@@ -75,6 +77,7 @@ macro_rules! tells_unusable {
                     match unusable {
                         crate::device::Unusable::Lost => Self::Lost,
                         crate::device::Unusable::Reset => Self::Reset,
+                        crate::device::Unusable::Closing => Self::Closing,
                     }
                 }
             }

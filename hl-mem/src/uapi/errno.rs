@@ -30,8 +30,8 @@ impl From<Unusable> for Errno {
         match unusable {
             // As the habanalabs driver answers (facts IO-4, CB-1).
             Unusable::Lost => Self::EBUSY,
-            // Waiting does not help: the file is that of a device which is gone (facts MP-1).
-            Unusable::Reset => Self::ENODEV,
+            // Waiting does not help: the file is that of a device which is gone (facts MP-1), or of nobody.
+            Unusable::Reset | Unusable::Closing => Self::ENODEV,
         }
     }
 }
@@ -80,6 +80,7 @@ impl From<MapUserError> for Errno {
             MapUserError::Mmu(error) => error.into(),
             MapUserError::Lost => Unusable::Lost.into(),
             MapUserError::Reset => Unusable::Reset.into(),
+            MapUserError::Closing => Unusable::Closing.into(),
         }
     }
 }
@@ -89,6 +90,7 @@ impl From<DramError> for Errno {
         match error {
             DramError::Lost => Unusable::Lost.into(),
             DramError::Reset => Unusable::Reset.into(),
+            DramError::Closing => Unusable::Closing.into(),
             DramError::Allocate(DramAllocateError::ZeroLength | DramAllocateError::TooLarge) => {
                 Self::EINVAL
             }
@@ -120,6 +122,7 @@ impl From<MapDramError> for Errno {
             MapDramError::Mmu(error) => error.into(),
             MapDramError::Lost => Unusable::Lost.into(),
             MapDramError::Reset => Unusable::Reset.into(),
+            MapDramError::Closing => Unusable::Closing.into(),
         }
     }
 }
@@ -153,6 +156,7 @@ impl From<BufferError> for Errno {
             BufferError::ForeignPrivilege => Self::EPERM,
             BufferError::Lost => Unusable::Lost.into(),
             BufferError::Reset => Unusable::Reset.into(),
+            BufferError::Closing => Unusable::Closing.into(),
             BufferError::Size => Self::EINVAL,
             BufferError::TooManyBuffers
             | BufferError::TooManyHandles
@@ -174,6 +178,7 @@ impl From<MapBufferError> for Errno {
             MapBufferError::Mmu(error) => error.into(),
             MapBufferError::Lost => Unusable::Lost.into(),
             MapBufferError::Reset => Unusable::Reset.into(),
+            MapBufferError::Closing => Unusable::Closing.into(),
         }
     }
 }
@@ -190,6 +195,7 @@ impl From<RegisterBlockError> for Errno {
         match error {
             RegisterBlockError::Lost => Unusable::Lost.into(),
             RegisterBlockError::Reset => Unusable::Reset.into(),
+            RegisterBlockError::Closing => Unusable::Closing.into(),
             // Facts MB-1.
             RegisterBlockError::NoBlocks => Self::EPERM,
             RegisterBlockError::Unknown => Self::EINVAL,
@@ -203,6 +209,7 @@ impl From<ExportDramError> for Errno {
         match error {
             ExportDramError::Lost => Unusable::Lost.into(),
             ExportDramError::Reset => Unusable::Reset.into(),
+            ExportDramError::Closing => Unusable::Closing.into(),
             // Facts EX-1.
             ExportDramError::NotMapped { .. }
             | ExportDramError::Range(_)
@@ -216,7 +223,7 @@ impl From<ViewError> for Errno {
     fn from(error: ViewError) -> Self {
         match error {
             // As the habanalabs driver answers (facts MP-1, MP-2).
-            ViewError::Lost | ViewError::Reset => Self::ENODEV,
+            ViewError::Lost | ViewError::Reset | ViewError::Closing => Self::ENODEV,
             ViewError::Handle(_) | ViewError::Length { .. } | ViewError::Viewed => Self::EINVAL,
             ViewError::Host(error) => error.into(),
         }

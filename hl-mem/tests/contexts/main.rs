@@ -2,6 +2,7 @@
 //! back, and what stays where the device, its MMU or its engines do not answer.
 
 mod blocks;
+mod closing;
 mod inspect;
 mod kinds;
 mod own_blocks;
