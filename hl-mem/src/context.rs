@@ -336,6 +336,8 @@ impl<'c, 'd, A: Asic, P: Port> Context<'c, 'd, A, P> {
     }
 
     /// Refuses what this file cannot have any more, or not now: the device is lost, or was reset.
+    // Not inlined: every call that makes something begins with this.
+    #[inline(never)]
     pub(crate) fn usable(&self) -> Result<(), Unusable> {
         if self.closing {
             return Err(Unusable::Closing);

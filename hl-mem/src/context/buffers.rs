@@ -4,7 +4,7 @@ use mmu_core::DeviceAddr;
 
 use crate::buffer::{BufferHold, BufferId, Name, ViewRefusal};
 use crate::device::{
-    BufferError, BufferView, MapBufferError, Privilege, ViewBufferError, whole_pages,
+    BlockPages, BufferError, BufferView, MapBufferError, Privilege, ViewBufferError, whole_pages,
 };
 use crate::handle::{HandleError, HandleKind, RawHandle};
 use crate::host::{HostMemory, ViewRights};
@@ -65,9 +65,9 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
         self.device.check(privilege)?;
         self.usable()?;
         let bytes = whole_pages::<P>(bytes, MAX_BLOCK_BYTES)?;
-        let allocate = |host: &P::Host, pages| host.allocate(pages);
         let make = || {
-            let id = self.device.allocate_block(Name::Handle, bytes, allocate)?;
+            let pages = BlockPages::Scattered;
+            let id = self.device.allocate_block(Name::Handle, bytes, pages)?;
             Ok((id, id))
         };
         self.publish(HandleKind::Block, make, |id| {

@@ -8,19 +8,21 @@ use crate::port::{Engines, Port};
 use crate::profile::Asic;
 use crate::space::{Detached, Left, NotEstablished, Privileged, Wanted, establish};
 
-use super::{BufferError, Device, KernelPages, RetireError, Unconfirmed};
+use super::{BlockPages, BufferError, Device, KernelPages, RetireError, Unconfirmed};
 
 impl<'d, A: Asic, P: Port> Device<'d, A, P> {
-    /// Allocates and zeroes a block of `bytes`, whole pages, by a call to the host, and maps it in the
-    /// privileged space.
+    /// Allocates and zeroes a block of `bytes`, whole pages, and maps it in the privileged space.
     pub(crate) fn allocate_block(
         &self,
         name: Name,
         bytes: u64,
-        allocate: impl FnOnce(&P::Host, u64) -> Result<KernelPages<P>, HostError>,
+        pages: BlockPages,
     ) -> Result<BufferId, BufferError> {
-        let pages = bytes / P::Host::PAGE_BYTES;
-        let (new, memory) = self.new_pages(|| allocate(&self.host, pages))?;
+        let count = bytes / P::Host::PAGE_BYTES;
+        let (new, memory) = self.new_pages(|| match pages {
+            BlockPages::Scattered => self.host.allocate(count),
+            BlockPages::Contiguous => self.host.allocate_contiguous(count),
+        })?;
         let (written, resets) = {
             let runs = self.host.kernel_runs(&memory);
             let space = &mut self.privileged.lock().space;

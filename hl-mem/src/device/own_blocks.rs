@@ -4,7 +4,6 @@ use core::fmt;
 
 use crate::buffer::{BufferId, Name};
 use crate::context::MAX_BLOCK_BYTES;
-use crate::host::HostMemory;
 use crate::port::{Engines, Port};
 use crate::profile::Asic;
 
@@ -15,10 +14,10 @@ use super::{BufferError, Device, ForeignPrivilege, KernelPages, Privilege, Retir
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum BlockPages {
-    /// Any, wherever they lie: [`HostMemory::allocate`].
+    /// Any, wherever they lie: [`HostMemory::allocate`](crate::host::HostMemory::allocate).
     #[default]
     Scattered,
-    /// One run of coherent memory: [`HostMemory::allocate_contiguous`].
+    /// One run of coherent memory: [`HostMemory::allocate_contiguous`](crate::host::HostMemory::allocate_contiguous).
     Contiguous,
 }
 
@@ -73,10 +72,7 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
         self.check(privilege)?;
         self.usable()?;
         let bytes = whole_pages::<P>(bytes, MAX_BLOCK_BYTES)?;
-        self.allocate_block(Name::Driver, bytes, |host, count| match pages {
-            BlockPages::Scattered => host.allocate(count),
-            BlockPages::Contiguous => host.allocate_contiguous(count),
-        })
+        self.allocate_block(Name::Driver, bytes, pages)
     }
 
     /// Gives `look` the pages of a block that [`create_block`](Self::create_block) made, with the lock of

@@ -3,8 +3,8 @@
 use core::convert::Infallible;
 use core::time::Duration;
 
-use hl_mem::events::{DeviceEvent, EventSlot};
 use hl_mem::dram::Scrub;
+use hl_mem::events::{DeviceEvent, EventSlot};
 use hl_mem::mmu::{Gaudi2HostMmu, NoDramMmu, PollBudget, Registers};
 use hl_mem::port::{Engines, Port, SpinLock};
 use hl_mem::timestamps::TimestampSlot;

@@ -1,6 +1,5 @@
 //! Static storage, and bringing a device up in it.
 
-use hl_mem::events::EventSlot;
 use hl_mem::budget::Budget;
 use hl_mem::buffer::BufferSlot;
 use hl_mem::context::{Context, ContextStorage, MappingSlot, Object, OpenError, TimestampStorage};
@@ -8,6 +7,7 @@ use hl_mem::device::{
     BringUpError, BufferView, Device, DeviceOptions, DeviceParts, Privilege, Seat, SpaceNodes,
 };
 use hl_mem::dram::{DramContent, DramPool, DramRegion, PackRecord, PageRecord};
+use hl_mem::events::EventSlot;
 use hl_mem::handle::HandleSlot;
 use hl_mem::mmu::Gaudi2HostMmu;
 use hl_mem::profile::{Asic, Gaudi2};
@@ -43,7 +43,8 @@ static RECORDS: SpinMutex<[TableRecord; TABLES]> =
 static POOL: SpinMutex<Option<Tables>> = SpinMutex::new(None);
 static BLOCK_SLOTS: SpinMutex<[BufferSlot<PageList>; BLOCKS]> =
     SpinMutex::new([const { BufferSlot::new() }; BLOCKS]);
-static SEATS: SpinMutex<[Seat<Chip, FirmwarePort>; 1]> = SpinMutex::new([Seat::new([EventSlot::new(); 8])]);
+static SEATS: SpinMutex<[Seat<Chip, FirmwarePort>; 1]> =
+    SpinMutex::new([Seat::new([EventSlot::new(); 8])]);
 static PAGE_RECORDS: SpinMutex<[PageRecord; DRAM_PAGES]> =
     SpinMutex::new([PageRecord::EMPTY; DRAM_PAGES]);
 static PACK_RECORDS: SpinMutex<[PackRecord; 2]> = SpinMutex::new([PackRecord::EMPTY; 2]);

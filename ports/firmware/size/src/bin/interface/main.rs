@@ -80,6 +80,9 @@ fn use_device(device: &'static Device<'static, Chip, Nothing>, privilege: &Privi
     used((device.note_lost(), device.is_lost()));
     used((device.recover(*opaque()), device.settle_quarantine()));
     used(owned::<Device<'static, Chip, Nothing>>().shut_down());
+    used(device.create_block(privilege, any(), *opaque()));
+    used(device.with_block(privilege, *opaque(), |_| ()));
+    used(device.destroy_block(privilege, *opaque()));
     used(device.block_range(privilege, *opaque()));
     used(device.dram_run(privilege, *opaque(), PackHandle::new(any())));
     let query = |table: &PageTable<_, _>| used(table.query(DeviceAddr::new(any())));

@@ -3,9 +3,9 @@
 use core::time::Duration;
 
 use hl_firmware_size::{any, used};
-use hl_mem::events::{DeviceEvent, EventSlot};
 use hl_mem::context::DramExport;
 use hl_mem::dram::Scrub;
+use hl_mem::events::{DeviceEvent, EventSlot};
 use hl_mem::host::{DeviceAccess, DmaAddr, DmaRun, HostError, HostMemory, UserPages, ViewRights};
 use hl_mem::mmu::{Gaudi2HostMmu, NoDramMmu, PollBudget, Registers};
 use hl_mem::port::{Engines, Port, SpinLock};
