@@ -154,13 +154,19 @@ impl UserPages {
     }
 }
 
-/// What the device may do with a page.
+/// What the device does with a page.
+///
+/// The host pins and marks pages by it, and no MMU enforces it: the entries of these ASICs have no bit
+/// that forbids writing. So [`Read`](Self::Read) is a promise of the driver about engines that it programs
+/// itself. What engines reach that a user programs is [`ReadWrite`](Self::ReadWrite), as is all that a
+/// request maps ([`uapi`](crate::uapi); facts PN-4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum DeviceAccess {
-    /// Read it.
+    /// Reads it. Pages are pinned for reading and stay clean. A device that writes there all the same
+    /// changes memory that may be others' as well: a file's, or what processes share since a fork.
     Read,
-    /// Read and write it: its pages are marked dirty when they are released.
+    /// Reads and writes it: its pages are marked dirty when they are released.
     ReadWrite,
 }
 
