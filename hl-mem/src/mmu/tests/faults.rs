@@ -125,6 +125,35 @@ fn causes_clear_the_interrupt_that_they_raised() {
 }
 
 #[test]
+fn a_fault_that_comes_back_at_once_is_told_once_in_each_round() {
+    fn round<M: MmuControl>(mut mmu: M, raise: impl Fn()) -> std::vec::Vec<(u8, FaultKind)> {
+        let (mut from, mut told) = (0, std::vec::Vec::new());
+        raise();
+        while let Some(fault) = mmu.next_fault(&mut from).unwrap() {
+            told.push((fault.instance, fault.kind));
+            assert!(told.len() < 100, "a round without an end");
+            raise();
+        }
+        told
+    }
+    use FaultKind::{Access, Other, Page};
+    let of_one = |instance| [Page, Access, Other { cause: 18 }].map(|kind| (instance, kind));
+    let fake = Fake::gaudi2();
+    let mmu = Gaudi2HostMmu::<_, 2>::new(&fake, TIMEOUTS, PARKING);
+    let pmmu = || fake.set(0x4D0_0030, 0b11 | 1 << 18);
+    assert_eq!(round(mmu, pmmu), of_one(0));
+    // Core 0, numbers 0 and 1, and core 1, number 2.
+    let mmu = Gaudi2DramMmu::<_, 6>::new(&fake, TIMEOUTS, 0b100_0011, PARKING).unwrap();
+    let hmmus = || {
+        for base in [0x408_0000, 0x409_0000, 0x42A_0000] {
+            fake.set(base + 0x30, 0b11 | 1 << 18);
+        }
+    };
+    let all = [0, 1, 6].map(of_one).concat();
+    assert_eq!(round(mmu, hmmus), all);
+}
+
+#[test]
 fn an_hmmu_captures_scrambled_addresses() {
     let fake = Fake::gaudi2();
     let mut mmu = Gaudi2DramMmu::<_, 6>::new(&fake, TIMEOUTS, 0xFFFF, PARKING).unwrap();
