@@ -17,6 +17,8 @@
 //! * What makes an entry valid is in its lower half, which [`SplitWord`](crate::SplitWord) writes last.
 //! * The deepest hop has leaves, and [`is_leaf`](Format::is_leaf) says the same as `decode`.
 //!
+//! [`check`] tries a format for these rules: call it in a test of yours.
+//!
 //! # Walk addresses
 //!
 //! A table is always indexed by a *walk address*, in which every leaf is a power of two bytes.
@@ -24,11 +26,13 @@
 //! before it walks (the DRAM scrambling of Gaudi2, the sign extension of x86-64), the format's
 //! conversion functions do the same, and nothing else in the crate needs to know.
 
+mod check;
 mod entry;
 mod gaudi2;
 mod v1;
 mod x86_64;
 
+pub use check::{FormatFault, FormatRule, check};
 pub use entry::{HlEntry, NoAttributes};
 pub use gaudi2::{Gaudi2Hmmu, Gaudi2Pmmu, Gaudi2Pmmu64K};
 pub use v1::V1;
