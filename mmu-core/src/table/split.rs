@@ -26,6 +26,9 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// since the invalidation of a small one need not reach it. Therefore the old leaf comes back
     /// as a removal (without tables, its addresses stale) that wants to be confirmed.
     ///
+    /// Hardware that must not see a valid leaf become a valid table, such as Arm's without the feature
+    /// that allows it, does not allow this: unmap, confirm, and map anew there.
+    ///
     /// # Errors
     ///
     /// The page table, its counts and the pool are as before after
