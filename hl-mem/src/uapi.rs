@@ -16,12 +16,13 @@
 //! | FREE of another's memory | succeeds (facts F-1) | `EPERM`, as MAP of it | it would be taken from under its owner (HZ-30) |
 //! | FREE with upper handle bits set | ignored (facts 6.3) | `EINVAL` | it names nothing (HZ-10) |
 //! | FREE, UNMAP and DESTROY while the device is lost | `EBUSY` (facts IO-4, CB-1) | done, as far as the device need not say anything; otherwise quarantine and `EIO` | who gives back need not wait to be rid of it |
-//! | anything but those, in a file that was opened before a reset | as in any other: the driver looks at the device only (facts IO-4) | `ENODEV` | its address space leads nowhere any more; `EBUSY` would have it wait for ever |
+//! | anything but those, in a file that was opened before a reset, or whose closing failed | as in any other: the driver looks at the device only (facts IO-4) | `ENODEV` | its address space leads nowhere any more; `EBUSY` would have it wait for ever |
 //! | MAP, while nobody has [noted](crate::Device::note_lost) that the device does not answer | an answer that is no error (HZ-43) | `EIO`, or `EBUSY` where table memory did not answer | nothing is pretended |
 //! | open while every address space has its user | `EBUSY` with one, `ENOMEM` where no ASID is left (facts 10.2) | `EBUSY` | it is one and the same reason, and no memory is short |
 //! | ALLOC beyond the handle table | `EFAULT` (facts 6.2) | `ENOMEM` | no address of the process is bad |
 //! | ALLOC of memory that is being scrubbed for another | no scrub (facts DRAM-3); `ENOMEM` for too few pages | `EBUSY` | there is room when that has ended |
 //! | EXPORT through [`dispatch`], which has no [`Exporter`] | always there | `EOPNOTSUPP` | the port has no such files |
+//! | command buffer of 0 bytes | raised to a page (facts CB-1) | `EINVAL` | nobody wants nothing, and ALLOC of it is refused as well |
 //! | command buffer, on a port without coherent memory; timestamps, on one that cannot write them | always there | `EOPNOTSUPP` | another try finds none either |
 //! | command buffer that is not made for any other reason | `ENOMEM` (facts CB-1) | what the reason becomes elsewhere: `ETIMEDOUT` for an invalidation, say | `ENOMEM` has a process wait for memory that is not short |
 //! | DESTROY of a command buffer whose invalidation fails | succeeds, and its memory is freed (facts CB-5) | the error, and quarantine | the device may still read it (HZ-07) |

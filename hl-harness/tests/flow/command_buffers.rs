@@ -113,12 +113,12 @@ fn a_command_buffer_is_refused_by_size_flags_and_kind<A: Model>() {
                 uapi::dispatch_command_buffer(&context, &bytes).map(|reply| reply.value)
             };
             let over = MAX_COMMAND_BUFFER_BYTES as u32 + 1;
-            for size in [over, u32::MAX] {
+            for size in [0, over, u32::MAX] {
                 let create = command_buffer(OP_CREATE, 0, size, 0);
                 assert_eq!(ioctl(create), Err(Errno::EINVAL));
             }
             // Facts CB-1: less than a page is a page.
-            let least = ioctl(command_buffer(OP_CREATE, 0, 0, 0)).unwrap();
+            let least = ioctl(command_buffer(OP_CREATE, 0, 1, 0)).unwrap();
             let told = context.command_buffer(RawHandle::new(least)).unwrap();
             assert_eq!(told.bytes, 4096);
             ioctl(command_buffer(OP_DESTROY, least, 0, 0)).unwrap();

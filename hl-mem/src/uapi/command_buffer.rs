@@ -140,9 +140,7 @@ pub fn dispatch_command_buffer<A: Asic, P: Port>(
         OP_CREATE => {
             only(FLAG_MAP)?;
             without(input.handle)?;
-            // Less than a page is raised to one (facts CB-1), nothing included.
-            let bytes = u64::from(input.size.max(1));
-            let handle = context.create_command_buffer(bytes, has(FLAG_MAP))?;
+            let handle = context.create_command_buffer(input.size.into(), has(FLAG_MAP))?;
             Ok(CommandBufferOutput {
                 value: handle.get(),
             })

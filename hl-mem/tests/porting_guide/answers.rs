@@ -87,16 +87,19 @@ fn what_the_port_lacks_is_not_supported() {
 fn a_command_buffer_of_less_than_a_page_is_a_page() {
     let (device, ..) = bring_up(2).unwrap();
     let context = open(&device);
-    for size in [0, 1, PAGE_BYTES as u32] {
+    let make = |size| {
         let create = CommandBufferInput {
             op: OP_CREATE,
             size,
             ..CommandBufferInput::default()
         };
-        let made = dispatch_command_buffer(&context, &create.to_bytes()).unwrap();
-        let told = context.command_buffer(RawHandle::new(made.value));
+        dispatch_command_buffer(&context, &create.to_bytes())
+    };
+    for size in [1, PAGE_BYTES as u32] {
+        let told = context.command_buffer(RawHandle::new(make(size).unwrap().value));
         assert_eq!(told.map(|told| told.bytes), Ok(PAGE_BYTES));
     }
+    assert_eq!(make(0), Err(Errno::EINVAL), "one of nothing is a mistake");
 }
 
 /// Makes no file, because of this.
