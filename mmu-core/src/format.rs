@@ -17,7 +17,7 @@
 //! * What makes an entry valid is in its lower half, which [`SplitWord`](crate::SplitWord) writes last.
 //! * The deepest hop has leaves, and [`is_leaf`](Format::is_leaf) says the same as `decode`.
 //!
-//! [`check`] tries a format for these rules: call it in a test of yours.
+//! [`check()`] tries a format for these rules: call it in a test of yours.
 //!
 //! # Walk addresses
 //!
