@@ -16,7 +16,7 @@ use crate::context::{
 };
 use crate::device::{
     BlockRangeError, BringUpError, BufferError, DramError, DramRunError, ForeignPrivilege,
-    MapBufferError, MapWindowError, RetireError, StillUsed, UnmapWindowError,
+    MapBufferError, MapWindowError, OwnBlockError, RetireError, StillUsed, UnmapWindowError,
 };
 use crate::dram::{self, ExportError, Foreign, NotScrubbed, PackError, PackHandle, RegionError};
 use crate::events::{DeviceEvent, NotInFront};
@@ -131,6 +131,12 @@ fn errors_of_a_context_differ_and_pass_on_what_is_behind_them() {
         RetireError::Unconfirmed(unconfirmed),
     ];
     assert!(distinct(retire)[0].ends_with("they are busy"));
+    let own: [OwnBlockError<&str>; 3] = [
+        OwnBlockError::ForeignPrivilege,
+        OwnBlockError::Unknown,
+        OwnBlockError::Retire(retire[0]),
+    ];
+    assert!(distinct(own)[2].ends_with("they are busy"));
     distinct([
         DestroyError::Handle(handle),
         DestroyError::Retire(retire[0]),
