@@ -256,23 +256,37 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
             (Backing::Dram { .. }, Some(dram_mmu)) => self.settle_dram(dram_mmu, batch),
             _ => self.settle_host(batch),
         };
+        if let Some(waiting) = self.end_unmap(place, detached, settled.ok()) {
+            // Whatever was not confirmed when it was removed is now, in most cases.
+            self.give_up_confirmed(waiting);
+        }
+        settled.map(drop)
+    }
+
+    /// Gives up what was behind a mapping, where it is confirmed that the mapping is gone, and tells how many
+    /// others are in quarantine; keeps it there otherwise.
+    fn end_unmap(
+        &self,
+        place: Place,
+        detached: Detached<User, Backing<P>>,
+        confirmed: Option<Confirmed>,
+    ) -> Option<u32> {
         let mut space = self.space.lock();
-        match detached.proven(settled.ok()) {
+        match detached.proven(confirmed) {
             Ok(proven) => {
                 let backing = space.release(proven);
                 space.mappings.give_back(place);
                 let waiting = space.mappings.parked();
                 drop(space);
                 self.give_up(backing);
-                // Whatever was not confirmed when it was removed is now, in most cases.
-                self.give_up_confirmed(waiting);
+                Some(waiting)
             }
             Err(detached) => {
                 let mapping = UserMapping(Stage::Quarantined(detached));
                 space.mappings.park(place, mapping);
+                None
             }
         }
-        settled.map(drop)
     }
 
     /// Gives up those of the first `count` mappings in quarantine whose removal is confirmed by now.
@@ -285,19 +299,7 @@ impl<A: Asic, P: Port> Context<'_, '_, A, P> {
                 (Backing::Dram { .. }, Some(_)) => self.removals.dram.lock().confirmed(),
                 _ => self.removals.host.lock().confirmed(),
             };
-            let mut space = self.space.lock();
-            match detached.proven(Some(confirmed)) {
-                Ok(proven) => {
-                    let backing = space.release(proven);
-                    space.mappings.give_back(place);
-                    drop(space);
-                    self.give_up(backing);
-                }
-                Err(detached) => {
-                    let mapping = UserMapping(Stage::Quarantined(detached));
-                    space.mappings.park(place, mapping);
-                }
-            }
+            let _ = self.end_unmap(place, detached, Some(confirmed));
         }
     }
 
