@@ -1,5 +1,5 @@
 use mmu_core::format::{Gaudi2Pmmu, V1};
-use mmu_core::{BusAddr, Region, ReuseOrder, TablePool, TableRecord, Word};
+use mmu_core::{BusAddr, Region, ReuseOrder, TablePool, TableRecord, Translation, Word};
 
 use super::*;
 use crate::host::DmaAddr;
@@ -19,8 +19,13 @@ impl<M> Pending<M> for NoRemovals {
     }
 }
 
-/// Maps runs in a fresh space of Goya's, and tells what came of it and how many tables are in use.
-fn map(len: u64, runs: &[(u64, u64)]) -> (Result<(), SpaceError>, u32) {
+/// Maps runs in a fresh space of Goya's with these addresses, and tells what came of it, with the first
+/// leaf, and how many tables are in use.
+fn map_in(
+    host: &VaRange,
+    len: u64,
+    runs: &[(u64, u64)],
+) -> (Result<Translation<NoAttributes>, SpaceError>, u32) {
     let words: Vec<[Word; 512]> = (0..16)
         .map(|_| core::array::from_fn(|_| Word::default()))
         .collect();
@@ -29,12 +34,11 @@ fn map(len: u64, runs: &[(u64, u64)]) -> (Result<(), SpaceError>, u32) {
     let pool: TablePool<'_, _, SpinLock> =
         TablePool::new(region, &mut records, ReuseOrder::LastReleased).unwrap();
     let table = PageTable::<V1, _>::new(&pool).unwrap().unwrap();
-    let nodes = vec![Node::EMPTY; 16];
     let addresses = Addresses {
-        small: VaAllocator::new(nodes, &Goya::PROFILE.host.layout()).unwrap(),
+        small: VaAllocator::new(vec![Node::EMPTY; 16], &host.layout()).unwrap(),
         large: None,
         dram: None,
-        large_leaf: Goya::PROFILE.host.large_bytes,
+        large_leaf: host.large_bytes,
     };
     let mut space: Space<User, _, _, _> = Space::new(table, addresses);
     let runs = runs
@@ -43,10 +47,11 @@ fn map(len: u64, runs: &[(u64, u64)]) -> (Result<(), SpaceError>, u32) {
     let mapped = space.map(&NoRemovals, len, runs, &Goya::PROFILE, Wanted::Anywhere);
     let outcome = match mapped {
         Ok(mapped) => {
+            assert_eq!(mapped.range().len(), len);
             let first = space.table().query(mapped.range().start()).unwrap();
             // Facts DM-2: the device sees host memory at an offset.
             assert!(first.bus.get() >= Goya::PROFILE.host_offset);
-            Ok(())
+            Ok(first)
         }
         Err(failure) => {
             assert!(failure.detached.is_none() && space.is_idle());
@@ -54,6 +59,12 @@ fn map(len: u64, runs: &[(u64, u64)]) -> (Result<(), SpaceError>, u32) {
         }
     };
     (outcome, pool.usage().used())
+}
+
+/// The same with the addresses that Goya has.
+fn map(len: u64, runs: &[(u64, u64)]) -> (Result<(), SpaceError>, u32) {
+    let (outcome, tables) = map_in(&Goya::PROFILE.host, len, runs);
+    (outcome.map(drop), tables)
 }
 
 #[test]
@@ -218,14 +229,6 @@ fn large_leaves_without_addresses_of_their_own_make_do_with_small_ones() {
 
 #[test]
 fn where_all_leaves_have_one_range_large_ones_without_a_place_make_do_with_small_ones() {
-    let words: Vec<[Word; 512]> = (0..16)
-        .map(|_| core::array::from_fn(|_| Word::default()))
-        .collect();
-    let mut records: Vec<TableRecord> = (0..16).map(|_| TableRecord::new()).collect();
-    let region = Region::new(&words, BusAddr::new(0x1000_0000)).unwrap();
-    let pool: TablePool<'_, _, SpinLock> =
-        TablePool::new(region, &mut records, ReuseOrder::LastReleased).unwrap();
-    let table = PageTable::<V1, _>::new(&pool).unwrap().unwrap();
     // Three mebibytes, of which the boundary of a large leaf leaves one on one side.
     let host = &Goya::PROFILE.host;
     let start = host.range.start().checked_add(PAGE).unwrap();
@@ -235,20 +238,9 @@ fn where_all_leaves_have_one_range_large_ones_without_a_place_make_do_with_small
         reserved: &[],
         ..*host
     };
-    let addresses = Addresses {
-        small: VaAllocator::new(vec![Node::EMPTY; 16], &little.layout()).unwrap(),
-        large: None,
-        dram: None,
-        large_leaf: LARGE,
-    };
-    let mut space: Space<User, _, _, _> = Space::new(table, addresses);
-    let run = DmaRun::new(DmaAddr::new(0x2_0000_0000), LARGE).unwrap();
-    let runs = core::iter::once(run);
-    let mapped = space.map(&NoRemovals, LARGE, runs, &Goya::PROFILE, Wanted::Anywhere);
-    let range = mapped.map_err(|failure| failure.error).unwrap().range();
-    assert_eq!((range.start(), range.len()), (start, LARGE));
-    let leaf = space.table().query(start).unwrap().leaf;
-    assert_eq!(leaf.len(), PAGE);
+    let (first, _) = map_in(&little, LARGE, &[(0x2_0000_0000, LARGE)]);
+    let leaf = first.unwrap().leaf;
+    assert_eq!((leaf.start(), leaf.len()), (start, PAGE));
 }
 
 #[test]
