@@ -7,7 +7,7 @@
 mod establish;
 mod removals;
 
-pub(crate) use establish::{EstablishError, Left, NotEstablished, establish};
+pub(crate) use establish::{EstablishError, Left, NotEstablished, establish, tells_establish};
 pub(crate) use removals::{Batch, Begun, Confirmed, Pending, Removals};
 
 use core::fmt;

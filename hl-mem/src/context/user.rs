@@ -14,8 +14,8 @@ use crate::port::Port;
 use crate::profile::Asic;
 use crate::registry::Place;
 use crate::space::{
-    Batch, Confirmed, Detached, EstablishError, Left, Mapped, NotEstablished, SpaceError,
-    SpaceFailure, User, Wanted, establish,
+    Batch, Confirmed, Detached, Left, Mapped, NotEstablished, SpaceError, SpaceFailure, User,
+    Wanted, establish, tells_establish,
 };
 
 use super::{
@@ -33,15 +33,7 @@ pub(super) enum MappingError {
 }
 
 tells_unusable!(MappingError);
-
-impl From<EstablishError> for MappingError {
-    fn from(error: EstablishError) -> Self {
-        match error {
-            EstablishError::Space(error) => Self::Space(error),
-            EstablishError::Mmu(error) => Self::Mmu(error),
-        }
-    }
-}
+tells_establish!(MappingError);
 
 macro_rules! as_its_own {
     ($($error:ident),*) => {

@@ -8,7 +8,7 @@ use crate::dram::AllocateError;
 use crate::handle::HandleError;
 use crate::host::HostError;
 use crate::mmu::MmuError;
-use crate::space::{EstablishError, SpaceError};
+use crate::space::{SpaceError, tells_establish};
 use crate::va::LayoutError;
 
 use super::{ForeignPrivilege, tells_unusable};
@@ -142,15 +142,6 @@ pub enum MapBufferError {
     Mmu(MmuError),
 }
 
-impl From<EstablishError> for MapBufferError {
-    fn from(error: EstablishError) -> Self {
-        match error {
-            EstablishError::Space(error) => Self::Space(error),
-            EstablishError::Mmu(error) => Self::Mmu(error),
-        }
-    }
-}
-
 impl fmt::Display for MapBufferError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -194,15 +185,6 @@ pub enum MapWindowError {
     Space(SpaceError),
     /// The MMU did not take note of the mapping.
     Mmu(MmuError),
-}
-
-impl From<EstablishError> for MapWindowError {
-    fn from(error: EstablishError) -> Self {
-        match error {
-            EstablishError::Space(error) => Self::Space(error),
-            EstablishError::Mmu(error) => Self::Mmu(error),
-        }
-    }
 }
 
 impl fmt::Display for MapWindowError {
@@ -258,6 +240,7 @@ impl fmt::Display for DramError {
 impl core::error::Error for DramError {}
 
 tells_unusable!(BufferError, MapBufferError, MapWindowError, DramError);
+tells_establish!(MapBufferError, MapWindowError);
 
 /// Why a block that is given up, or a file that is closed, is still there. It stays in quarantine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

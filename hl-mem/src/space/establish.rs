@@ -13,6 +13,23 @@ pub(crate) enum EstablishError {
     Mmu(MmuError),
 }
 
+/// Gives each of these errors the variants of [`EstablishError`] as its own.
+macro_rules! tells_establish {
+    ($($error:ty),*) => {
+        $(
+            impl From<crate::space::EstablishError> for $error {
+                fn from(error: crate::space::EstablishError) -> Self {
+                    match error {
+                        crate::space::EstablishError::Space(error) => Self::Space(error),
+                        crate::space::EstablishError::Mmu(error) => Self::Mmu(error),
+                    }
+                }
+            }
+        )*
+    };
+}
+pub(crate) use tells_establish;
+
 /// What is left of a mapping that did not come to be.
 pub(crate) enum Left<K, B> {
     /// The memory alone: the device never saw an entry.
