@@ -4,6 +4,7 @@
 //! nothing.
 
 use std::fs;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::time::Duration;
 
@@ -168,6 +169,8 @@ pub(crate) struct Mutants {
     pub(crate) witness: String,
     pub(crate) least_timeout_seconds: u32,
     limit_minutes: u64,
+    /// How many long runs of CI it takes to make every change once.
+    pub(crate) parts: NonZeroU64,
     #[serde(default)]
     skipped: Vec<Skipped>,
     #[serde(default)]

@@ -10,7 +10,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::num::NonZeroU64;
 use std::path::Path;
+use std::time::SystemTime;
 
 use clap::Args;
 
@@ -26,7 +28,7 @@ use crate::workspace::Session;
 /// fails. For mmu-core a build takes 18 s of one processor, and tests of which none fails take 32 s;
 /// hl-mem takes less. There are 4200 changes, a fifth of which do not compile: all of it takes more
 /// than a day of one processor. Use --file for what was changed, and --shard to divide the rest among
-/// machines.
+/// machines or nights. `cargo xtask ci --long` does the part of the day.
 #[derive(Args, Debug)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Options {
@@ -61,15 +63,24 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     mutate(&session, options)
 }
 
-/// The stage of CI.
+/// The stage of CI: one part, another one each day, so that a run of every night does all of them.
 pub(crate) fn stage(session: &Session, report: &mut Report) {
-    let whole = Options {
+    let shard = part_of(SystemTime::now(), session.config.mutants.parts);
+    println!("today's part: cargo xtask mutants --shard {shard}");
+    let part = Options {
         setup: false,
         files: Vec::new(),
-        shard: None,
+        shard: Some(shard),
         jobs: 1,
     };
-    report.take(mutate(session, &whole));
+    report.take(mutate(session, &part));
+}
+
+/// The part of the work that is done on the day of `now`, in Greenwich.
+fn part_of(now: SystemTime, parts: NonZeroU64) -> String {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH);
+    let day = since.map_or(0, |since| since.as_secs() / (24 * 60 * 60));
+    format!("{}/{parts}", day % parts)
 }
 
 fn mutate(session: &Session, options: &Options) -> Result<()> {
@@ -104,7 +115,13 @@ fn selection(settings: &Mutants, options: &Options) -> Vec<String> {
     packages(settings)
         .chain([format!("--jobs={}", options.jobs)])
         .chain(options.files.iter().map(|file| format!("--file={file}")))
-        .chain(options.shard.iter().map(|shard| format!("--shard={shard}")))
+        // Of each file some, since those of mmu-core take longer.
+        .chain(options.shard.iter().flat_map(|shard| {
+            [
+                "--sharding=round-robin".to_owned(),
+                format!("--shard={shard}"),
+            ]
+        }))
         .collect()
 }
 
@@ -248,6 +265,8 @@ fn without_place(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const MISSED: &str = "a.rs:10:5: replace + with - in f";
@@ -263,7 +282,7 @@ mod tests {
 
     fn settings(accepted: &str) -> Mutants {
         let text = format!(
-            "packages = []\nwitness = \"\"\nleast-timeout-seconds = 1\nlimit-minutes = 1\n\
+            "packages = []\nwitness = \"\"\nleast-timeout-seconds = 1\nlimit-minutes = 1\nparts = 2\n\
              [[accepted]]\nmutants = [\"{accepted}\"]\nreason = \"r\"\n"
         );
         toml::from_str(&text).expect("it is in the form of ci/mutants.toml")
@@ -293,6 +312,19 @@ mod tests {
         assert!(own.caught.lines().any(|line| line == MISSED));
         let error = own.judge(&settings("a.rs: replace"), false);
         assert!(error.is_err_and(|error| error.contains(other) && !error.contains(MISSED)));
+    }
+
+    #[test]
+    fn as_many_days_as_there_are_parts_do_each_part_once() {
+        let parts = NonZeroU64::new(5).expect("it is not zero");
+        let noon = |day: u64| SystemTime::UNIX_EPOCH + Duration::from_secs((day * 24 + 12) * 3600);
+        let done: BTreeSet<String> = (20_000..20_005)
+            .map(|day| part_of(noon(day), parts))
+            .collect();
+        let each = ["0/5", "1/5", "2/5", "3/5", "4/5"].map(str::to_owned);
+        assert_eq!(done, BTreeSet::from(each));
+        let before_midnight = noon(7) + Duration::from_secs(11 * 3600);
+        assert_eq!(part_of(before_midnight, parts), part_of(noon(7), parts));
     }
 
     #[test]

@@ -130,7 +130,7 @@ pub(crate) const STAGES: &[Stage] = &[
     },
     Stage {
         name: "mutants",
-        about: "no small change of the libraries goes unnoticed by tests; takes more than a day",
+        about: "no small change of the libraries goes unnoticed by tests; another part of them each day",
         long_only: true,
         needs: &[CARGO_MUTANTS, CARGO_NEXTEST],
         run: mutants::stage,
