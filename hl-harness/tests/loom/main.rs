@@ -39,6 +39,7 @@ mod ring_frames;
 mod ring_hostile;
 mod ring_wake;
 mod roots;
+mod standing;
 mod teardown;
 mod two_files;
 mod two_spaces;

@@ -5,7 +5,6 @@ use mmu_core::{BusAddr, Format, PageTable, TableMemory};
 use crate::asid::{Asid, UserAsid};
 use crate::buffer::Buffers;
 use crate::dram::{DramContent, Scrub};
-use crate::events::DeviceEvent;
 use crate::host::HostMemory;
 use crate::identity::Identity;
 use crate::lock::{LockRank, Locked};
@@ -173,7 +172,8 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     /// and what it would have released stays in quarantine; without that call, from the beginning of this
     /// one. Afterwards nothing is mapped: the addresses of contexts and buffers that outlived the reset
     /// lead nowhere, and what such a context is asked for is refused for ever. Close the contexts, destroy
-    /// the buffers, and open new ones.
+    /// the buffers, and open new ones. Users are told: wake readers that sleep afterwards, whether or not
+    /// this succeeds.
     ///
     /// # Errors
     ///
@@ -183,7 +183,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
     /// * [`BringUpError::Mmu`];
     /// * [`BringUpError::DefaultPage`].
     pub fn recover(&self, content: DramContent) -> Result<(), BringUpError> {
-        self.note_reset();
+        let begun = self.note_reset();
         if content == DramContent::Unknown {
             self.dram.lock().lose_content();
         }
@@ -199,7 +199,7 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             forgot,
             ..
         } = &mut *mmu;
-        self.standing.go_on();
+        let from = self.standing.go_on(begun);
         // Known before the first table is wiped, to whoever takes the MMU's lock after this.
         let resets = self.resets().wrapping_add(1);
         self.resets.store(resets, Ordering::Relaxed);
@@ -225,10 +225,11 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             *forgot = resets;
         }
         self.seats.iter().for_each(Seat::note_rooted);
-        if !self.standing.end() {
+        let works = self.standing.end(from);
+        self.tell();
+        if !works {
             return Err(BringUpError::DeviceLost);
         }
-        self.post(DeviceEvent::DeviceRecovered);
         // The lock of the space was held since it was wiped: what waits was removed before that, and
         // the MMU has said that it has forgotten it.
         let waiting = self.removals.lock().waiting();

@@ -12,6 +12,7 @@ use crate::owner::Owner;
 use crate::port::Port;
 use crate::profile::Asic;
 
+use super::standing::{Moment, Standing};
 use super::{Device, DramTableOf, HostMmu, TableOf};
 
 /// A place for the page table of one user's address space, while no context has it, and for what the
@@ -33,10 +34,24 @@ struct State<A: Asic, P: Port> {
     tables: Option<Tables<A, P>>,
     /// What the user who has the seat is told, or the room for it.
     events: Events<P::EventSlots>,
+    /// Since when he knows how the device is.
+    knows: Moment,
     /// The MMUs have not taken over the roots since a reset. Nobody gets the seat before they have.
     rootless: bool,
     /// Nobody gets the seat any more.
     lost: bool,
+}
+
+impl<A: Asic, P: Port> State<A, P> {
+    /// Tells the user, if there is one, what is news to him. Whether he is to be woken.
+    fn tell(&mut self, now: Moment) -> bool {
+        let known = core::mem::replace(&mut self.knows, now);
+        let Some(events) = self.events.told() else {
+            return false;
+        };
+        let posted = now.news(known).map(|event| events.post(event).wake);
+        posted.fold(false, |wake, posted| wake | posted)
+    }
 }
 
 /// What the user who has a seat is told.
@@ -93,6 +108,7 @@ impl<A: Asic, P: Port> Seat<A, P> {
             user: None,
             tables: None,
             events: Events::Room(events),
+            knows: Moment::FIRST,
             rootless: false,
             lost: false,
         };
@@ -177,6 +193,13 @@ impl<A: Asic, P: Port> Seat<A, P> {
         events.is_some_and(|events| events.post(event).wake)
     }
 
+    /// Tells the user, if there is one, what he does not know of how the device is now. Whether he is to
+    /// be woken.
+    pub(super) fn tell(&self, standing: &Standing) -> bool {
+        let mut state = self.state.lock();
+        state.tell(standing.now())
+    }
+
     /// Takes the tables out for a user.
     fn take(&self) -> Option<(Tables<A, P>, bool)> {
         let mut state = self.state.lock();
@@ -252,6 +275,10 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
             state.user = Some(ticket.owner());
             state.rootless = false;
             state.events.begin();
+            let now = self.standing.now();
+            state.knows = now.untold();
+            // He may have come when the device was lost already; he has not slept yet.
+            state.tell(now);
             Some((ticket, tables))
         })
     }

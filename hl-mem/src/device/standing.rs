@@ -15,45 +15,112 @@ const COMES_BACK: u32 = 1;
 /// It is lost. No recovery that is under way ends that.
 const LOST: u32 = 2;
 
-/// Whether a device works. What the driver was told last, which need not be how it is.
+/// Where the number of losses begins, above one of the three.
+const LOSSES: u32 = 2;
+
+/// Whether a device works, and how often it did not. What the driver was told last, which need not be
+/// how it is.
 pub(super) struct Standing(AtomicU32);
+
+/// A [`Standing`] at some time. Two are the same where nothing has happened between.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Moment(u32);
+
+impl Moment {
+    /// When a device came up.
+    pub(super) const FIRST: Self = Self(WORKS);
+
+    const fn state(self) -> u32 {
+        self.0 & ((1 << LOSSES) - 1)
+    }
+
+    const fn works(self) -> bool {
+        self.state() == WORKS
+    }
+
+    /// The same after one loss more.
+    const fn after_a_loss(self, state: u32) -> Self {
+        Self(((self.0 >> LOSSES).wrapping_add(1) << LOSSES) | state)
+    }
+
+    /// The same in another state.
+    const fn with(self, state: u32) -> Self {
+        Self((self.0 >> LOSSES << LOSSES) | state)
+    }
+
+    /// What somebody knows to whom nothing was said: that the device works.
+    pub(super) const fn untold(self) -> Self {
+        let works = self.with(WORKS);
+        if self.works() {
+            return works;
+        }
+        // So that the loss is news.
+        Self(works.0.wrapping_sub(1 << LOSSES))
+    }
+
+    /// What is to be told to somebody who knows of `known`, in this order.
+    pub(super) fn news(self, known: Self) -> impl Iterator<Item = DeviceEvent> {
+        let lost = known.works() && self != known;
+        let back = self.works() && (lost || !known.works());
+        let lost = lost.then_some(DeviceEvent::DeviceLost);
+        let back = back.then_some(DeviceEvent::DeviceRecovered);
+        lost.into_iter().chain(back)
+    }
+}
 
 impl Standing {
     /// That of a device that came up.
     pub(super) fn works() -> Self {
-        Self(AtomicU32::new(WORKS))
+        Self(AtomicU32::new(Moment::FIRST.0))
     }
 
-    fn is(&self, standing: u32) -> bool {
+    /// The one now.
+    pub(super) fn now(&self) -> Moment {
         // Whoever finds that it works finds what was done to bring it back.
-        self.0.load(Ordering::Acquire) == standing
+        Moment(self.0.load(Ordering::Acquire))
     }
 
-    /// Notes that the device is lost. Returns whether it worked until now.
-    fn lose(&self) -> bool {
-        self.0.swap(LOST, Ordering::AcqRel) == WORKS
+    /// Goes on to what `next` says of the one now. Fails with that, where it says nothing.
+    fn change(&self, next: impl Fn(Moment) -> Option<Moment>) -> Result<Moment, Moment> {
+        let mut now = self.now();
+        loop {
+            let next = next(now).ok_or(now)?;
+            let (done, not) = (Ordering::AcqRel, Ordering::Acquire);
+            match self.0.compare_exchange(now.0, next.0, done, not) {
+                Ok(_) => return Ok(next),
+                Err(other) => now = Moment(other),
+            }
+        }
     }
 
-    /// Notes that the device was reset and is being brought back. Returns whether it worked until now.
-    fn begin(&self) -> bool {
-        self.0.swap(COMES_BACK, Ordering::AcqRel) == WORKS
+    /// Notes that the device is lost.
+    fn lose(&self) {
+        // One that is lost stays so.
+        let _ = self.change(|now| (now.state() != LOST).then(|| now.after_a_loss(LOST)));
     }
 
-    fn change(&self, from: u32, to: u32) -> bool {
-        let changed = self
-            .0
-            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
-        changed.is_ok()
+    /// Notes that the device was reset and is being brought back, from the moment that it returns.
+    fn begin(&self) -> Moment {
+        let begun = self.change(|now| match now.state() {
+            WORKS => Some(now.after_a_loss(COMES_BACK)),
+            LOST => Some(now.with(COMES_BACK)),
+            _ => None,
+        });
+        begun.unwrap_or_else(|under_way| under_way)
     }
 
-    /// Goes on with a recovery where another one that was under way may have ended.
-    pub(super) fn go_on(&self) {
-        self.change(WORKS, COMES_BACK);
+    /// Goes on with a recovery that began at a moment, where another one that was under way may have
+    /// ended. Returns the moment from which it goes on.
+    pub(super) fn go_on(&self, begun: Moment) -> Moment {
+        let again = self.change(|now| now.works().then(|| now.after_a_loss(COMES_BACK)));
+        again.unwrap_or(begun)
     }
 
-    /// Ends a recovery. Returns whether the device works now: it may be lost again.
-    pub(super) fn end(&self) -> bool {
-        self.change(COMES_BACK, WORKS)
+    /// Ends a recovery that goes on from a moment. Returns whether the device works now: it may have
+    /// been lost since.
+    pub(super) fn end(&self, from: Moment) -> bool {
+        let works = self.change(|now| (now == from).then(|| now.with(WORKS)));
+        works.is_ok()
     }
 }
 
@@ -100,21 +167,30 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
     ///
     /// May be called in an interrupt, as [`post`](Self::post).
     pub fn note_lost(&self) -> bool {
-        self.standing.lose() && self.post(DeviceEvent::DeviceLost)
+        self.standing.lose();
+        self.tell()
     }
 
     /// Whether the driver has [noted](Self::note_lost) that the device is lost, or is bringing it back, or
     /// failed to.
     pub fn is_lost(&self) -> bool {
-        !self.standing.is(WORKS)
+        !self.standing.now().works()
     }
 
-    /// Notes that the device was reset, which it was lost for, whether or not somebody said so.
-    pub(super) fn note_reset(&self) {
-        if self.standing.begin() {
-            // Who waits to be woken is when it is back.
-            let _ = self.post(DeviceEvent::DeviceLost);
-        }
+    /// Notes that the device was reset, which it was lost for, whether or not somebody said so. Returns
+    /// the moment from which it is brought back.
+    pub(super) fn note_reset(&self) -> Moment {
+        let begun = self.standing.begin();
+        self.tell();
+        begun
+    }
+
+    /// Tells each user what he does not know. Whether one of them is to be woken.
+    pub(super) fn tell(&self) -> bool {
+        // Of how it is when the user is told, so that the last that he hears is true, whoever else
+        // tells him at the same time.
+        let told = self.seats.iter().filter(|seat| seat.tell(&self.standing));
+        told.count() != 0
     }
 
     /// Refuses what needs the device while it is lost.
@@ -131,5 +207,89 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
             return Err(Unusable::Reset);
         }
         self.usable()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recovery_that_began_before_a_loss_does_not_end_it_though_another_one_has_begun() {
+        let standing = Standing::works();
+        standing.lose();
+        let first = standing.begin();
+        let first = standing.go_on(first);
+        standing.lose();
+        let second = standing.begin();
+        assert!(!standing.end(first));
+        let second = standing.go_on(second);
+        assert!(standing.end(second));
+        assert!(standing.now().works());
+    }
+
+    #[test]
+    fn one_of_two_recoveries_that_ends_first_leaves_the_other_its_work() {
+        let standing = Standing::works();
+        let [first, second] = [standing.begin(), standing.begin()];
+        assert!(standing.end(standing.go_on(first)));
+        let second = standing.go_on(second);
+        assert!(!standing.now().works(), "it was reset once more");
+        assert!(standing.end(second));
+    }
+
+    #[test]
+    fn whoever_is_told_at_any_moment_knows_how_it_is() {
+        // Every order of eight steps, and a user who is told after any of them.
+        let steps: [fn(&Standing); 4] = [
+            |standing| standing.lose(),
+            |standing| {
+                standing.begin();
+            },
+            |standing| {
+                let from = standing.go_on(standing.now());
+                standing.end(from);
+            },
+            |_| {},
+        ];
+        for order in 0..1_u32 << 16 {
+            let standing = Standing::works();
+            let (mut knows, mut believed) = (standing.now(), true);
+            let mut lost = 0;
+            for place in 0..8 {
+                let step = order >> (2 * place) & 3;
+                let before = standing.now().works();
+                steps[step as usize](&standing);
+                lost += u32::from(before && !standing.now().works());
+                if step < 3 && order & (1 << place) != 0 {
+                    continue;
+                }
+                let now = standing.now();
+                for event in now.news(knows) {
+                    let works = event == DeviceEvent::DeviceRecovered;
+                    assert_ne!(works, believed, "no news: {order:#x}");
+                    believed = works;
+                    lost = 0;
+                }
+                knows = now;
+                assert_eq!(believed, now.works(), "{order:#x}");
+                assert!(lost == 0 || !believed, "a loss untold: {order:#x}");
+                lost = 0;
+            }
+        }
+    }
+
+    #[test]
+    fn whoever_was_told_nothing_learns_of_a_loss_and_of_nothing_else() {
+        let standing = Standing::works();
+        let told = |now: Moment| now.news(now.untold()).collect::<Vec<_>>();
+        for _ in 0..2 {
+            assert_eq!(told(standing.now()), []);
+            standing.lose();
+            assert_eq!(told(standing.now()), [DeviceEvent::DeviceLost]);
+            let from = standing.go_on(standing.begin());
+            assert_eq!(told(standing.now()), [DeviceEvent::DeviceLost]);
+            standing.end(from);
+        }
     }
 }

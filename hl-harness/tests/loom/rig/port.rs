@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use hl_mem::budget::Budget;
 use hl_mem::buffer::BufferSlot;
-use hl_mem::context::{Context, ContextStorage, MappingSlot, TimestampStorage};
+use hl_mem::context::{Context, ContextStorage, MappingSlot, OpenError, TimestampStorage};
 use hl_mem::device::{
     Device, DeviceOptions, DeviceParts, DeviceUsage, Privilege, Seat, SpaceNodes,
 };
@@ -168,6 +168,9 @@ impl<M: ModelTables> Port for ModelPort<M> {
 
 pub(crate) type ModelContext<M = HostTables> = Context<'static, 'static, Gaudi, ModelPort<M>>;
 
+/// What a file is kept in.
+pub(crate) type Room<M> = (&'static Budget, ContextStorage<'static, ModelPort<M>>);
+
 /// A Gaudi, brought up.
 pub(crate) struct Machine<M: ModelTables = HostTables> {
     pub(crate) rig: RigOf<M>,
@@ -268,17 +271,29 @@ impl<M: ModelTables> Machine<M> {
         })
     }
 
-    /// Opens a file for a process, with room for two mappings and one handle.
-    pub(crate) fn open(&'static self, hold: &Hold, process: Owner) -> ModelContext<M> {
+    /// Room for a file with two mappings and one handle.
+    pub(crate) fn room(&self, hold: &Hold) -> Room<M> {
         let storage = ContextStorage {
             nodes: nodes(),
             mappings: hold.keep(vec![MappingSlot::new(), MappingSlot::new()]),
             handles: hold.keep(vec![HandleSlot::new()]),
             timestamps: TimestampStorage::none(),
         };
-        let budget = hold.keep(Budget::new(2));
-        self.device
-            .open(process, budget, storage)
+        (hold.keep(Budget::new(2)), storage)
+    }
+
+    /// Opens a file for a process.
+    pub(crate) fn try_open(
+        &'static self,
+        process: Owner,
+        (budget, storage): Room<M>,
+    ) -> Result<ModelContext<M>, OpenError> {
+        self.device.open(process, budget, storage)
+    }
+
+    /// Opens a file for a process, with room of its own.
+    pub(crate) fn open(&'static self, hold: &Hold, process: Owner) -> ModelContext<M> {
+        self.try_open(process, self.room(hold))
             .expect("there is a free address space")
     }
 
