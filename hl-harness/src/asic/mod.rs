@@ -265,7 +265,7 @@ impl Asic {
     /// Reads a configuration-space register. All ones while the device is lost.
     #[must_use]
     pub fn read_register(&self, offset: u32) -> u32 {
-        if self.is_lost() {
+        if !self.is_there() {
             return u32::MAX;
         }
         match self.decode_register(offset) {
@@ -286,7 +286,7 @@ impl Asic {
 
     /// Writes a configuration-space register. Vanishes while the device is lost.
     pub fn write_register(&self, offset: u32, value: u32) {
-        if self.is_lost() {
+        if !self.is_there() {
             return;
         }
         let Some((mmu, register)) = self.decode_register(offset) else {
@@ -302,6 +302,14 @@ impl Asic {
             self.completion_of(operation)
         };
         mmu.write(register, value, completion, &self.log);
+    }
+
+    /// Whether the device is there for an access of the host, which may be the occasion for it to go.
+    fn is_there(&self) -> bool {
+        if !self.is_lost() && self.completion_of(Operation::HostAccess) == Completion::Never {
+            self.lose();
+        }
+        !self.is_lost()
     }
 
     /// How an operation that starts now is to end.

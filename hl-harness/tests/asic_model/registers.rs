@@ -222,6 +222,27 @@ fn a_lost_device_reads_all_ones_drops_writes_and_moves_nothing() {
 }
 
 #[test]
+fn a_device_is_lost_at_the_access_that_was_chosen_and_not_before() {
+    use hl_harness::asic::{Completion, Operation};
+    for nth in 1..=4 {
+        let rig = Rig::new(Kind::Goya);
+        let never = Completion::Never;
+        rig.asic.inject(Operation::HostAccess, nth, 1, never);
+        rig.asic.write_register(0x48002C, 0xF);
+        let mask = rig.asic.read_register(0x48002C);
+        rig.asic.bar_write_u64(0x100, 42).unwrap();
+        let word = rig.asic.bar_read_u64(0x100).unwrap();
+        assert_eq!(mask, if nth > 2 { 0xF } else { u32::MAX }, "{nth}");
+        assert_eq!(word, u64::MAX, "{nth}");
+        assert!(rig.asic.is_lost());
+        assert_eq!(rig.log.count(EventKind::DeviceLost), 1);
+        rig.asic.reset(DramContent::Kept);
+        // Only what a read had waited for would have arrived.
+        assert_eq!(rig.asic.bar_read_u64(0x100), Ok(UNDEFINED_WORD), "{nth}");
+    }
+}
+
+#[test]
 fn a_reset_forgets_caches_stuck_operations_and_on_request_memory() {
     let rig = Rig::new(Kind::Goya);
     let (_page, leaf) = rig.page(7);
