@@ -449,3 +449,31 @@ fn check_mode(mode: InitiatorMode) {
         assert!((1..=MAX_ASID).contains(&asid), "no user has asid {asid}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::asic::AsicConfig;
+    use crate::host::{Host, HostConfig};
+    use crate::log::EventLog;
+
+    #[test]
+    fn a_direct_access_to_device_memory_is_waited_for_as_any_other() {
+        let log = EventLog::new();
+        let host = Host::new(HostConfig::with_frames(16), log.clone()).unwrap();
+        let asic = Asic::new(AsicConfig::new(AsicKind::Gaudi), host, log);
+        let user = asic.add_initiator("user", InitiatorMode::User(1));
+        let write = AccessKind::Write;
+        let under_way = |asic: &Asic, _: Target, _: usize| {
+            assert!(asic.mmus[0].is_accessed());
+            Ok(())
+        };
+        asic.with_device_memory(asic.life(), user, 0x2000_0000, write, &mut 8, under_way)
+            .unwrap();
+        assert!(!asic.mmus[0].is_accessed());
+        asic.halt_user(1);
+        let never = |_: &Asic, _: Target, _: usize| panic!("a halted engine accessed memory");
+        let stopped = asic.with_device_memory(asic.life(), user, 0x2000_0000, write, &mut 8, never);
+        assert_eq!(stopped, Err(Stopped::Halted));
+    }
+}

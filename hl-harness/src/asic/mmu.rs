@@ -85,6 +85,12 @@ impl Mmu {
         );
     }
 
+    /// Whether an access is under way.
+    #[cfg(test)]
+    pub(crate) fn is_accessed(&self) -> bool {
+        self.accesses.try_write().is_err()
+    }
+
     pub(crate) fn caches(&self) -> MutexGuard<'_, Caches> {
         self.caches.lock().unwrap_or_else(PoisonError::into_inner)
     }
