@@ -50,8 +50,12 @@ impl Asic {
     /// Adds an initiator; on Gaudi2 its device-memory accesses go through the first enabled HMMU.
     #[must_use]
     pub fn add_initiator(&self, name: &'static str, mode: InitiatorMode) -> InitiatorId {
-        let first = self.config.hmmu_enabled.trailing_zeros().min(15) as u8;
-        self.add_initiator_at(name, mode, first)
+        self.add_initiator_at(name, mode, self.first_hmmu())
+    }
+
+    /// The first HMMU that was not fused off.
+    pub(crate) fn first_hmmu(&self) -> u8 {
+        self.config.hmmu_enabled.trailing_zeros().min(15) as u8
     }
 
     /// Adds an initiator whose device-memory accesses go through HMMU `hmmu`.
@@ -247,13 +251,17 @@ impl Asic {
             bytes_done: 0,
             stopped,
         };
+        let life = self.life();
+        if !self.lives(life) {
+            return Err(stop(Stopped::Lost));
+        }
         if !address.is_multiple_of(4) {
             let reason = FaultReason::Misaligned;
             return Err(stop(
                 self.refuse_initiator(initiator, address, access, reason),
             ));
         }
-        self.with_target(initiator, address, access, &mut 4, |_, target, _| {
+        self.with_target(life, initiator, address, access, &mut 4, |_, target, _| {
             use_target(target)
         })
         .map_err(stop)
@@ -267,13 +275,19 @@ impl Asic {
         len: u64,
         mut move_bytes: impl FnMut(Target, usize, usize) -> Result<(), BusAddr>,
     ) -> Result<(), AccessError> {
+        let life = self.life();
         let mut done = 0;
         while done < len {
             let mut count = (len - done).min(4096);
             let at = DeviceAddr::new(address.get().wrapping_add(done));
-            self.with_target(initiator, at, access, &mut count, |_, target, count| {
-                move_bytes(target, done as usize, count)
-            })
+            self.with_target(
+                life,
+                initiator,
+                at,
+                access,
+                &mut count,
+                |_, target, count| move_bytes(target, done as usize, count),
+            )
             .map_err(|stopped| AccessError {
                 bytes_done: done,
                 stopped,
@@ -284,21 +298,24 @@ impl Asic {
     }
 
     /// Translates one address and uses the place it leads to, holding off invalidations meanwhile.
-    /// `count` is cut down to what lies contiguously there.
+    /// `count` is cut down to what lies contiguously there. `life` is the one in which the access, or the
+    /// DMA that it is part of, began.
     pub(crate) fn with_target(
         &self,
+        life: u64,
         initiator: InitiatorId,
         address: DeviceAddr,
         access: AccessKind,
         count: &mut u64,
         use_target: impl FnOnce(&Self, Target, usize) -> Result<(), BusAddr>,
     ) -> Result<(), Stopped> {
-        if self.is_lost() {
-            return Err(Stopped::Lost);
-        }
         let mmu = self.mmu_for(address, self.initiator(initiator).hmmu);
         let _translating = mmu.begin_access();
-        // Only now, so that whoever halts it or changes its mode can wait for what it did before.
+        // Only now, so that whoever resets the device, halts the initiator or changes its mode can wait
+        // for what it did before.
+        if !self.lives(life) {
+            return Err(Stopped::Lost);
+        }
         let settings = self.initiator(initiator);
         if settings.halted {
             return Err(Stopped::Halted);
@@ -334,13 +351,19 @@ impl Asic {
     /// Uses device memory past the MMU.
     pub(crate) fn with_device_memory(
         &self,
+        life: u64,
         initiator: InitiatorId,
         offset: u64,
         access: AccessKind,
         count: &mut u64,
         use_target: impl FnOnce(&Self, Target, usize) -> Result<(), BusAddr>,
     ) -> Result<(), Stopped> {
-        if self.is_lost() {
+        let physical = self.dram_base.wrapping_add(offset);
+        let address = DeviceAddr::new(physical);
+        let mmu = self.mmu_for(address, self.initiator(initiator).hmmu);
+        // Past the MMU, but waited for like any other access.
+        let _arriving = mmu.begin_access();
+        if !self.lives(life) {
             return Err(Stopped::Lost);
         }
         let settings = self.initiator(initiator);
@@ -348,9 +371,6 @@ impl Asic {
             return Err(Stopped::Halted);
         }
         let asid = asid_of(settings.mode);
-        let physical = self.dram_base.wrapping_add(offset);
-        let address = DeviceAddr::new(physical);
-        let mmu = self.mmu_for(address, settings.hmmu);
         let refuse = |reason| self.refuse(mmu, initiator, asid, address, access, reason);
         let direct = self.config.kind == AsicKind::Gaudi || settings.mode == InitiatorMode::Bypass;
         if !direct {
@@ -427,5 +447,33 @@ fn asid_of(mode: InitiatorMode) -> u16 {
 fn check_mode(mode: InitiatorMode) {
     if let InitiatorMode::User(asid) = mode {
         assert!((1..=MAX_ASID).contains(&asid), "no user has asid {asid}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::asic::AsicConfig;
+    use crate::host::{Host, HostConfig};
+    use crate::log::EventLog;
+
+    #[test]
+    fn a_direct_access_to_device_memory_is_waited_for_as_any_other() {
+        let log = EventLog::new();
+        let host = Host::new(HostConfig::with_frames(16), log.clone()).unwrap();
+        let asic = Asic::new(AsicConfig::new(AsicKind::Gaudi), host, log);
+        let user = asic.add_initiator("user", InitiatorMode::User(1));
+        let write = AccessKind::Write;
+        let under_way = |asic: &Asic, _: Target, _: usize| {
+            assert!(asic.mmus[0].is_accessed());
+            Ok(())
+        };
+        asic.with_device_memory(asic.life(), user, 0x2000_0000, write, &mut 8, under_way)
+            .unwrap();
+        assert!(!asic.mmus[0].is_accessed());
+        asic.halt_user(1);
+        let never = |_: &Asic, _: Target, _: usize| panic!("a halted engine accessed memory");
+        let stopped = asic.with_device_memory(asic.life(), user, 0x2000_0000, write, &mut 8, never);
+        assert_eq!(stopped, Err(Stopped::Halted));
     }
 }

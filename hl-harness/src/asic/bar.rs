@@ -78,7 +78,7 @@ impl Asic {
         let target = self.bar.target(offset, len, &self.dram);
         let target = target.filter(|target| target % 8 == 0);
         let target = target.ok_or(OutsideBar { offset })?;
-        if self.is_lost() {
+        if !self.is_there() {
             return Ok(());
         }
         self.counters.posted_writes.add(values.len() as u64);
@@ -96,8 +96,9 @@ impl Asic {
         let len = buffer.len() as u64;
         let target = self.bar.target(offset, len, &self.dram);
         let target = target.ok_or(OutsideBar { offset })?;
-        let answered = self.completion_of(Operation::BarRead) != Completion::Never;
-        if self.is_lost() || !answered {
+        let answered =
+            self.is_there() && self.completion_of(Operation::BarRead) != Completion::Never;
+        if !answered {
             buffer.fill(0xFF);
             return Ok(());
         }

@@ -92,7 +92,7 @@ pub enum DramContent {
 }
 
 /// Everything that can be chosen. [`AsicConfig::new`] gives the strict choice: nothing evicted,
-/// writes posted until flushed.
+/// writes posted until flushed, nothing invalidated that the silicon may leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AsicConfig {
     /// The family.
@@ -127,7 +127,7 @@ impl AsicConfig {
             posted_writes: PostedWrites::UntilFlush,
             leaf_cache: CacheSize::Infinite,
             line_cache: CacheSize::Infinite,
-            range_end: RangeEnd::Inclusive,
+            range_end: RangeEnd::Exclusive,
             hmmu_enabled: u16::MAX,
         }
     }

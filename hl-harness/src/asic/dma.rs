@@ -84,7 +84,7 @@ impl DmaEngine {
     ///
     /// The first fault, or the loss of the device, with the bytes moved before.
     pub fn copy(&self, from: Endpoint, to: Endpoint, len: u64) -> Result<(), AccessError> {
-        self.move_piece(Descriptor { from, to, len })?;
+        self.move_piece(self.asic.life(), Descriptor { from, to, len })?;
         self.complete(len);
         Ok(())
     }
@@ -95,9 +95,10 @@ impl DmaEngine {
     ///
     /// As [`copy`](Self::copy); `bytes_done` counts those of all pieces.
     pub fn copy_list(&self, list: &[Descriptor]) -> Result<(), AccessError> {
+        let life = self.asic.life();
         let mut done = 0;
         for &piece in list {
-            self.move_piece(piece).map_err(|error| AccessError {
+            self.move_piece(life, piece).map_err(|error| AccessError {
                 bytes_done: done + error.bytes_done,
                 ..error
             })?;
@@ -113,13 +114,18 @@ impl DmaEngine {
     pub fn steps(&self, list: &[Descriptor]) -> DmaSteps {
         DmaSteps {
             engine: self.clone(),
+            life: self.asic.life(),
             list: list.iter().copied().collect(),
             begun: None,
             bytes_done: 0,
         }
     }
 
-    fn move_piece(&self, Descriptor { from, to, len }: Descriptor) -> Result<(), AccessError> {
+    fn move_piece(
+        &self,
+        life: u64,
+        Descriptor { from, to, len }: Descriptor,
+    ) -> Result<(), AccessError> {
         let mut buffer = [0; PIECE as usize];
         let mut done = 0;
         while done < len {
@@ -130,6 +136,7 @@ impl DmaEngine {
             };
             // The whole piece is translated before it moves, as engines with a read buffer do.
             self.one(
+                life,
                 from.skip(done),
                 AccessKind::Read,
                 &mut count,
@@ -140,10 +147,16 @@ impl DmaEngine {
             while written < count {
                 let mut part = count - written;
                 let at = to.skip(done + written);
-                self.one(at, AccessKind::Write, &mut part, |asic, target, part| {
-                    let start = written as usize;
-                    asic.write_target(target, &buffer[start..start + part])
-                })
+                self.one(
+                    life,
+                    at,
+                    AccessKind::Write,
+                    &mut part,
+                    |asic, target, part| {
+                        let start = written as usize;
+                        asic.write_target(target, &buffer[start..start + part])
+                    },
+                )
                 .map_err(|stopped| AccessError {
                     bytes_done: done + written,
                     stopped,
@@ -161,11 +174,13 @@ impl DmaEngine {
     ///
     /// As [`copy`](Self::copy).
     pub fn fill(&self, to: Endpoint, byte: u8, len: u64) -> Result<(), AccessError> {
+        let life = self.asic.life();
         let buffer = [byte; PIECE as usize];
         let mut done = 0;
         while done < len {
             let mut count = PIECE.min(len - done);
             self.one(
+                life,
                 to.skip(done),
                 AccessKind::Write,
                 &mut count,
@@ -184,7 +199,8 @@ impl DmaEngine {
     /// Translates a whole copy and moves nothing yet.
     ///
     /// The result is a transfer stuck between the MMU and the bus. It does *not* hold back
-    /// invalidations: finishing it after its mapping is gone is how use after unmap is shown.
+    /// invalidations: finishing it after its mapping is gone is how use after unmap is shown. A reset
+    /// ends it, as it ends everything that the device does.
     ///
     /// # Errors
     ///
@@ -195,6 +211,14 @@ impl DmaEngine {
         to: Endpoint,
         len: u64,
     ) -> Result<TranslatedTransfer, AccessError> {
+        self.begin_in(self.asic.life(), Descriptor { from, to, len })
+    }
+
+    fn begin_in(
+        &self,
+        life: u64,
+        Descriptor { from, to, len }: Descriptor,
+    ) -> Result<TranslatedTransfer, AccessError> {
         let mut pieces = Vec::new();
         let mut at = 0;
         while at < len {
@@ -203,6 +227,7 @@ impl DmaEngine {
             let mut destination = None;
             let translated = self
                 .one(
+                    life,
                     from.skip(at),
                     AccessKind::Read,
                     &mut count,
@@ -213,6 +238,7 @@ impl DmaEngine {
                 )
                 .and_then(|()| {
                     self.one(
+                        life,
                         to.skip(at),
                         AccessKind::Write,
                         &mut count,
@@ -233,6 +259,7 @@ impl DmaEngine {
         }
         Ok(TranslatedTransfer {
             engine: self.clone(),
+            life,
             from,
             to,
             pieces,
@@ -244,6 +271,7 @@ impl DmaEngine {
     /// much is wanted and, afterwards, how much it was.
     fn one(
         &self,
+        life: u64,
         end: Endpoint,
         access: AccessKind,
         count: &mut u64,
@@ -252,12 +280,16 @@ impl DmaEngine {
         match end {
             Endpoint::Virtual(address) => {
                 self.asic
-                    .with_target(self.initiator, address, access, count, move_bytes)
+                    .with_target(life, self.initiator, address, access, count, move_bytes)
             }
-            Endpoint::DeviceMemory(offset) => {
-                self.asic
-                    .with_device_memory(self.initiator, offset, access, count, move_bytes)
-            }
+            Endpoint::DeviceMemory(offset) => self.asic.with_device_memory(
+                life,
+                self.initiator,
+                offset,
+                access,
+                count,
+                move_bytes,
+            ),
         }
     }
 
@@ -274,6 +306,8 @@ impl DmaEngine {
 #[must_use = "a begun transfer moves nothing until it is finished"]
 pub struct TranslatedTransfer {
     engine: DmaEngine,
+    /// The device's life in which it began.
+    life: u64,
     from: Endpoint,
     to: Endpoint,
     pieces: Vec<(Target, Target, u64)>,
@@ -285,7 +319,7 @@ impl TranslatedTransfer {
     ///
     /// # Errors
     ///
-    /// The loss of the device, or a bus address that no longer answers, with the bytes moved before.
+    /// The loss of the device or a reset of it, or a bus address that no longer answers, with the bytes moved before.
     pub fn finish(self) -> Result<(), AccessError> {
         let asic = &self.engine.asic;
         let mut buffer = [0; PIECE as usize];
@@ -295,7 +329,7 @@ impl TranslatedTransfer {
                 bytes_done,
                 stopped,
             };
-            if asic.is_lost() {
+            if !asic.lives(self.life) {
                 return Err(stop(Stopped::Lost));
             }
             let piece = &mut buffer[..count as usize];
@@ -331,6 +365,8 @@ impl TranslatedTransfer {
 #[derive(Debug)]
 pub struct DmaSteps {
     engine: DmaEngine,
+    /// The device's life in which it began.
+    life: u64,
     /// What is not begun.
     list: VecDeque<Descriptor>,
     begun: Option<TranslatedTransfer>,
@@ -361,7 +397,8 @@ impl DmaSteps {
             return Ok(false);
         };
         let len = piece.len.min(PIECE);
-        let transfer = self.engine.begin(piece.from, piece.to, len);
+        let step = Descriptor { len, ..*piece };
+        let transfer = self.engine.begin_in(self.life, step);
         self.begun = Some(transfer.map_err(add_before)?);
         piece.from = piece.from.skip(len);
         piece.to = piece.to.skip(len);

@@ -70,7 +70,7 @@ pub enum FaultReason {
     /// The MMU is not enabled.
     Disabled,
     /// The entry breaks the format: a bit outside present, last and address; a leaf at a hop that has
-    /// none; a leaf not aligned to its size; no leaf at the deepest hop. What silicon does then is
+    /// none; a leaf not aligned to its size; no leaf at the last hop. What silicon does then is
     /// not known (facts UK-1), so the model is strict.
     Malformed {
         /// The hop of the entry.

@@ -30,6 +30,9 @@ pub enum Operation {
     /// is answered by all ones, as PCIe does after its own time-out, and has waited for nothing; one
     /// that is late looks like any other from outside.
     BarRead,
+    /// An access of the host to the device, be it to a register or through the BAR. One that never
+    /// completes is the last one: the device is lost before it; one that is late looks like any other.
+    HostAccess,
 }
 
 /// What else goes on in a device; see [`Asic::meanwhile`](super::Asic::meanwhile).

@@ -34,6 +34,8 @@ pub(crate) struct Control {
     pub(crate) bypass: bool,
     pub(crate) root: Option<u64>,
     pub(crate) format: &'static Format,
+    /// The first and the last hop, where software has chosen them; all of the format's elsewhere.
+    pub(crate) hops: Option<(u8, u8)>,
 }
 
 /// What an MMU is programmed with, for looking at it.
@@ -43,6 +45,8 @@ pub(crate) struct Programmed {
     pub(crate) enabled: bool,
     pub(crate) bypass: bool,
     pub(crate) format: &'static Format,
+    /// As in [`Control`].
+    pub(crate) hops: Option<(u8, u8)>,
     /// The root table of each ASID that has one.
     pub(crate) roots: Vec<(u16, u64)>,
 }
@@ -81,6 +85,12 @@ impl Mmu {
         );
     }
 
+    /// Whether an access is under way.
+    #[cfg(test)]
+    pub(crate) fn is_accessed(&self) -> bool {
+        self.accesses.try_write().is_err()
+    }
+
     pub(crate) fn caches(&self) -> MutexGuard<'_, Caches> {
         self.caches.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -97,6 +107,7 @@ impl Mmu {
             enabled: registers.is_enabled(),
             bypass: registers.is_bypassed(),
             root: registers.roots.get(&asid).copied(),
+            hops: registers.hops(self.instance),
             format: match self.instance {
                 MmuInstance::Single => &format::V1,
                 MmuInstance::Hmmu(_) => &format::HMMU,
@@ -112,7 +123,8 @@ impl Mmu {
             enabled,
             bypass,
             format,
-            ..
+            hops,
+            root: _,
         } = self.control(0);
         let roots = self
             .registers()
@@ -125,6 +137,7 @@ impl Mmu {
             enabled,
             bypass,
             format,
+            hops,
             roots,
         }
     }

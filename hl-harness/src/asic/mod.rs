@@ -83,7 +83,7 @@ mod registers;
 mod scope;
 pub(crate) mod walker;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use mmu_core::{BusAddr, DeviceAddr};
@@ -138,6 +138,8 @@ pub struct Asic {
     initiators: RwLock<Vec<Initiator>>,
     plan: Mutex<Plan>,
     lost: AtomicBool,
+    /// Resets so far: what was begun before the last one is over.
+    life: AtomicU64,
     faults: Mutex<Vec<Fault>>,
     first_fault: Mutex<Option<Fault>>,
     counters: Counters,
@@ -209,6 +211,7 @@ impl Asic {
             initiators: RwLock::default(),
             plan: Mutex::default(),
             lost: AtomicBool::new(false),
+            life: AtomicU64::new(0),
             faults: Mutex::default(),
             first_fault: Mutex::default(),
             counters: Counters::default(),
@@ -262,7 +265,7 @@ impl Asic {
     /// Reads a configuration-space register. All ones while the device is lost.
     #[must_use]
     pub fn read_register(&self, offset: u32) -> u32 {
-        if self.is_lost() {
+        if !self.is_there() {
             return u32::MAX;
         }
         match self.decode_register(offset) {
@@ -283,7 +286,7 @@ impl Asic {
 
     /// Writes a configuration-space register. Vanishes while the device is lost.
     pub fn write_register(&self, offset: u32, value: u32) {
-        if self.is_lost() {
+        if !self.is_there() {
             return;
         }
         let Some((mmu, register)) = self.decode_register(offset) else {
@@ -299,6 +302,14 @@ impl Asic {
             self.completion_of(operation)
         };
         mmu.write(register, value, completion, &self.log);
+    }
+
+    /// Whether the device is there for an access of the host, which may be the occasion for it to go.
+    fn is_there(&self) -> bool {
+        if !self.is_lost() && self.completion_of(Operation::HostAccess) == Completion::Never {
+            self.lose();
+        }
+        !self.is_lost()
     }
 
     /// How an operation that starts now is to end.
@@ -443,6 +454,16 @@ impl Asic {
         self.log.record(Event::DeviceLost {});
     }
 
+    /// Which of the device's lives this is, for something that begins now.
+    pub(crate) fn life(&self) -> u64 {
+        self.life.load(Ordering::Acquire)
+    }
+
+    /// Whether something that began in `life` goes on.
+    pub(crate) fn lives(&self, life: u64) -> bool {
+        !self.is_lost() && self.life() == life
+    }
+
     /// Whether it is off the bus.
     #[must_use]
     pub fn is_lost(&self) -> bool {
@@ -451,8 +472,11 @@ impl Asic {
 
     /// Hard reset: back on the bus, registers and caches as after power-on, stuck operations gone,
     /// every initiator with zeroed property registers (ASID 0, translated; with the MMU disabled that
-    /// faults), first-fault latch open. DRAM as `content` says. Injections stay.
+    /// faults), first-fault latch open. DRAM as `content` says. Injections stay. When it returns, every
+    /// access and DMA that had begun is over: whatever of it was still to come stops as if lost.
     pub fn reset(&self, content: DramContent) {
+        // First, so that whoever holds an MMU's accesses from now on knows it.
+        self.life.fetch_add(1, Ordering::AcqRel);
         self.bar.power_on();
         for mmu in &self.mmus {
             mmu.power_on(&self.config);

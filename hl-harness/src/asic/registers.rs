@@ -67,6 +67,9 @@ pub(crate) enum Register {
     InterruptClear,
     /// Page size codes; bit 20: 8-bit-hop mode (Gaudi2).
     MultiPageSize,
+    /// Bits 2:0: the hop a walk begins at; bits 10:8 (Goya, Gaudi) or 14:12 (Gaudi2): the hop it ends
+    /// at. The other fields have no effect in this model (facts UK-3).
+    HopConfig,
     /// Reads 0: the cache memory is initialised.
     SramInit,
     /// Keeps what is written, without effect in this model (facts UK-3).
@@ -83,7 +86,7 @@ const GOYA: &[(u32, Register)] = &[
     (0x490014, R::Plain(0x490014)),
     (0x490018, R::Plain(0x490018)),
     (0x49001C, R::Plain(0x49001C)),
-    (0x490024, R::Plain(0x490024)),
+    (0x490024, R::HopConfig),
     (0x490034, R::InvalidateAll),
     (0x49003C, R::Plain(0x49003C)),
     (0x490040, R::Plain(0x490040)),
@@ -107,7 +110,7 @@ const GAUDI: &[(u32, Register)] = &[
     (0xC12010, R::InvalidateProducer),
     (0xC12014, R::Plain(0xC12014)),
     (0xC12018, R::Plain(0xC12018)),
-    (0xC12024, R::Plain(0xC12024)),
+    (0xC12024, R::HopConfig),
     (0xC1203C, R::InvalidateState),
     (0xC12048, R::InvalidateSet),
     (0xC12050, R::MemoryCacheInvalidate),
@@ -137,7 +140,7 @@ const GAUDI2: &[(u32, Register)] = &[
     (0x1004, R::Asid),
     (0x1008, R::RootLow),
     (0x100C, R::RootHigh),
-    (0x1024, R::Plain(0x1024)),
+    (0x1024, R::HopConfig),
     (0x1028, R::Plain(0x1028)),
     (0x1034, R::InvalidateAll),
     (0x104C, R::SramInit),

@@ -123,7 +123,8 @@ pub(crate) fn walk(
     mut visit: impl FnMut(HopStep),
 ) -> Result<Leaf, FaultReason> {
     let mut table = control.root.ok_or(FaultReason::NoRoot)?;
-    for (hop, here) in (0_u8..).zip(control.format.hops) {
+    let (first, last) = control.hops.unwrap_or((0, u8::MAX));
+    for (hop, here) in (0_u8..).zip(control.format.hops).skip(first.into()) {
         let index = here.index(walked);
         let entry_address = table.wrapping_add(8 * index);
         let line = fetch(hop, entry_address & !63);
@@ -135,12 +136,14 @@ pub(crate) fn walk(
             entry_address: BusAddr::new(entry_address),
             entry: entry.ok(),
         });
-        match decode(control.format, hop, entry?)? {
+        let entry = entry?;
+        match decode(control.format, hop, entry)? {
             Decoded::Leaf(base) => return Ok(Leaf { hop, base }),
+            Decoded::Table(_) if hop >= last => return Err(FaultReason::Malformed { hop, entry }),
             Decoded::Table(next) => table = next,
         }
     }
-    // `decode` yields no table at the deepest hop.
+    // `decode` yields no table at the deepest hop, so that the walk was to begin below that.
     Err(FaultReason::NoRoot)
 }
 
@@ -284,10 +287,9 @@ impl Asic {
     /// address of the table, as memory is *now*. Of the HMMUs, those of the first enabled one.
     #[must_use]
     pub fn tables(&self, asid: u16) -> BTreeMap<(MmuInstance, BusAddr), Vec<u64>> {
-        let first = self.config.hmmu_enabled.trailing_zeros().min(15) as u8;
         let like = |instance: MmuInstance| match instance {
             MmuInstance::Single | MmuInstance::Pmmu => true,
-            MmuInstance::Hmmu(number) => number == first,
+            MmuInstance::Hmmu(number) => number == self.first_hmmu(),
         };
         let mut tables = BTreeMap::new();
         for mmu in self.mmus.iter().filter(|mmu| like(mmu.instance)) {
@@ -313,10 +315,11 @@ impl Asic {
     }
 
     /// Shows the walk of `address` in address space `asid`, hop by hop, as memory is *now*: without
-    /// caches, without faulting, whether or not the MMU is enabled. An HMMU's walk is that of HMMU 0.
+    /// caches, without faulting, whether or not the MMU is enabled. An HMMU's walk is that of the first
+    /// enabled one.
     #[must_use]
     pub fn explain(&self, asid: u16, address: DeviceAddr) -> Explanation {
-        let mmu = self.mmu_for(address, 0);
+        let mmu = self.mmu_for(address, self.first_hmmu());
         let control = mmu.control(asid);
         let walked = self.walked(mmu, address) & control.format.significant;
         let mut steps = Vec::new();

@@ -57,6 +57,7 @@ impl State {
                 enabled: mmu.enabled,
                 bypass: mmu.bypass,
                 format: mmu.format.kind,
+                hops: mmu.hops,
                 roots: mmu
                     .roots
                     .into_iter()

@@ -23,7 +23,7 @@ use crate::asic::MmuInstance;
 pub struct History {
     /// The mappings.
     pub lives: Vec<Life>,
-    /// What concerns page tables and no single mapping.
+    /// What concerns page tables or pages and no single mapping.
     pub offences: Vec<Offence>,
     /// Whether the log begins after something was mapped, so that not every life is known.
     pub begins_late: bool,
@@ -82,6 +82,8 @@ pub enum OffenceKind {
     TableReused,
     /// The device used memory that was given up.
     UsedAfterRelease,
+    /// The device touched a page that no mapping in the log ever gave it.
+    StrayAccess,
 }
 
 impl fmt::Display for OffenceKind {
@@ -93,6 +95,7 @@ impl fmt::Display for OffenceKind {
             Self::TableFreed => "TABLE FREED BEFORE INVALIDATED",
             Self::TableReused => "TABLE REUSED BEFORE INVALIDATED",
             Self::UsedAfterRelease => "USED AFTER RELEASE",
+            Self::StrayAccess => "STRAY ACCESS TO A PAGE",
         })
     }
 }

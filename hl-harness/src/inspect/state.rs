@@ -152,6 +152,8 @@ pub struct MmuState {
     pub bypass: bool,
     /// The format of its tables.
     pub format: FormatKind,
+    /// The first and the last hop of its walks, where the driver has chosen them.
+    pub hops: Option<(u8, u8)>,
     /// The root tables that were latched.
     pub roots: Vec<Root>,
 }

@@ -93,6 +93,7 @@ impl State {
             bypass: mmu.bypass,
             root: mmu.root(asid).map(BusAddr::get),
             format,
+            hops: mmu.hops,
         };
         let steps = RefCell::new(Vec::new());
         let fetch = |hop, address| tables.line(mmu.instance, hop, address);
@@ -183,6 +184,7 @@ fn hop_report(tables: &Tables<'_>, mmu: &MmuState, step: HopStep) -> HopReport {
     let format = mmu.format.format();
     let hop = usize::from(step.hop);
     let deepest = hop + 1 == format.hops.len();
+    let ends = mmu.hops.is_some_and(|(_, last)| step.hop >= last);
     let (mask, span, leaf) = match format.hops.get(hop) {
         Some(here) => (here.mask, here.span(), here.leaf),
         None => (0, 1, false),
@@ -210,6 +212,7 @@ fn hop_report(tables: &Tables<'_>, mmu: &MmuState, step: HopStep) -> HopReport {
         (_, true, true, _) => format!("leaf: maps {}", leaf_bytes(tables, mmu, span)),
         (_, true, false, _) => "leaf, at a hop that has none: malformed".to_owned(),
         (_, false, _, true) => "no leaf, at the deepest hop: malformed".to_owned(),
+        (_, false, ..) if ends => "no leaf, and the walk is set to end here: malformed".to_owned(),
         (_, false, ..) => format!("no leaf: leads to a table of hop {}", step.hop + 1),
     };
     let address_meaning = match (present, last) {

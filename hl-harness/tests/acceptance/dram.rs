@@ -250,7 +250,15 @@ fn d06_copies_of_every_size_arrive_and_touch_nothing_else<A: Model>() {
     ladder.push(513 * KIB + 1);
     ladder.extend(scaled(
         &[][..],
-        &[MIB, 1920 * KIB, 2 * MIB, 16 * MIB, 64 * MIB, 128 * MIB],
+        &[
+            MIB,
+            1920 * KIB,
+            2 * MIB,
+            16 * MIB,
+            64 * MIB,
+            128 * MIB,
+            256 * MIB,
+        ],
     ));
     let longest = *ladder.iter().max().unwrap();
     let room = longest.next_multiple_of(LARGE) + LARGE;

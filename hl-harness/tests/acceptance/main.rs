@@ -10,6 +10,7 @@ mod endurance;
 mod failures;
 mod handles;
 mod invalidation;
+mod lengths;
 mod pins;
 mod rig;
 mod ring;

@@ -1,7 +1,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use hl_harness::asic::{DmaEngine, Endpoint, FaultReason, InitiatorMode};
+use hl_harness::asic::{
+    Descriptor, DmaEngine, DramContent, Endpoint, FaultReason, InitiatorMode, Stopped,
+};
 use hl_harness::host::{FRAME_SIZE, KernelBlock};
 use hl_harness::log::{Event, EventKind};
 use mmu_core::{BusAddr, DeviceAddr};
@@ -125,6 +127,47 @@ fn a_transfer_whose_place_never_existed_faults_when_it_is_finished() {
     );
     let bus = BusAddr::new(nowhere);
     assert_eq!(fault.reason, FaultReason::Decode { bus });
+}
+
+#[test]
+fn what_began_before_a_reset_moves_nothing_after_it() {
+    let rig = Rig::new(Kind::Pmmu);
+    let (_page, leaf) = rig.page(1);
+    let target = rig.host.kernel_block(1, "target").unwrap();
+    let bring_up = || {
+        rig.path(1, &PATH, leaf);
+        let bus = rig.host.bus_address(target.frames()[0]).get();
+        rig.put(rig.table(1, 5), 1, bus | 0x801);
+    };
+    bring_up();
+    let engine = DmaEngine::with_initiator(&rig.asic, rig.user);
+    let transfer = engine.begin(at(0), at(0x1000), 64).unwrap();
+    let mut steps = engine.steps(&[Descriptor {
+        from: at(0),
+        to: at(0x1000),
+        len: 64,
+    }]);
+    rig.asic.reset(DramContent::Kept);
+    // Everything is as it was, but what comes now is the work of another life.
+    rig.bring_up();
+    bring_up();
+    rig.asic
+        .set_initiator_mode(rig.user, InitiatorMode::User(1));
+    assert_eq!(transfer.finish().unwrap_err().stopped, Stopped::Lost);
+    assert_eq!(steps.step().unwrap_err().stopped, Stopped::Lost);
+    assert_eq!(target.view().unwrap().load_u32(0), Ok(0));
+    engine.copy(at(0), at(0x1000), 64).unwrap();
+    assert_eq!(target.view().unwrap().load_u32(0), Ok(0x01010101));
+}
+
+#[test]
+fn a_misaligned_access_of_a_lost_device_is_lost_and_no_fault() {
+    let rig = Rig::new(Kind::Goya);
+    rig.asic.lose();
+    let odd = DeviceAddr::new(0x1000000000002);
+    let error = rig.asic.load_u32(rig.user, odd).unwrap_err();
+    assert_eq!(error.stopped, Stopped::Lost);
+    assert_eq!(rig.asic.take_faults(), []);
 }
 
 #[test]

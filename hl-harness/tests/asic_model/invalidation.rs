@@ -122,9 +122,9 @@ fn a_range_invalidation_drops_the_pages_after_its_exclusive_start_and_no_other()
     // Pages 2 and 3, but with the start itself instead of start - 1: page 2 survives.
     invalidate_range(&rig, 1, base + 0x2000, base + 0x4000);
     let (f, t) = (false, true);
-    assert_eq!(reach(&rig), [t, t, t, f, f, t, t, t]);
+    assert_eq!(reach(&rig), [t, t, t, f, t, t, t, t]);
     invalidate_range(&rig, 1, base + 0x2000 - 1, base + 0x4000);
-    assert_eq!(reach(&rig), [t, t, f, f, f, t, t, t]);
+    assert_eq!(reach(&rig), [t, t, f, f, t, t, t, t]);
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn a_range_invalidation_drops_a_large_page_it_meets_anywhere() {
     rig.clear_table(rig.table(1, 4));
     invalidate_range(&rig, 1, base + 0x20_0000 - 1, base + 0x40_0000);
     assert_eq!(rig.read_byte(rig.user, base), Ok(0), "the next page only");
-    invalidate_range(&rig, 1, base + 0x1F_F000 - 1, base + 0x1F_F000);
+    invalidate_range(&rig, 1, base + 0x1F_F000 - 1, base + 0x20_0000);
     assert!(rig.read_byte(rig.user, base).is_err());
 }
 

@@ -75,6 +75,67 @@ fn an_hmmu_captures_the_scrambled_address_and_reports_the_raw_one() {
 }
 
 #[test]
+fn a_walk_begins_and_ends_at_the_hops_that_the_register_says() {
+    // What each driver writes, the same with an end that is a hop too early, and with a hop left out at
+    // the beginning (facts 9.1 to 9.3).
+    let cases = [
+        (Kind::Goya, 0x490024, 0x440, 0x340, 0x441),
+        (Kind::Gaudi, 0xC12024, 0x3_0440, 0x3_0340, 0x3_0441),
+        (Kind::Pmmu, PMMU + 0x1024, 0x5_5450, 0x5_4450, 0x5_5451),
+    ];
+    for (kind, offset, right, early, late) in cases {
+        let rig = Rig::new(kind);
+        let (page, leaf) = rig.page(7);
+        let (path, address): (&[u64], _) = match kind {
+            Kind::Pmmu => (&[0x7F, 0x1F0, 0, 0, 0, 0], 0xFFF0000000000000),
+            _ => (&[1, 0, 0, 0, 0], 0x1000000000000),
+        };
+        rig.path(1, path, leaf);
+        rig.asic.write_register(offset, right);
+        assert_eq!(rig.read_byte(rig.user, address), Ok(7), "{kind:?}");
+        assert_eq!(rig.invalidate_all(), 0);
+        rig.asic.write_register(offset, early);
+        let hop = path.len() as u8 - 2;
+        let entry = rig.table(1, u64::from(hop) + 1) | 1;
+        let malformed = FaultReason::Malformed { hop, entry };
+        assert_eq!(rig.reason(rig.user, address), malformed, "{kind:?}");
+        let explained = rig.asic.explain(1, DeviceAddr::new(address));
+        assert_eq!(explained.outcome, Err(malformed));
+        // Without its first hop, the root is taken for a table of the second one.
+        rig.asic.write_register(offset, late);
+        let index = path[1];
+        let explained = rig.asic.explain(1, DeviceAddr::new(address));
+        assert_eq!(explained.steps[0].hop, 1);
+        assert_eq!(u64::from(explained.steps[0].index), index);
+        assert_eq!(explained.steps[0].table.get(), rig.table(1, 0));
+        rig.asic.write_register(offset, right);
+        assert_eq!(rig.read_byte(rig.user, address), Ok(7), "{kind:?}");
+        drop(page);
+    }
+}
+
+#[test]
+fn a_walk_of_device_memory_is_explained_by_an_hmmu_that_exists() {
+    let rig = Rig::with(Kind::Hmmu(HbmStacks::Six), |config| AsicConfig {
+        hmmu_enabled: !1,
+        ..config
+    });
+    rig.path(1, &[8, 1, 0, 0x80], 0x1001_0000_4000_0801);
+    let root = rig.table(1, 0);
+    for (offset, value) in [
+        (0x1004, 1),
+        (0x1008, (root >> 12) as u32),
+        (0x100C, (root >> 44) as u32),
+        (0x1000, 1 << 31),
+    ] {
+        rig.asic.write_register(HMMU0 + 0x1_0000 + offset, value);
+    }
+    let explained = rig.asic.explain(1, DeviceAddr::new(0x1001_0018_0000_0000));
+    assert_eq!(explained.mmu, MmuInstance::Hmmu(1));
+    assert_eq!(explained.outcome, Ok(BusAddr::new(0x1001_0000_3000_0000)));
+}
+
+#[test]
 fn an_hmmu_that_was_fused_off_has_no_registers() {
     let rig = Rig::with(Kind::Pmmu, |config| AsicConfig {
         hmmu_enabled: !1,
@@ -158,6 +219,27 @@ fn a_lost_device_reads_all_ones_drops_writes_and_moves_nothing() {
     rig.asic
         .set_initiator_mode(rig.user, InitiatorMode::User(1));
     assert_eq!(rig.read_byte(rig.user, 0x1000000000000), Ok(7));
+}
+
+#[test]
+fn a_device_is_lost_at_the_access_that_was_chosen_and_not_before() {
+    use hl_harness::asic::{Completion, Operation};
+    for nth in 1..=4 {
+        let rig = Rig::new(Kind::Goya);
+        let never = Completion::Never;
+        rig.asic.inject(Operation::HostAccess, nth, 1, never);
+        rig.asic.write_register(0x48002C, 0xF);
+        let mask = rig.asic.read_register(0x48002C);
+        rig.asic.bar_write_u64(0x100, 42).unwrap();
+        let word = rig.asic.bar_read_u64(0x100).unwrap();
+        assert_eq!(mask, if nth > 2 { 0xF } else { u32::MAX }, "{nth}");
+        assert_eq!(word, u64::MAX, "{nth}");
+        assert!(rig.asic.is_lost());
+        assert_eq!(rig.log.count(EventKind::DeviceLost), 1);
+        rig.asic.reset(DramContent::Kept);
+        // Only what a read had waited for would have arrived.
+        assert_eq!(rig.asic.bar_read_u64(0x100), Ok(UNDEFINED_WORD), "{nth}");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-use hl_harness::asic::{AsicKind, Completion, Operation};
+use hl_harness::asic::{AccessKind, AsicKind, Completion, Operation};
 use hl_harness::host::{Permission, PinAccess};
 use hl_harness::inspect::{Backing, Event, History, Life, OffenceKind, Record, Stage, State};
 use hl_harness::log::TableMemory;
@@ -11,6 +11,7 @@ use crate::rig::{PAGE, on_each_asic, with_user};
 on_each_asic!(
     lives_are_those_of_the_mappings_and_in_order,
     a_release_before_the_invalidation_is_an_offence,
+    a_stray_access_is_an_offence_of_whoever_gave_the_page_up,
     a_table_that_is_freed_before_the_invalidation_is_an_offence,
     an_invalidation_that_misses_something_does_not_count,
     a_page_that_is_freed_under_a_live_mapping_is_an_offence,
@@ -120,6 +121,32 @@ fn a_release_before_the_invalidation_is_an_offence<A: Model>() {
         });
         assert_eq!(offences(&moved), [OffenceKind::ReleasedBeforeInvalidated]);
         assert_eq!(last(&moved.history()).stage(), Stage::Offended);
+    });
+}
+
+fn a_stray_access_is_an_offence_of_whoever_gave_the_page_up<A: Model>() {
+    unmapped::<A>(|state| {
+        let unpin = position(&state.events, |event| matches!(event, Event::Unpin { .. }));
+        let Event::Unpin { frame, .. } = state.events[unpin].event else {
+            unreachable!("it was looked for");
+        };
+        for (frame, kind) in [
+            (frame, OffenceKind::UsedAfterRelease),
+            (u32::MAX, OffenceKind::StrayAccess),
+        ] {
+            let strays = retold(state, |events| {
+                let access = AccessKind::Write;
+                let event = Event::StrayAccess { frame, access };
+                events.push(Record { sequence: 0, event });
+            });
+            assert_eq!(offences(&strays), [kind]);
+            let picture = strays.timeline();
+            assert!(picture.contains(&kind.to_string()));
+            assert!(picture.contains("1 stray access"));
+            assert!(!picture.contains("nothing was released before"));
+            let offended = last(&strays.history()).stage() == Stage::Offended;
+            assert_eq!(offended, kind == OffenceKind::UsedAfterRelease);
+        }
     });
 }
 

@@ -3,7 +3,9 @@
 use hl_harness::asic::{Asic, InitiatorId};
 use hl_harness::machine::{MachineView, Model};
 use hl_mem::Wanted;
+use hl_mem::buffer::BufferId;
 use hl_mem::context::DramExport;
+use hl_mem::device::{BlockPages, OwnBlockError};
 use hl_mem::handle::RawHandle;
 use hl_mem::uapi::{Errno, FLAG_CONTIGUOUS, FLAG_SHARED, OP_ALLOC, OP_MAP};
 use mmu_core::DeviceAddr;
@@ -19,6 +21,10 @@ pub(crate) enum Creation {
     DramMapping,
     Block,
     BlockMapping,
+    /// The driver's own, which no handle names.
+    OwnBlock,
+    /// The same, of one run of pages.
+    ContiguousBlock,
     CommandBuffer,
     MappedCommandBuffer,
     Timestamps,
@@ -32,13 +38,15 @@ pub(crate) enum Creation {
     SharedDram,
 }
 
-pub(crate) const ALL: [Creation; 16] = [
+pub(crate) const ALL: [Creation; 18] = [
     Creation::SmallMapping,
     Creation::LargeMapping,
     Creation::MixedMapping,
     Creation::DramMapping,
     Creation::Block,
     Creation::BlockMapping,
+    Creation::OwnBlock,
+    Creation::ContiguousBlock,
     Creation::CommandBuffer,
     Creation::MappedCommandBuffer,
     Creation::Timestamps,
@@ -55,6 +63,7 @@ pub(crate) const ALL: [Creation; 16] = [
 pub(crate) enum Made<'m, A: Model> {
     Mapping(u64),
     Object(RawHandle, Option<u64>),
+    OwnBlock(BufferId),
     View(MachineView<'m, A>),
     Export(DramExport),
     Pack(u64),
@@ -164,6 +173,14 @@ impl Creation {
             Self::MixedMapping => Made::Mapping(scene.map(scene.mixed)?),
             Self::DramMapping => Made::Mapping(scene.call([0, furniture.pack, 0], OP_MAP, 0)?),
             Self::Block => object(context.create_block(privilege, 7 * PAGE)?.0),
+            Self::OwnBlock | Self::ContiguousBlock => {
+                let pages = match self {
+                    Self::ContiguousBlock => BlockPages::Contiguous,
+                    _ => BlockPages::Scattered,
+                };
+                let device = &scene.machine.device;
+                Made::OwnBlock(device.create_block(privilege, 7 * PAGE, pages)?)
+            }
             Self::BlockMapping => {
                 let block = prepared.expect("it was prepared");
                 let at = context.map_block(privilege, block, Wanted::Anywhere)?;
@@ -206,6 +223,14 @@ impl Creation {
                 Self::Timestamps => Ok(context.destroy_timestamps(handle)?),
                 _ => Ok(context.destroy_command_buffer(handle)?),
             },
+            Made::OwnBlock(block) => {
+                let machine = scene.machine;
+                let destroyed = machine.device.destroy_block(&machine.privilege, block);
+                destroyed.map_err(|error| match error {
+                    OwnBlockError::Retire(error) => Errno::from(error),
+                    error => panic!("{error}"),
+                })
+            }
             Made::View(view) => {
                 scene.machine.device.end_view(view).unwrap();
                 Ok(())

@@ -9,3 +9,4 @@ mod occasions;
 mod rig;
 mod snapshots;
 mod teardown;
+mod windows;

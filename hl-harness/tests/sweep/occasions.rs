@@ -17,6 +17,7 @@ on_each_asic!(
     every_failing_page_leaves_everything_as_it_was,
     every_failing_pin_leaves_everything_as_it_was,
     every_failing_dma_mapping_leaves_everything_as_it_was,
+    every_read_that_is_not_answered_leaves_everything_as_it_was,
     one_invalidation_that_never_ends_is_made_up_for_or_leaves_a_quarantine_that_settles,
     invalidations_that_never_end_leave_a_quarantine_that_settles,
     invalidations_that_end_late_change_nothing,
@@ -32,6 +33,8 @@ enum Kind {
     Pin,
     /// A page cannot be mapped for DMA.
     DmaMap,
+    /// A read through the BAR is answered by all ones, and has waited for nothing.
+    Flush,
     /// One invalidation never ends.
     Once,
     /// Nor does any after it.
@@ -51,6 +54,7 @@ impl Kind {
             Self::Page => host.fail(HostFailure::FrameAllocation, Some(nth)),
             Self::Pin => host.fail(HostFailure::Pin, Some(nth)),
             Self::DmaMap => host.fail(HostFailure::DmaMap, Some(nth)),
+            Self::Flush => asic.inject(Operation::BarRead, nth, 1, Completion::Never),
             Self::Once => invalidations(1, Completion::Never),
             Self::Always => invalidations(u64::MAX, Completion::Never),
             Self::Late => {
@@ -69,10 +73,15 @@ impl Kind {
         scene.machine.asic.clear_injections();
     }
 
+    fn is_of_invalidations(self) -> bool {
+        matches!(self, Self::Once | Self::Always | Self::Late)
+    }
+
     /// What the process may be told.
     fn errno(self) -> Errno {
         match self {
             Self::Page | Self::Pin | Self::DmaMap => Errno::ENOMEM,
+            Self::Flush => Errno::EBUSY,
             _ => Errno::ETIMEDOUT,
         }
     }
@@ -133,7 +142,7 @@ fn sweep_making<A: Model>(scene: &Scene<'_, '_, '_, '_, A>, creation: Creation, 
                     .assert_is(&reference.1, format_args!("{what}: {nth} not reached"));
                 creation.unmake(scene, made).unwrap();
                 // There are invalidations that nobody waits for, since others follow.
-                matches!(kind, Kind::Page | Kind::Pin | Kind::DmaMap) || begun < nth
+                !kind.is_of_invalidations() || begun < nth
             }
             Err(errno) => {
                 failures += 1;
@@ -142,7 +151,8 @@ fn sweep_making<A: Model>(scene: &Scene<'_, '_, '_, '_, A>, creation: Creation, 
                 let quarantined = scene.quarantined();
                 if quarantined != 0 {
                     assert_eq!(quarantined, 1, "{what}, {nth}");
-                    assert!(matches!(kind, Kind::Once | Kind::Always), "{what}, {nth}");
+                    let unconfirmed = matches!(kind, Kind::Flush | Kind::Once | Kind::Always);
+                    assert!(unconfirmed, "{what}, {nth}");
                     settle(scene, kind, &what);
                 }
                 kind.disarm(scene);
@@ -206,8 +216,10 @@ fn every_failing_page_leaves_everything_as_it_was<A: Model>() {
     sweep_all::<A>(Kind::Page, |creation| {
         // A contiguous run counts as one page.
         Some(match creation {
-            Creation::Block => 7,
-            Creation::CommandBuffer | Creation::MappedCommandBuffer => 1,
+            Creation::Block | Creation::OwnBlock => 7,
+            Creation::CommandBuffer | Creation::MappedCommandBuffer | Creation::ContiguousBlock => {
+                1
+            }
             Creation::Timestamps => 2,
             _ => 0,
         })
@@ -229,7 +241,7 @@ fn every_failing_dma_mapping_leaves_everything_as_it_was<A: Model>() {
         Some(match creation {
             Creation::SmallMapping => 9,
             Creation::LargeMapping | Creation::MixedMapping => return None,
-            Creation::Block => 7,
+            Creation::Block | Creation::OwnBlock | Creation::ContiguousBlock => 7,
             Creation::CommandBuffer | Creation::MappedCommandBuffer => 3,
             Creation::Timestamps => 2,
             _ => 0,
@@ -247,8 +259,21 @@ fn is_mapped(creation: Creation) -> bool {
             | Creation::DramMapping
             | Creation::Block
             | Creation::BlockMapping
+            | Creation::OwnBlock
+            | Creation::ContiguousBlock
             | Creation::MappedCommandBuffer
     )
+}
+
+/// Whether it has tables in device memory, whose stores a read has to wait for.
+fn is_flushed<A: Model>(creation: Creation) -> bool {
+    is_mapped(creation) && (A::KIND != AsicKind::Gaudi2 || creation == Creation::DramMapping)
+}
+
+fn every_read_that_is_not_answered_leaves_everything_as_it_was<A: Model>() {
+    sweep_all::<A>(Kind::Flush, |creation| {
+        Some(u64::from(is_flushed::<A>(creation)))
+    });
 }
 
 fn one_invalidation_that_never_ends_is_made_up_for_or_leaves_a_quarantine_that_settles<A: Model>() {
@@ -330,6 +355,7 @@ fn every_unmaking_survives_every_failure<A: Model>() {
                 Kind::Page,
                 Kind::Pin,
                 Kind::DmaMap,
+                Kind::Flush,
                 Kind::Once,
                 Kind::Always,
             ] {
@@ -355,8 +381,13 @@ fn every_unmaking_survives_every_failure<A: Model>() {
                         let outcome = creation.unmake(scene, made);
                         let begun = scene.machine.log.count(EventKind::InvalidateBegin) - begun;
                         if let Err(errno) = outcome {
-                            assert_eq!(errno, Errno::ETIMEDOUT, "{what}");
-                            assert!(matches!(kind, Kind::Once | Kind::Always), "{what}");
+                            let expected = match kind {
+                                Kind::Flush => Errno::EIO,
+                                _ => Errno::ETIMEDOUT,
+                            };
+                            assert_eq!(errno, expected, "{what}");
+                            let unconfirmed = [Kind::Flush, Kind::Once, Kind::Always];
+                            assert!(unconfirmed.contains(&kind), "{what}");
                             // A block that is mapped for a user has a mapping of each kind.
                             let quarantined = scene.quarantined();
                             let most = 1 + u32::from(creation == Creation::BlockMapping);
@@ -373,7 +404,11 @@ fn every_unmaking_survives_every_failure<A: Model>() {
                             break;
                         }
                     }
-                    let fails = is_mapped(creation) && matches!(kind, Kind::Once | Kind::Always);
+                    let fails = match kind {
+                        Kind::Once | Kind::Always => is_mapped(creation),
+                        Kind::Flush => is_flushed::<A>(creation),
+                        _ => false,
+                    };
                     assert_eq!(failures > 0, fails, "unmaking {creation:?} with {kind:?}");
                 }
             }

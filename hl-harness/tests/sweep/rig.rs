@@ -36,6 +36,15 @@ pub(crate) fn sparse(nth: u64) -> u64 {
     if long::is_long() || nth < 24 { 1 } else { 13 }
 }
 
+/// The same for accesses to the device, of which few are unlike the one before, and each of which that is
+/// tried takes a reset.
+pub(crate) fn wide(nth: u64) -> u64 {
+    match (long::is_long(), nth) {
+        (true, _) | (_, 0..4) => 1,
+        _ => 11,
+    }
+}
+
 /// Small, because each failure is followed by a look at all of it; and with hardly a place to spare, so
 /// that one that is lost is missed soon, whether or not it is counted.
 pub(crate) fn config() -> MachineConfig {

@@ -12,14 +12,17 @@ use hl_mem::dram::DramContent::Unknown;
 use hl_mem::uapi::{Errno, FLAG_USERPTR, OP_MAP};
 use mmu_core::DeviceAddr;
 
-use crate::creations::{ALL, Creation};
-use crate::rig::{PAGE, Room, Storage, call, furnish, machine, on_each_asic, sparse};
+use crate::creations::{ALL, Creation, Made, Prepared};
+use crate::rig::{PAGE, Room, Storage, call, furnish, machine, on_each_asic, sparse, wide};
 
 on_each_asic!(
     closing_with_each_invalidation_failing_loses_nothing,
     closing_with_everything_failing_loses_nothing_and_needs_no_memory,
     recovering_with_each_step_failing_is_done_after_another_reset,
     every_making_fails_on_a_lost_device_or_does_not_need_it,
+    every_making_and_unmaking_survives_a_device_that_goes_at_any_access,
+    closing_survives_a_device_that_goes_at_any_access,
+    recovering_survives_a_device_that_goes_at_any_access,
     every_making_is_refused_by_a_device_that_is_noted_lost_and_after_its_reset,
     a_file_that_outlived_a_reset_gives_its_address_space_back_in_working_order,
     tables_that_were_in_use_during_a_reset_hold_nothing_of_it_when_they_are_used_again,
@@ -45,13 +48,14 @@ fn check_close<A: Model>(
     let process = machine.spawn();
     let mut storage = Storage::new(Room::ROOMY);
     let mut context = storage.open(machine, &process, &budget).unwrap();
-    let mut views = Vec::new();
+    let (mut views, mut own_blocks) = (Vec::new(), Vec::new());
     furnish(machine, &context, &process, &budget, |scene| {
         for creation in ALL.into_iter().filter(|creation| creation.exists(scene)) {
             let prepared = creation.prepare(scene);
             match creation.make(scene, prepared).unwrap() {
-                crate::creations::Made::View(view) => views.push(view),
-                crate::creations::Made::Export(export) => scene.context.end_export(export).unwrap(),
+                Made::View(view) => views.push(view),
+                Made::OwnBlock(block) => own_blocks.push(block),
+                Made::Export(export) => scene.context.end_export(export).unwrap(),
                 _ => {}
             }
         }
@@ -81,6 +85,11 @@ fn check_close<A: Model>(
     machine.device.settle_quarantine().unwrap();
     for view in views {
         machine.device.end_view(view).unwrap();
+    }
+    // The driver's own are no part of any file.
+    for block in own_blocks {
+        let privilege = &machine.privilege;
+        machine.device.destroy_block(privilege, block).unwrap();
     }
     drop(process);
     let after = Snapshot::of(machine, &[], &[&budget]).without_dirt();
@@ -239,6 +248,136 @@ fn every_making_fails_on_a_lost_device_or_does_not_need_it<A: Model>() {
     });
 }
 
+/// The first access of an operation finds no device any more, then the second one, and so on until it has
+/// no more of them. Whatever the operation says, pins and charges belong together, and after a reset all of
+/// it can be given back.
+fn every_making_and_unmaking_survives_a_device_that_goes_at_any_access<A: Model>() {
+    for (creation, unmaking) in ALL.into_iter().flat_map(|it| [(it, false), (it, true)]) {
+        let (mut nth, mut lost) = (0, true);
+        while lost {
+            nth += wide(nth);
+            let what = format!("{creation:?}, unmaking: {unmaking}, lost at access {nth}");
+            // Device memory that somebody had is given out last, so that a machine of its own is needed
+            // for what must lie within a peer's reach.
+            machine::<A>(config(), |machine| {
+                lost = lose_amid(machine, creation, unmaking, nth, &what);
+            });
+        }
+    }
+}
+
+/// Makes or unmakes something in a file of its own, with the device lost at the n-th access to it. Returns
+/// whether it came to that.
+fn lose_amid<A: Model>(
+    machine: &Machine<'_, '_, A>,
+    creation: Creation,
+    unmaking: bool,
+    nth: u64,
+    what: &str,
+) -> bool {
+    let budget = Budget::unlimited();
+    let before = Snapshot::of(machine, &[], &[&budget]).without_dirt();
+    let process = machine.spawn();
+    let mut storage = Storage::new(Room::default());
+    let context = storage.open(machine, &process, &budget).unwrap();
+    furnish(machine, &context, &process, &budget, |scene| {
+        if !creation.exists(scene) {
+            return;
+        }
+        let prepared = creation.prepare(scene);
+        let lose = || {
+            let never = Completion::Never;
+            machine.asic.inject(Operation::HostAccess, nth, 1, never);
+        };
+        let outcome = if unmaking {
+            let made = creation.make(scene, prepared).unwrap();
+            lose();
+            creation.unmake(scene, made)
+        } else {
+            lose();
+            match creation.make(scene, prepared) {
+                Err(errno) => Err(errno),
+                Ok(made) => {
+                    // What was made, the last access having been of no consequence, can be unmade.
+                    machine.asic.clear_injections();
+                    let unmade = creation.unmake(scene, made);
+                    assert!(unmade.is_ok() || machine.asic.is_lost(), "{what}");
+                    Ok(())
+                }
+            }
+        };
+        machine.asic.clear_injections();
+        match outcome {
+            Ok(()) => {}
+            Err(Errno::EIO | Errno::EBUSY) => assert!(machine.asic.is_lost(), "{what}"),
+            Err(errno) => panic!("{what}: {errno}"),
+        }
+        let pins = machine.host.counters().pins;
+        assert_eq!(pins, budget.charged() as u64, "{what}");
+    });
+    let lost = machine.asic.is_lost();
+    if lost {
+        machine.reset(DramContent::Undefined);
+        machine.recover().unwrap();
+    }
+    context.close().unwrap();
+    machine.device.settle_quarantine().unwrap();
+    drop(process);
+    let after = Snapshot::of(machine, &[], &[&budget]).without_dirt();
+    after.assert_is(&before, what);
+    lost
+}
+
+fn closing_survives_a_device_that_goes_at_any_access<A: Model>() {
+    let (mut nth, mut lost) = (0, true);
+    while lost {
+        nth += wide(nth);
+        machine::<A>(config(), |machine| {
+            let lose = || {
+                let never = Completion::Never;
+                machine.asic.inject(Operation::HostAccess, nth, 1, never);
+            };
+            let in_vain = check_close(machine, lose, || {
+                machine.reset(DramContent::Undefined);
+                machine.recover().unwrap();
+            });
+            lost = machine.log.count(EventKind::DeviceLost) > 0;
+            assert!(lost || in_vain == 0);
+        });
+    }
+    assert!(nth > 2, "closing makes no access");
+}
+
+fn recovering_survives_a_device_that_goes_at_any_access<A: Model>() {
+    machine::<A>(config(), |machine| {
+        let before = Snapshot::of(machine, &[], &[]).without_dirt();
+        let mut nth = 0;
+        loop {
+            nth += wide(nth);
+            machine.asic.lose();
+            machine.reset(DramContent::Undefined);
+            let never = Completion::Never;
+            machine.asic.inject(Operation::HostAccess, nth, 1, never);
+            let recovered = machine.recover();
+            machine.asic.clear_injections();
+            let lost = machine.asic.is_lost();
+            if lost {
+                // It may have been the last one, which is not waited for on Gaudi.
+                machine.reset(DramContent::Undefined);
+                machine.recover().unwrap();
+            }
+            let after = Snapshot::of(machine, &[], &[]).without_dirt();
+            after.assert_is(&before, format_args!("recovering, lost at access {nth}"));
+            if !lost {
+                recovered.unwrap();
+                break;
+            }
+        }
+        assert!(nth > 2, "recovering makes no access");
+        check_close(machine, || {}, || {});
+    });
+}
+
 /// A driver that knows that the device is lost lets nobody begin anything, and after a reset nobody who
 /// was there before.
 fn every_making_is_refused_by_a_device_that_is_noted_lost_and_after_its_reset<A: Model>() {
@@ -249,12 +388,12 @@ fn every_making_is_refused_by_a_device_that_is_noted_lost_and_after_its_reset<A:
         let context = storage.open(machine, &process, &budget).unwrap();
         furnish(machine, &context, &process, &budget, |scene| {
             let there = ALL.into_iter().filter(|creation| creation.exists(scene));
-            let prepared: Vec<_> = there
+            let mut prepared: Vec<_> = there
                 .map(|creation| (creation, creation.prepare(scene)))
                 .collect();
-            let check = |usual| {
+            let check = |prepared: &[(Creation, Prepared)], usual| {
                 let before = scene.snapshot();
-                for (creation, prepared) in &prepared {
+                for (creation, prepared) in prepared {
                     let refused = creation.make(scene, *prepared).map(drop);
                     let is_view = matches!(
                         creation,
@@ -271,13 +410,17 @@ fn every_making_is_refused_by_a_device_that_is_noted_lost_and_after_its_reset<A:
                 }
             };
             machine.device.note_lost();
-            check(Errno::EBUSY);
+            check(&prepared, Errno::EBUSY);
             machine.asic.lose();
-            check(Errno::EBUSY);
+            check(&prepared, Errno::EBUSY);
             machine.reset(DramContent::Undefined);
-            check(Errno::EBUSY);
+            check(&prepared, Errno::EBUSY);
             machine.recover_with(Unknown).unwrap();
-            check(Errno::ENODEV);
+            // The driver's own blocks are no file's, and can be made as soon as the device is there.
+            prepared.retain(|(creation, _)| {
+                !matches!(creation, Creation::OwnBlock | Creation::ContiguousBlock)
+            });
+            check(&prepared, Errno::ENODEV);
         });
         context.close().unwrap();
     });

@@ -114,6 +114,16 @@ impl Registers {
         self.flag(Register::MultiPageSize, EIGHT_BIT_HOPS)
     }
 
+    /// The first and the last hop of a walk, once software has said so.
+    pub(super) fn hops(&self, instance: MmuInstance) -> Option<(u8, u8)> {
+        let last = match instance {
+            MmuInstance::Single => 8,
+            MmuInstance::Pmmu | MmuInstance::Hmmu(_) => 12,
+        };
+        let config = *self.plain.get(&Register::HopConfig)?;
+        Some(((config & 7) as u8, (config >> last & 7) as u8))
+    }
+
     /// Shows that the line caches are empty, until software clears it.
     pub(super) fn note_lines_done(&mut self) {
         let status = self.get(Register::MemoryCacheStatus);

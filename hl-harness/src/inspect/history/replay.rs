@@ -82,6 +82,8 @@ pub(super) struct Replay<'s> {
     leaves: BTreeMap<(u16, u64), Held>,
     /// The lives that a page frame is behind and that it was not given up for.
     frames: HashMap<u32, Vec<usize>>,
+    /// The life that gave up a page frame last.
+    given_up: HashMap<u32, usize>,
     kernel_frames: HashSet<u32>,
     waiting: BTreeMap<usize, Wait>,
     /// Tables that are not linked any more and that the device may still know.
@@ -99,6 +101,7 @@ impl<'s> Replay<'s> {
             inside: Vec::new(),
             leaves: BTreeMap::new(),
             frames: HashMap::new(),
+            given_up: HashMap::new(),
             kernel_frames: HashSet::new(),
             waiting: BTreeMap::new(),
             loose: HashMap::new(),
@@ -153,6 +156,7 @@ impl<'s> Replay<'s> {
             Event::Unpin { frame, left } => self.unpinned(at, *frame, *left),
             Event::PageFree { frame } => {
                 for life in self.frames.remove(frame).unwrap_or_default() {
+                    self.given_up.insert(*frame, life);
                     self.release(at, life);
                 }
             }
@@ -188,6 +192,16 @@ impl<'s> Replay<'s> {
                     }
                 }
             }
+            Event::StrayAccess { frame, .. } => match self.given_up.get(frame) {
+                Some(&life) => {
+                    let life = &mut self.history.lives[life];
+                    offend(life, at, OffenceKind::UsedAfterRelease);
+                }
+                None => self.history.offences.push(Offence {
+                    sequence: at,
+                    kind: OffenceKind::StrayAccess,
+                }),
+            },
             Event::Fault { asid, address, .. } => {
                 if let Some(life) = self.life_at(*asid, *address) {
                     self.history.lives[life].faults.push(at);
@@ -196,7 +210,6 @@ impl<'s> Replay<'s> {
             Event::InvalidateBegin { .. }
             | Event::InvalidateStuck { .. }
             | Event::Pin { .. }
-            | Event::StrayAccess { .. }
             | Event::DeviceLost
             | Event::Note { .. } => {}
         }
@@ -408,6 +421,7 @@ impl<'s> Replay<'s> {
             return;
         };
         lives.remove(place);
+        self.given_up.insert(frame, life);
         self.release(at, life);
     }
 

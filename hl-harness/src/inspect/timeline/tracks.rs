@@ -25,7 +25,7 @@ struct Track {
     is: fn(&Event) -> bool,
 }
 
-const TRACKS: [Track; 6] = [
+const TRACKS: [Track; 7] = [
     Track {
         name: "entry stores",
         thing: "store",
@@ -57,10 +57,16 @@ const TRACKS: [Track; 6] = [
         is: |event| matches!(event, Event::Translate { .. }),
     },
     Track {
-        name: "faults and stray accesses",
-        thing: "refusal",
+        name: "refusals",
+        thing: "fault",
         fill: ALARM,
-        is: |event| matches!(event, Event::Fault { .. } | Event::StrayAccess { .. }),
+        is: |event| matches!(event, Event::Fault { .. }),
+    },
+    Track {
+        name: "accesses to pages of others",
+        thing: "stray access",
+        fill: ALARM,
+        is: |event| matches!(event, Event::StrayAccess { .. }),
     },
 ];
 
