@@ -1,5 +1,7 @@
 //! The founding flow on a host without a file or a mapping: the same in each counter and event.
 
+use std::thread;
+
 use hl_harness::asic::{DmaEngine, Endpoint, InitiatorMode};
 use hl_harness::block_access::{DeviceBlock, MappedBlock};
 use hl_harness::host::{self, FrameStorage, HostFailure, HostStatistics, Permission};
@@ -12,7 +14,10 @@ use mmu_core::DeviceAddr;
 
 use crate::rig::{map_input, on_each_asic, unmap_input, user_mode};
 
-on_each_asic!(the_founding_flow_is_the_same_wherever_pages_are);
+on_each_asic!(
+    the_founding_flow_is_the_same_wherever_pages_are,
+    both_ends_of_a_ring_work_at_a_time_without_a_mapping,
+);
 
 const PAGE: u64 = 4096;
 /// Two thirds of a page, so that records and laps straddle pages that lie apart.
@@ -36,16 +41,8 @@ fn the_founding_flow_is_the_same_wherever_pages_are<A: Model>() {
     }
 }
 
-/// Runs all of it on a machine with its pages in `storage`, as small as it can be.
+/// Runs all of it on a machine with its pages in `storage`.
 fn founding_flow<A: Model>(storage: FrameStorage) -> Account {
-    let config = MachineConfig {
-        frames: 128,
-        tables: 48,
-        timestamps: 4,
-        dram_pages: Some(2),
-        storage,
-        ..MachineConfig::default()
-    };
     let run = |machine: &Machine<'_, '_, A>| {
         let mut account = Account::default();
         let before = machine.counters();
@@ -136,7 +133,68 @@ fn founding_flow<A: Model>(storage: FrameStorage) -> Account {
         account.events = machine.log.records();
         account
     };
-    with_machine::<A, _>(config, EventLog::recording(), run).expect("the machine has memory")
+    with_machine::<A, _>(small(storage), EventLog::recording(), run)
+        .expect("the machine has memory")
+}
+
+/// The device produces and the process consumes, each in its own thread: what Miri sees is every
+/// access of both.
+fn both_ends_of_a_ring_work_at_a_time_without_a_mapping<A: Model>() {
+    // Miri is slow, and its threads wait for each other by turns.
+    let laps = if cfg!(miri) { 2 } else { 200 };
+    let run = |machine: &Machine<'_, '_, A>| {
+        let (budget, process) = (Budget::unlimited(), machine.spawn());
+        let mut storage = machine.storage();
+        let context = machine.open(&process, &budget, &mut storage).unwrap();
+        let layout = BlockLayout::new(PAGE, RECORD, 4).unwrap();
+        let block_len = layout.block_len();
+        let (handle, block) = context.create_block(&machine.privilege, block_len).unwrap();
+        let range = machine.device.block_range(&machine.privilege, block);
+        let engine = machine
+            .asic
+            .add_initiator("producer", InitiatorMode::Privileged);
+        let mut memory = DeviceBlock::new(&machine.asic, engine, range.unwrap().start());
+        layout.initialize(&mut memory, u32::MAX - 2).unwrap();
+        let view = context.mmap(handle, block_len).unwrap();
+        let mapped = MappedBlock::new(view.view().view());
+        let mut producer = Producer::attach(memory, layout).unwrap();
+        let mut consumer = Consumer::attach(mapped, layout).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                for number in 0..4 * laps {
+                    let record = vec![number as u8; RECORD as usize];
+                    while let Err(error) = producer.push(&record) {
+                        assert_eq!(error, PushError::Full);
+                        thread::yield_now();
+                    }
+                }
+            });
+            let mut got = vec![0; RECORD as usize];
+            for number in 0..4 * laps {
+                while let Err(error) = consumer.pop(&mut got) {
+                    assert_eq!(error, PopError::Empty);
+                    thread::yield_now();
+                }
+                assert!(got.iter().all(|byte| *byte == number as u8), "{number}");
+            }
+        });
+        machine.device.end_view(view).unwrap();
+        context.close().unwrap();
+    };
+    with_machine::<A, _>(small(FrameStorage::Program), EventLog::new(), run)
+        .expect("the machine has memory");
+}
+
+/// A machine no larger than these tests need, since Miri goes through all of it.
+fn small(storage: FrameStorage) -> MachineConfig {
+    MachineConfig {
+        frames: 128,
+        tables: 48,
+        timestamps: 4,
+        dram_pages: Some(2),
+        storage,
+        ..MachineConfig::default()
+    }
 }
 
 /// The process may write the page of its index, and nothing else or beyond.
