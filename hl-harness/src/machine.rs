@@ -31,7 +31,7 @@ use hl_mem::va::Node;
 use mmu_core::{BusAddr, Run};
 
 use crate::asic::{self, AccessError, AsicConfig, AsicKind, DmaEngine, Endpoint, InitiatorMode};
-use crate::host::{FrameOrder, Host, HostConfig, HostCounters, KernelBlock, Process};
+use crate::host::{FrameOrder, FrameStorage, Host, HostConfig, HostCounters, KernelBlock, Process};
 use crate::log::{EventLog, TableMemory, TablePools};
 use crate::port::{AsicRegisters, HarnessEngines, HarnessHost};
 
@@ -62,6 +62,8 @@ pub struct MachineConfig {
     pub packs: usize,
     /// The order in which pages of host memory are handed out.
     pub order: FrameOrder,
+    /// Where their content is.
+    pub storage: FrameStorage,
     /// Pools of timestamps of a context at a time.
     pub timestamp_pools: usize,
     /// Timestamps of a pool, and of those that wait at a time.
@@ -87,6 +89,7 @@ impl Default for MachineConfig {
             dram_pages: None,
             packs: 64,
             order: FrameOrder::Scattered { seed: 1 },
+            storage: FrameStorage::MemoryFile,
             timestamp_pools: 2,
             timestamps: 1024,
             counters: 16,
@@ -444,6 +447,7 @@ pub fn with_machine<A: Model, R>(
     let memory = HostConfig {
         frames: config.frames,
         order: config.order,
+        storage: config.storage,
     };
     let host = Host::new(memory, log.clone())?;
     let hardware = config.asic.clone().unwrap_or_else(|| AsicConfig {

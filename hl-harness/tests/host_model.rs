@@ -1,16 +1,37 @@
-//! The host model: what pins hold, what reclaim takes, what views show, and that everything comes back.
+//! The host model, with either storage: what pins hold, what reclaim takes, what views show, and that everything comes back.
 
 use std::sync::Arc;
 use std::thread;
 
 use hl_harness::asic::HostBus;
 use hl_harness::host::{
-    BUS_BASE, FRAME_SIZE, FrameOrder, FrameOwner, Host, HostConfig, HostFailure, MapError,
-    NotPinned, Permission, PinAccess, PinError, PinReason, Process, UserAddress, UserFault,
-    ViewError,
+    BUS_BASE, FRAME_SIZE, FrameOrder, FrameOwner, FrameStorage, Host, HostConfig, HostFailure,
+    MapError, NotPinned, Permission, PinAccess, PinError, PinReason, Process, UserAddress,
+    UserFault, ViewError,
 };
 use hl_harness::log::{EventKind, EventLog};
 use mmu_core::BusAddr;
+
+/// Runs functions on a host with either storage, each as a test of its own.
+macro_rules! in_each_storage {
+    ($($name:ident),* $(,)?) => {
+        $(
+            mod $name {
+                use hl_harness::host::FrameStorage;
+
+                #[test]
+                #[cfg_attr(miri, ignore = "Miri has no memfd")]
+                fn in_a_file() {
+                    super::$name(FrameStorage::MemoryFile);
+                }
+                #[test]
+                fn in_the_program() {
+                    super::$name(FrameStorage::Program);
+                }
+            }
+        )*
+    };
+}
 
 mod host_model {
     mod fork;
@@ -18,8 +39,34 @@ mod host_model {
 
 const PAGE: u64 = FRAME_SIZE as u64;
 
-fn host(frames: u32) -> Arc<Host> {
-    Host::new(HostConfig::with_frames(frames), EventLog::recording()).unwrap()
+in_each_storage!(
+    a_pin_that_meets_a_hole_returns_the_pins_it_took_and_names_the_hole,
+    a_read_only_page_can_be_pinned_for_reading_only,
+    reclaim_moves_every_unpinned_user_page_with_its_content_and_no_other,
+    reclaim_leaves_a_page_that_a_view_shows,
+    a_pinned_page_outlives_unmapping_replacement_and_exit,
+    dirty_marks_last_until_the_page_is_freed,
+    the_nth_allocation_or_pin_fails_once_and_leaves_nothing_behind,
+    the_nth_dma_mapping_fails_once_and_leaves_nothing_mapped,
+    running_out_of_pages_gives_back_those_already_taken,
+    memory_is_zeroed_when_it_is_handed_out_again,
+    a_view_shows_scattered_pages_in_order_and_shares_them_with_physical_access,
+    a_view_refuses_writes_to_its_read_only_pages_and_anything_outside,
+    the_view_of_a_process_has_the_permissions_of_its_pages,
+    what_one_thread_releases_through_memory_another_sees_through_a_view,
+    contiguous_memory_is_contiguous_and_aligned_on_the_bus,
+    bus_addresses_and_pages_are_each_others_inverse_and_end_with_the_memory,
+    a_device_access_to_a_free_or_unpinned_page_is_held_against_the_driver,
+    mappings_do_not_overlap_and_a_page_stays_free_behind_each,
+    a_difference_names_each_counter_that_changed,
+);
+
+fn host(storage: FrameStorage, frames: u32) -> Arc<Host> {
+    let config = HostConfig {
+        storage,
+        ..HostConfig::with_frames(frames)
+    };
+    Host::new(config, EventLog::recording()).unwrap()
 }
 
 fn assert_restored(host: &Host, before: hl_harness::host::HostCounters) {
@@ -28,9 +75,8 @@ fn assert_restored(host: &Host, before: hl_harness::host::HostCounters) {
     assert_eq!(host.damaged_free_frames(), []);
 }
 
-#[test]
-fn a_pin_that_meets_a_hole_returns_the_pins_it_took_and_names_the_hole() {
-    let host = host(64);
+fn a_pin_that_meets_a_hole_returns_the_pins_it_took_and_names_the_hole(storage: FrameStorage) {
+    let host = host(storage, 64);
     let process = host.spawn();
     let start = process.map(5, Permission::ReadWrite).unwrap();
     process.unmap(start.offset(3 * PAGE), 1);
@@ -44,9 +90,8 @@ fn a_pin_that_meets_a_hole_returns_the_pins_it_took_and_names_the_hole() {
     assert_eq!(host.log().count(EventKind::Unpin), 3);
 }
 
-#[test]
-fn a_read_only_page_can_be_pinned_for_reading_only() {
-    let host = host(64);
+fn a_read_only_page_can_be_pinned_for_reading_only(storage: FrameStorage) {
+    let host = host(storage, 64);
     let process = host.spawn();
     let start = process.map(3, Permission::ReadWrite).unwrap();
     let middle = start.offset(PAGE);
@@ -64,9 +109,8 @@ fn a_read_only_page_can_be_pinned_for_reading_only() {
     );
 }
 
-#[test]
-fn reclaim_moves_every_unpinned_user_page_with_its_content_and_no_other() {
-    let host = host(64);
+fn reclaim_moves_every_unpinned_user_page_with_its_content_and_no_other(storage: FrameStorage) {
+    let host = host(storage, 64);
     let process = host.spawn();
     let start = process.map(3, Permission::ReadWrite).unwrap();
     let kernel = host.kernel_block(2, "block").unwrap();
@@ -97,9 +141,8 @@ fn reclaim_moves_every_unpinned_user_page_with_its_content_and_no_other() {
     assert_eq!(host.owner(before[0]), FrameOwner::Free);
 }
 
-#[test]
-fn reclaim_leaves_a_page_that_a_view_shows() {
-    let host = host(16);
+fn reclaim_leaves_a_page_that_a_view_shows(storage: FrameStorage) {
+    let host = host(storage, 16);
     let process = host.spawn();
     let start = process.map(1, Permission::ReadWrite).unwrap();
     let view = process.view(start, 1).unwrap();
@@ -111,9 +154,8 @@ fn reclaim_leaves_a_page_that_a_view_shows() {
     assert_eq!(process.load_u32(start), Ok(5));
 }
 
-#[test]
-fn a_pinned_page_outlives_unmapping_replacement_and_exit() {
-    let host = host(64);
+fn a_pinned_page_outlives_unmapping_replacement_and_exit(storage: FrameStorage) {
+    let host = host(storage, 64);
     let before = host.counters();
     let process = host.spawn();
     let start = process.map(2, Permission::ReadWrite).unwrap();
@@ -138,9 +180,8 @@ fn a_pinned_page_outlives_unmapping_replacement_and_exit() {
     assert_eq!(host.unpin(frame, false), Err(NotPinned { frame }));
 }
 
-#[test]
-fn dirty_marks_last_until_the_page_is_freed() {
-    let host = host(16);
+fn dirty_marks_last_until_the_page_is_freed(storage: FrameStorage) {
+    let host = host(storage, 16);
     let process = host.spawn();
     let start = process.map(2, Permission::ReadWrite).unwrap();
     let frames = process.pin(start, 2, PinAccess::Write).unwrap();
@@ -151,9 +192,8 @@ fn dirty_marks_last_until_the_page_is_freed() {
     assert_eq!(host.counters().dirty_frames, 0);
 }
 
-#[test]
-fn the_nth_allocation_or_pin_fails_once_and_leaves_nothing_behind() {
-    let host = host(64);
+fn the_nth_allocation_or_pin_fails_once_and_leaves_nothing_behind(storage: FrameStorage) {
+    let host = host(storage, 64);
     let process = host.spawn();
     let start = process.map(4, Permission::ReadWrite).unwrap();
     let before = host.counters();
@@ -173,9 +213,8 @@ fn the_nth_allocation_or_pin_fails_once_and_leaves_nothing_behind() {
     assert!(process.pin(start, 4, PinAccess::Read).is_ok());
 }
 
-#[test]
-fn the_nth_dma_mapping_fails_once_and_leaves_nothing_mapped() {
-    let host = host(64);
+fn the_nth_dma_mapping_fails_once_and_leaves_nothing_mapped(storage: FrameStorage) {
+    let host = host(storage, 64);
     let process = host.spawn();
     let start = process.map(5, Permission::ReadWrite).unwrap();
     let frames = process.pin(start, 5, PinAccess::Write).unwrap();
@@ -194,9 +233,8 @@ fn the_nth_dma_mapping_fails_once_and_leaves_nothing_mapped() {
     assert_restored(&host, before);
 }
 
-#[test]
-fn running_out_of_pages_gives_back_those_already_taken() {
-    let host = host(8);
+fn running_out_of_pages_gives_back_those_already_taken(storage: FrameStorage) {
+    let host = host(storage, 8);
     let process = host.spawn();
     let before = host.counters();
     assert_eq!(
@@ -207,11 +245,11 @@ fn running_out_of_pages_gives_back_those_already_taken() {
     assert!(process.map(8, Permission::ReadWrite).is_ok());
 }
 
-#[test]
-fn memory_is_zeroed_when_it_is_handed_out_again() {
+fn memory_is_zeroed_when_it_is_handed_out_again(storage: FrameStorage) {
     let config = HostConfig {
         frames: 4,
         order: FrameOrder::ImmediateReuse,
+        storage,
     };
     let host = Host::new(config, EventLog::new()).unwrap();
     let first = host.kernel_block(1, "first").unwrap();
@@ -225,9 +263,10 @@ fn memory_is_zeroed_when_it_is_handed_out_again() {
     assert_eq!(bytes, [0; FRAME_SIZE]);
 }
 
-#[test]
-fn a_view_shows_scattered_pages_in_order_and_shares_them_with_physical_access() {
-    let host = host(256);
+fn a_view_shows_scattered_pages_in_order_and_shares_them_with_physical_access(
+    storage: FrameStorage,
+) {
+    let host = host(storage, 256);
     let before = host.counters();
     let block = host.kernel_block(100, "block").unwrap();
     let scattered = block
@@ -259,9 +298,8 @@ fn a_view_shows_scattered_pages_in_order_and_shares_them_with_physical_access() 
     assert_restored(&host, before);
 }
 
-#[test]
-fn a_view_refuses_writes_to_its_read_only_pages_and_anything_outside() {
-    let host = host(16);
+fn a_view_refuses_writes_to_its_read_only_pages_and_anything_outside(storage: FrameStorage) {
+    let host = host(storage, 16);
     let block = host.kernel_block(2, "block").unwrap();
     let pages = [
         (block.frames()[0], Permission::ReadWrite),
@@ -284,9 +322,8 @@ fn a_view_refuses_writes_to_its_read_only_pages_and_anything_outside() {
     assert!(host.view(&[], Permission::ReadOnly).is_err());
 }
 
-#[test]
-fn the_view_of_a_process_has_the_permissions_of_its_pages() {
-    let host = host(16);
+fn the_view_of_a_process_has_the_permissions_of_its_pages(storage: FrameStorage) {
+    let host = host(storage, 16);
     let process = host.spawn();
     let block = host.kernel_block(2, "block").unwrap();
     let address = process.map_block(&block, Permission::ReadOnly).unwrap();
@@ -302,9 +339,10 @@ fn the_view_of_a_process_has_the_permissions_of_its_pages() {
     );
 }
 
-#[test]
-fn what_one_thread_releases_through_memory_another_sees_through_a_view() {
-    let host = host(16);
+fn what_one_thread_releases_through_memory_another_sees_through_a_view(storage: FrameStorage) {
+    // Miri is slow, and its threads wait for each other by turns.
+    let laps: u32 = if cfg!(miri) { 20 } else { 2_000 };
+    let host = host(storage, 16);
     let block = host.kernel_block(2, "ring").unwrap();
     let view = block.view().unwrap();
     let index = host.bus_address(block.frames()[0]);
@@ -312,7 +350,7 @@ fn what_one_thread_releases_through_memory_another_sees_through_a_view() {
     thread::scope(|scope| {
         let host = &host;
         scope.spawn(move || {
-            for lap in 1..=2_000_u32 {
+            for lap in 1..=laps {
                 // A different page of the same block, then the index: what a device does.
                 let slot = BusAddr::new(data.get() + u64::from(lap % 64) * 8);
                 HostBus::write(&**host, slot, &u64::from(lap).to_le_bytes()).unwrap();
@@ -322,7 +360,7 @@ fn what_one_thread_releases_through_memory_another_sees_through_a_view() {
                 }
             }
         });
-        for lap in 1..=2_000 {
+        for lap in 1..=laps {
             while view.load_u32(0).unwrap() != lap {
                 thread::yield_now();
             }
@@ -335,9 +373,8 @@ fn what_one_thread_releases_through_memory_another_sees_through_a_view() {
     });
 }
 
-#[test]
-fn contiguous_memory_is_contiguous_and_aligned_on_the_bus() {
-    let host = host(2048);
+fn contiguous_memory_is_contiguous_and_aligned_on_the_bus(storage: FrameStorage) {
+    let host = host(storage, 2048);
     let process = host.spawn();
     let _scatter = host.kernel_block(3, "scatter").unwrap();
     let address = process
@@ -353,9 +390,8 @@ fn contiguous_memory_is_contiguous_and_aligned_on_the_bus() {
     }
 }
 
-#[test]
-fn bus_addresses_and_pages_are_each_others_inverse_and_end_with_the_memory() {
-    let host = host(16);
+fn bus_addresses_and_pages_are_each_others_inverse_and_end_with_the_memory(storage: FrameStorage) {
+    let host = host(storage, 16);
     let block = host.kernel_block(1, "block").unwrap();
     let frame = block.frames()[0];
     let bus = host.bus_address(frame);
@@ -372,9 +408,8 @@ fn bus_addresses_and_pages_are_each_others_inverse_and_end_with_the_memory() {
     assert!(HostBus::write(&*host, beyond, &[0; 4]).is_err());
 }
 
-#[test]
-fn a_device_access_to_a_free_or_unpinned_page_is_held_against_the_driver() {
-    let host = host(16);
+fn a_device_access_to_a_free_or_unpinned_page_is_held_against_the_driver(storage: FrameStorage) {
+    let host = host(storage, 16);
     let process = host.spawn();
     let start = process.map(1, Permission::ReadWrite).unwrap();
     let frame = process.frame_at(start).unwrap();
@@ -405,9 +440,8 @@ fn a_device_access_to_a_free_or_unpinned_page_is_held_against_the_driver() {
     drop(all);
 }
 
-#[test]
-fn mappings_do_not_overlap_and_a_page_stays_free_behind_each() {
-    let host = host(64);
+fn mappings_do_not_overlap_and_a_page_stays_free_behind_each(storage: FrameStorage) {
+    let host = host(storage, 64);
     let process = host.spawn();
     let one = process.map(2, Permission::ReadWrite).unwrap();
     let two = process.map(1, Permission::ReadWrite).unwrap();
@@ -434,9 +468,8 @@ fn mappings_do_not_overlap_and_a_page_stays_free_behind_each() {
     assert_eq!(process.map_at(gap, 1, Permission::ReadWrite), Ok(()));
 }
 
-#[test]
-fn a_difference_names_each_counter_that_changed() {
-    let host = host(16);
+fn a_difference_names_each_counter_that_changed(storage: FrameStorage) {
+    let host = host(storage, 16);
     let before = host.counters();
     let block = host.kernel_block(3, "block").unwrap();
     let difference = host.counters().difference(&before);

@@ -21,6 +21,7 @@ pub(crate) const NOT_INHERITED: &[&str] = &[
     "CARGO_ENCODED_RUSTFLAGS",
     "HL_LONG_TESTS",
     "LOOM_MAX_PREEMPTIONS",
+    "MIRIFLAGS",
     "RUSTC",
     "RUSTC_BOOTSTRAP",
     "RUSTC_WORKSPACE_WRAPPER",

@@ -58,6 +58,7 @@ pub(crate) struct Ci {
     pub(crate) demo: Demo,
     pub(crate) scenarios: Scenarios,
     pub(crate) fuzz: Fuzz,
+    pub(crate) miri: Miri,
     pub(crate) coverage: Coverage,
 }
 
@@ -153,6 +154,27 @@ pub(crate) struct FuzzTarget {
     pub(crate) directory: String,
     /// The longest input that the target reads.
     pub(crate) longest_input: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Miri {
+    pub(crate) runs: Vec<MiriRun>,
+}
+
+/// Tests of one package, to be interpreted.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MiriRun {
+    pub(crate) package: String,
+    /// Which of its test programs: arguments of `cargo test`.
+    pub(crate) targets: Vec<String>,
+    /// Parts of the names of tests that are run; all where there is none.
+    #[serde(default)]
+    pub(crate) tests: Vec<String>,
+    /// Parts of the names of tests that are not.
+    #[serde(default)]
+    pub(crate) skipped: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -12,6 +12,7 @@ use clap::Args;
 use crate::Result;
 use crate::ci::Report;
 use crate::config::FuzzTarget;
+use crate::setup::nightly;
 use crate::workspace::Session;
 
 /// Coverage of edges, counted, with the operands of comparisons; and every assertion.
@@ -67,17 +68,17 @@ fn fuzz(session: &Session, target: &FuzzTarget, seconds: u32) -> Result<()> {
     let FuzzTarget {
         name, directory, ..
     } = target;
-    let nightly = |program: &str| {
-        session
-            .command("rustup")
-            .arguments(["run", "nightly", program])
-    };
-    let version = nightly("rustc").argument("-vV").query().map_err(|error| {
-        format!("fuzzing needs a nightly compiler: `rustup toolchain install nightly` ({error})")
-    })?;
+    let version = nightly(session, "rustc")
+        .argument("-vV")
+        .query()
+        .map_err(|error| {
+            format!(
+                "fuzzing needs a nightly compiler: `rustup toolchain install nightly` ({error})"
+            )
+        })?;
     let host = host(&version).ok_or("`rustc -vV` does not say what it compiles for")?;
     let build = session.build_directory("fuzz");
-    nightly("cargo")
+    nightly(session, "cargo")
         .arguments(["build", "--release"])
         .variable("RUSTFLAGS", FLAGS)
         .argument(format!("--manifest-path={directory}/Cargo.toml"))

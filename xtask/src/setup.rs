@@ -15,6 +15,11 @@ pub(crate) enum Need {
         name: &'static str,
         installer: &'static [&'static str],
     },
+    /// A subcommand of the nightly toolchain's cargo, and the command line that installs it.
+    NightlySubcommand {
+        name: &'static str,
+        installer: &'static [&'static str],
+    },
     /// A way to compile for every target of `ci/targets.toml`.
     BareTargets,
     /// The tools of the compiler's own LLVM, or others that the environment names.
@@ -56,6 +61,19 @@ pub(crate) const CARGO_NEXTEST: Need = Need::Subcommand {
     installer: &["cargo", "install", "--locked", "cargo-nextest"],
 };
 
+/// Miri compiles the standard library itself.
+pub(crate) const MIRI: Need = Need::NightlySubcommand {
+    name: "miri",
+    installer: &[
+        "rustup",
+        "toolchain",
+        "install",
+        "nightly",
+        "--profile=minimal",
+        "--component=miri,rust-src",
+    ],
+};
+
 /// The rustup component with LLVM's tools, and the command line that installs it.
 const LLVM_TOOLS: &[&str] = &["rustup", "component", "add", "llvm-tools"];
 
@@ -81,6 +99,15 @@ impl Need {
                 Ok(there.err().map(|_| {
                     format!(
                         "`cargo {name}` is missing: `{}`, or add --setup to this call",
+                        installer.join(" ")
+                    )
+                }))
+            }
+            Self::NightlySubcommand { name, installer } => {
+                let there = nightly(session, "cargo").arguments([name, "--version"]);
+                Ok(there.query().err().map(|_| {
+                    format!(
+                        "`cargo +nightly {name}` is missing: `{}`, or add --setup to this call",
                         installer.join(" ")
                     )
                 }))
@@ -130,12 +157,20 @@ impl Need {
     /// It could not be installed; the message says what failed.
     pub(crate) fn install(&self, session: &Session) -> Result<()> {
         match self {
-            Self::Subcommand { installer, .. } => run(session, installer),
+            Self::Subcommand { installer, .. } | Self::NightlySubcommand { installer, .. } => {
+                run(session, installer)
+            }
             Self::LlvmTools => run(session, LLVM_TOOLS),
             Self::BareTargets => install_bare_targets(session),
             Self::Program { package, .. } => install_packages(session, &[package]),
         }
     }
+}
+
+/// A program of the nightly toolchain, whichever runs xtask.
+pub(crate) fn nightly(session: &Session, program: &str) -> Invocation {
+    let rustup = session.command("rustup");
+    rustup.arguments(["run", "nightly", program])
 }
 
 fn run(session: &Session, installer: &[&str]) -> Result<()> {

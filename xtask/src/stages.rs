@@ -6,6 +6,7 @@ mod firmware;
 mod host_tests;
 mod lints;
 pub(crate) mod loom;
+mod miri;
 mod no_std;
 mod rust_version;
 mod scenarios;
@@ -14,7 +15,7 @@ use crate::ci::Report;
 use crate::fuzz;
 use crate::mutants;
 use crate::setup::{
-    CARGO_DENY, CARGO_MUTANTS, CARGO_NEXTEST, CLIPPY, Need, QEMU_ARM, QEMU_RISCV, RUSTFMT,
+    CARGO_DENY, CARGO_MUTANTS, CARGO_NEXTEST, CLIPPY, MIRI, Need, QEMU_ARM, QEMU_RISCV, RUSTFMT,
 };
 use crate::workspace::Session;
 
@@ -127,6 +128,13 @@ pub(crate) const STAGES: &[Stage] = &[
         long_only: true,
         needs: &[],
         run: fuzz::stage,
+    },
+    Stage {
+        name: "miri",
+        about: "some tests, one of them of a whole machine, show no undefined behaviour",
+        long_only: true,
+        needs: &[MIRI],
+        run: miri::interpret,
     },
     Stage {
         name: "mutants",

@@ -7,7 +7,7 @@ use mmu_core::BusAddr;
 use super::{BUS_BASE, FRAME_SIZE, FREE, Frame, Host, UNMAPPED, UNPINNED};
 use crate::asic::{AccessKind, BusError, HostBus};
 use crate::log::Event;
-use crate::words;
+use crate::words::WORD;
 
 impl Host {
     /// The byte offset of `len` bytes at a bus address.
@@ -58,32 +58,32 @@ impl Host {
 impl HostBus for Host {
     fn read(&self, address: BusAddr, buffer: &mut [u8]) -> Result<(), BusError> {
         let offset = self.device_offset(address, buffer.len(), 1, AccessKind::Read)?;
-        words::read(self.words(), offset, buffer);
+        self.memory.read(offset, buffer);
         Ok(())
     }
 
     fn write(&self, address: BusAddr, bytes: &[u8]) -> Result<(), BusError> {
         let offset = self.device_offset(address, bytes.len(), 1, AccessKind::Write)?;
-        words::write(self.words(), offset, bytes);
+        self.memory.write(offset, bytes);
         Ok(())
     }
 
     fn load_u32(&self, address: BusAddr) -> Result<u32, BusError> {
         let offset = self.device_offset(address, 4, 4, AccessKind::Read)?;
-        Ok(words::load_u32(self.words(), offset))
+        Ok(self.memory.load_u32(offset))
     }
 
     fn store_u32(&self, address: BusAddr, value: u32) -> Result<(), BusError> {
         let offset = self.device_offset(address, 4, 4, AccessKind::Write)?;
-        words::store_u32(self.words(), offset, value);
+        self.memory.store_u32(offset, value);
         Ok(())
     }
 
     fn load_words(&self, address: BusAddr, out: &mut [u64]) -> Result<(), BusError> {
-        let bytes = out.len() * words::WORD;
+        let bytes = out.len() * WORD;
         let offset = self.device_offset(address, bytes, 8, AccessKind::Read)?;
-        for (word, at) in out.iter_mut().zip((offset..).step_by(words::WORD)) {
-            *word = words::load_u64(self.words(), at);
+        for (word, at) in out.iter_mut().zip((offset..).step_by(WORD)) {
+            *word = self.memory.load_u64(at);
         }
         Ok(())
     }

@@ -51,9 +51,9 @@ counters! {
         dirty_frames "dirty frames",
         /// References to pages by address spaces, blocks and views.
         references "references",
-        /// Real mappings of views.
+        /// Views.
         views "views",
-        /// Pages mapped by views.
+        /// Pages that views show.
         view_pages "view pages",
     }
 }

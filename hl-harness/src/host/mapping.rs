@@ -1,4 +1,4 @@
-//! The only unsafe code of the host model: real mappings of the memory file, as slices of words.
+//! The unsafe code of the host model: real mappings of the memory file, as slices of words.
 
 use std::ffi::CString;
 use std::io;

@@ -8,6 +8,10 @@
 //! real again: [`View`] maps any list of scattered pages contiguously into this program with `mmap`, as
 //! an operating system does for `mmap(fd, handle)`.
 //!
+//! With [`FrameStorage::Program`] there is no file and no mapping: pages are memory of the program, and
+//! an access of a view is split where pages end. Nothing else is different. This is the host of Miri,
+//! which has no `mmap` of scattered pages, and of loom's models.
+//!
 //! # What it punishes
 //!
 //! * A page that is not pinned can move at any moment: [`Host::reclaim`] moves every one, and a
@@ -54,9 +58,11 @@ mod error;
 mod frames;
 mod kernel;
 mod mapping;
+mod memory;
 mod physical;
 mod process;
 mod reclaimer;
+mod sync;
 mod view;
 
 use std::io;
@@ -71,15 +77,17 @@ pub use error::{
 };
 pub use frames::{Frame, FrameOrder, FrameOwner, ProcessId};
 pub use kernel::KernelBlock;
+pub use memory::FrameStorage;
 pub use process::{PinAccess, Process};
 pub use reclaimer::Reclaimer;
+#[cfg(loom)]
+pub use sync::Probe;
 pub use view::{MAX_MAPPED_PIECES, Permission, View, ViewError};
 
 use crate::asic::BusError;
 use crate::log::EventLog;
-use crate::words;
 use frames::FrameTable;
-use mapping::{Mapping, MemoryFile, Piece};
+use memory::Memory;
 
 /// Bytes of a page.
 pub const FRAME_SIZE: usize = 4096;
@@ -99,15 +107,18 @@ pub struct HostConfig {
     pub frames: u32,
     /// In which order pages are handed out.
     pub order: FrameOrder,
+    /// Where their content is.
+    pub storage: FrameStorage,
 }
 
 impl HostConfig {
-    /// So many pages, scattered.
+    /// So many pages, scattered, in a file in memory.
     #[must_use]
     pub fn with_frames(frames: u32) -> Self {
         Self {
             frames,
             order: FrameOrder::Scattered { seed: 1 },
+            storage: FrameStorage::MemoryFile,
         }
     }
 }
@@ -162,8 +173,7 @@ impl Countdown {
 /// The host. See the [module documentation](self).
 #[derive(Debug)]
 pub struct Host {
-    file: MemoryFile,
-    memory: Mapping,
+    memory: Memory,
     frames: Mutex<FrameTable>,
     /// One of `FREE`, `UNPINNED`, `STEADY` for each page.
     device_access: Vec<AtomicU8>,
@@ -183,19 +193,12 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// What the machine says to making and mapping a file in memory; `Unsupported` where its pages are
-    /// not 4 KiB.
+    /// What the machine says to making and mapping a file in memory, where there is to be one;
+    /// `Unsupported` where its pages are not 4 KiB.
     pub fn new(config: HostConfig, log: EventLog) -> io::Result<Arc<Self>> {
         let frames = config.frames as usize;
-        let file = MemoryFile::new(frames)?;
-        let whole = Piece {
-            first: 0,
-            frames,
-            writable: true,
-        };
         Ok(Arc::new(Self {
-            memory: Mapping::new(&file, &[whole])?,
-            file,
+            memory: Memory::new(config.storage, frames)?,
             frames: Mutex::new(FrameTable::new(config.frames, config.order)),
             device_access: (0..frames).map(|_| AtomicU8::new(FREE)).collect(),
             processes: Mutex::default(),
@@ -273,7 +276,7 @@ impl Host {
         KernelBlock::contiguous(self, pages, align_pages, purpose)
     }
 
-    /// Maps pages for real, contiguously, into this program.
+    /// Maps pages contiguously into this program, for real where their [`FrameStorage`] is a file.
     ///
     /// # Errors
     ///
@@ -307,7 +310,7 @@ impl Host {
     /// [`BusError`] where there is no memory or the address is misaligned.
     pub fn store_u64(&self, address: BusAddr, value: u64) -> Result<(), BusError> {
         let offset = self.offset(address, 8, 8)?;
-        words::store_u64(self.words(), offset, value);
+        self.memory.store_u64(offset, value);
         Ok(())
     }
 
@@ -318,7 +321,7 @@ impl Host {
     /// As [`store_u64`](Self::store_u64).
     pub fn load_u64(&self, address: BusAddr) -> Result<u64, BusError> {
         let offset = self.offset(address, 8, 8)?;
-        Ok(words::load_u64(self.words(), offset))
+        Ok(self.memory.load_u64(offset))
     }
 
     // --- counting and failing ---
@@ -387,15 +390,7 @@ impl Host {
 
     // --- inside ---
 
-    pub(crate) fn words(&self) -> &[AtomicU64] {
-        self.memory.words()
-    }
-
-    pub(crate) fn file(&self) -> &MemoryFile {
-        &self.file
-    }
-
-    pub(crate) fn views_changed(&self, views: i64, pages: i64) {
+    fn views_changed(&self, views: i64, pages: i64) {
         self.views.fetch_add(views, Ordering::Relaxed);
         self.view_pages.fetch_add(pages, Ordering::Relaxed);
     }

@@ -4,12 +4,12 @@ use std::sync::Weak;
 use std::sync::atomic::Ordering;
 
 use super::frames::{self, FrameTable};
+use super::sync::fence;
 use super::{
-    FRAME_SIZE, FREE, Frame, FrameOwner, Host, NoDmaMapping, NotPinned, OutOfFrames, POISON_WORD,
-    PinReason, STEADY, UNMAPPED, UNPINNED,
+    FREE, Frame, FrameOwner, Host, NoDmaMapping, NotPinned, OutOfFrames, POISON_WORD, PinReason,
+    STEADY, UNMAPPED, UNPINNED,
 };
 use crate::log::Event;
-use crate::words;
 
 impl Host {
     /// Takes a pin off a page; the last one lets it move, or frees it if nobody else refers to it.
@@ -31,12 +31,15 @@ impl Host {
     }
 
     /// Maps pages for the device's accesses, as the DMA API of an operating system does: all or none.
-    /// Their bus addresses are what [`bus_address`](Self::bus_address) says.
+    /// Their bus addresses are what [`bus_address`](Self::bus_address) says. Whatever this thread stores
+    /// afterwards, such as an entry that leads a device to them, is seen after what they have now.
     ///
     /// # Errors
     ///
     /// [`NoDmaMapping`] with the first page that could not be mapped.
     pub fn map_for_dma(&self, frames: &[Frame]) -> Result<(), NoDmaMapping> {
+        // An entry is stored relaxed, and must not be seen before the zeros or the data of its page.
+        fence(Ordering::Release);
         let mut table = self.frames();
         for (mapped, frame) in frames.iter().enumerate() {
             if self.fail_dma_map.hit() {
@@ -132,7 +135,7 @@ impl Host {
             used: true,
             ..state
         };
-        self.copy_content(from, to);
+        self.memory.copy(from, to);
         self.log.record(Event::PageMove { from, to });
         self.statistics.moved.fetch_add(1, Ordering::Relaxed);
         self.settle(&mut table, to);
@@ -201,8 +204,7 @@ impl Host {
             dirty: false,
             used: true,
         };
-        let start = frame.0 as usize * FRAME_SIZE;
-        words::fill(self.words(), start, FRAME_SIZE, 0);
+        self.memory.fill(frame, 0);
         self.statistics.allocations.fetch_add(1, Ordering::Relaxed);
         self.log.record(Event::PageAllocate { frame, owner });
         self.settle(table, frame);
@@ -218,10 +220,7 @@ impl Host {
     }
 
     pub(crate) fn is_poisoned(&self, frame: Frame) -> bool {
-        let start = frame.0 as usize * FRAME_SIZE / words::WORD;
-        let page = &self.words()[start..start + FRAME_SIZE / words::WORD];
-        page.iter()
-            .all(|word| word.load(Ordering::Relaxed) == POISON_WORD)
+        self.memory.is_filled(frame, POISON_WORD)
     }
 
     pub(crate) fn reference_all(&self, frames: &[Frame]) {
@@ -235,14 +234,8 @@ impl Host {
     pub(crate) fn copy_frame(&self, from: Frame, owner: FrameOwner) -> Result<Frame, OutOfFrames> {
         let copies = self.allocate_all(1, owner)?;
         let copy = *copies.first().ok_or(OutOfFrames)?;
-        self.copy_content(from, copy);
+        self.memory.copy(from, copy);
         Ok(copy)
-    }
-
-    fn copy_content(&self, from: Frame, to: Frame) {
-        let mut content = [0; FRAME_SIZE];
-        words::read(self.words(), from.0 as usize * FRAME_SIZE, &mut content);
-        words::write(self.words(), to.0 as usize * FRAME_SIZE, &content);
     }
 
     /// Makes a page somebody's own where nothing else refers to it; whether that is so.
@@ -279,8 +272,7 @@ impl Host {
         if unused && state.owner != FrameOwner::Free {
             let owner = core::mem::replace(&mut state.owner, FrameOwner::Free);
             state.dirty = false;
-            let start = frame.0 as usize * FRAME_SIZE;
-            words::fill(self.words(), start, FRAME_SIZE, POISON_WORD);
+            self.memory.fill(frame, POISON_WORD);
             self.log.record(Event::PageFree { frame, owner });
             table.put(frame);
         }

@@ -10,7 +10,6 @@ use super::{
     FRAME_SIZE, Frame, FrameOwner, Host, KernelBlock, MapError, OutOfFrames, Permission, PinError,
     PinReason, ProcessId, UserAddress, UserFault, View,
 };
-use crate::words;
 
 const PAGE: u64 = FRAME_SIZE as u64;
 
@@ -384,8 +383,8 @@ impl Process {
     pub fn read(&self, address: UserAddress, buffer: &mut [u8]) -> Result<(), UserFault> {
         let len = buffer.len();
         self.each_page(address, len, false, |offset, done, count| {
-            let words = self.shared.host.words();
-            words::read(words, offset, &mut buffer[done..done + count]);
+            let memory = &self.shared.host.memory;
+            memory.read(offset, &mut buffer[done..done + count]);
         })
     }
 
@@ -397,7 +396,8 @@ impl Process {
     /// written.
     pub fn write(&self, address: UserAddress, bytes: &[u8]) -> Result<(), UserFault> {
         self.each_page(address, bytes.len(), true, |offset, done, count| {
-            words::write(self.shared.host.words(), offset, &bytes[done..done + count]);
+            let memory = &self.shared.host.memory;
+            memory.write(offset, &bytes[done..done + count]);
         })
     }
 
@@ -410,7 +410,7 @@ impl Process {
         let mut value = 0;
         check_aligned(address)?;
         self.each_page(address, 4, false, |offset, _, _| {
-            value = words::load_u32(self.shared.host.words(), offset);
+            value = self.shared.host.memory.load_u32(offset);
         })?;
         Ok(value)
     }
@@ -423,11 +423,11 @@ impl Process {
     pub fn store_u32(&self, address: UserAddress, value: u32) -> Result<(), UserFault> {
         check_aligned(address)?;
         self.each_page(address, 4, true, |offset, _, _| {
-            words::store_u32(self.shared.host.words(), offset, value);
+            self.shared.host.memory.store_u32(offset, value);
         })
     }
 
-    /// Maps the process's memory for real into this program, with the process's permissions, so that
+    /// Maps the process's memory into this program as [`Host::view`] does, with the process's permissions, so that
     /// a thread can play the process without locks.
     ///
     /// # Errors

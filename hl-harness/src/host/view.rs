@@ -1,11 +1,13 @@
-//! Views: scattered pages of the host, mapped for real and contiguously into this process.
+//! Views: scattered pages of the host, contiguous for this program.
 
 use core::fmt;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::mapping::{Mapping, Piece};
+use super::memory::by_page;
 use super::{FRAME_SIZE, Frame, Host};
 use crate::words;
 
@@ -49,16 +51,18 @@ impl core::error::Error for ViewError {}
 /// after `vmap`. It holds a reference on each page, so none is reused before it is dropped, and it
 /// counts in [`HostCounters`](super::HostCounters).
 ///
-/// The system lets a program have some 65 000 separate mappings. A view of more pieces than
-/// [`MAX_MAPPED_PIECES`] is therefore not mapped: its accesses find each page by its number instead,
-/// with the same rights.
+/// Its pages are mapped for real where they are in a file, but the system lets a program have some
+/// 65 000 separate mappings. A view of more pieces than [`MAX_MAPPED_PIECES`], like every view of
+/// [`FrameStorage::Program`](super::FrameStorage::Program), is not mapped: its accesses find each page by
+/// its number instead, with the same rights.
 ///
 /// All access goes through words (see the crate's `words` module), so that a device thread may write
-/// the same pages at the same time. Writing a read-only page is refused here and by the processor.
+/// the same pages at the same time. Writing a read-only page is refused here, and by the processor where
+/// it is mapped.
 #[derive(Debug)]
 pub struct View {
     host: Arc<Host>,
-    /// The mapping; `None` where the view has too many pieces for one.
+    /// The mapping, where there is one.
     mapping: Option<Mapping>,
     frames: Vec<Frame>,
     writable: Vec<bool>,
@@ -69,11 +73,10 @@ pub const MAX_MAPPED_PIECES: usize = 8192;
 
 impl View {
     /// Maps `frames` in order; `writable` says of each whether it may be written through the view.
-    pub(crate) fn new(
-        host: &Arc<Host>,
-        frames: &[Frame],
-        writable: Vec<bool>,
-    ) -> std::io::Result<Self> {
+    pub(crate) fn new(host: &Arc<Host>, frames: &[Frame], writable: Vec<bool>) -> io::Result<Self> {
+        if frames.is_empty() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         let mut pieces: Vec<Piece> = Vec::new();
         for (frame, writable) in frames.iter().zip(&writable) {
             let number = frame.number() as usize;
@@ -91,7 +94,7 @@ impl View {
             }
         }
         let mapping = match pieces.len() {
-            ..=MAX_MAPPED_PIECES => Some(Mapping::new(host.file(), &pieces)?),
+            ..=MAX_MAPPED_PIECES => host.memory.map(&pieces)?,
             _ => None,
         };
         host.reference_all(frames);
@@ -124,12 +127,13 @@ impl View {
     /// [`ViewError::Outside`].
     pub fn read(&self, offset: usize, buffer: &mut [u8]) -> Result<(), ViewError> {
         self.check(offset, buffer.len(), 1)?;
-        let mut rest = buffer;
-        self.each_piece(offset, rest.len(), |words, at, count| {
-            let (piece, after) = core::mem::take(&mut rest).split_at_mut(count);
-            words::read(words, at, piece);
-            rest = after;
-        });
+        match &self.mapping {
+            Some(mapping) => words::read(mapping.words(), offset, buffer),
+            None => by_page(offset, buffer.len()).for_each(|(at, part)| {
+                let memory = &self.host.memory;
+                memory.read(self.physical(at), &mut buffer[part]);
+            }),
+        }
         Ok(())
     }
 
@@ -140,12 +144,13 @@ impl View {
     /// [`ViewError::Outside`], [`ViewError::ReadOnly`].
     pub fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), ViewError> {
         self.check_writable(offset, bytes.len(), 1)?;
-        let mut rest = bytes;
-        self.each_piece(offset, bytes.len(), |words, at, count| {
-            let (piece, after) = rest.split_at(count);
-            words::write(words, at, piece);
-            rest = after;
-        });
+        match &self.mapping {
+            Some(mapping) => words::write(mapping.words(), offset, bytes),
+            None => by_page(offset, bytes.len()).for_each(|(at, part)| {
+                let memory = &self.host.memory;
+                memory.write(self.physical(at), &bytes[part]);
+            }),
+        }
         Ok(())
     }
 
@@ -199,31 +204,14 @@ impl View {
     fn place(&self, offset: usize) -> (&[AtomicU64], usize) {
         match &self.mapping {
             Some(mapping) => (mapping.words(), offset),
-            None => {
-                let frame = self.frames[offset / FRAME_SIZE].number() as usize;
-                (self.host.words(), frame * FRAME_SIZE + offset % FRAME_SIZE)
-            }
+            None => self.host.memory.place(self.physical(offset)),
         }
     }
 
-    /// Visits the words of a checked range, piece by piece: the words, the offset in them, bytes.
-    fn each_piece(
-        &self,
-        offset: usize,
-        len: usize,
-        mut visit: impl FnMut(&[AtomicU64], usize, usize),
-    ) {
-        if let Some(mapping) = &self.mapping {
-            return visit(mapping.words(), offset, len);
-        }
-        let mut done = 0;
-        while done < len {
-            let at = offset + done;
-            let count = (len - done).min(FRAME_SIZE - at % FRAME_SIZE);
-            let (words, place) = self.place(at);
-            visit(words, place, count);
-            done += count;
-        }
+    /// Where in physical memory the byte at `offset` is.
+    fn physical(&self, offset: usize) -> usize {
+        let frame = self.frames[offset / FRAME_SIZE].number() as usize;
+        frame * FRAME_SIZE + offset % FRAME_SIZE
     }
 
     fn check(&self, offset: usize, len: usize, align: usize) -> Result<(), ViewError> {

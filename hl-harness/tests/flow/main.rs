@@ -12,6 +12,7 @@ mod privilege;
 mod registers;
 mod rig;
 mod spaces;
+mod storage;
 mod timestamps;
 mod user;
 mod views;

@@ -2,9 +2,16 @@
 
 use super::super::*;
 
-#[test]
-fn a_child_has_what_its_parent_had_and_neither_sees_what_the_other_writes() {
-    let host = host(64);
+in_each_storage!(
+    a_child_has_what_its_parent_had_and_neither_sees_what_the_other_writes,
+    pinned_pages_stay_with_the_parent,
+    a_shared_page_is_copied_before_it_is_pinned_whatever_for,
+    a_page_that_cannot_be_copied_stays_shared_and_a_fork_that_fails_leaves_no_child,
+    reclaim_moves_a_page_once_only_one_process_has_it,
+);
+
+fn a_child_has_what_its_parent_had_and_neither_sees_what_the_other_writes(storage: FrameStorage) {
+    let host = host(storage, 64);
     let before = host.counters();
     let parent = host.spawn();
     let start = parent.map(3, Permission::ReadWrite).unwrap();
@@ -38,9 +45,8 @@ fn a_child_has_what_its_parent_had_and_neither_sees_what_the_other_writes() {
     assert_restored(&host, before);
 }
 
-#[test]
-fn pinned_pages_stay_with_the_parent() {
-    let host = host(64);
+fn pinned_pages_stay_with_the_parent(storage: FrameStorage) {
+    let host = host(storage, 64);
     let before = host.counters();
     let parent = host.spawn();
     let start = parent.map(2, Permission::ReadWrite).unwrap();
@@ -68,10 +74,9 @@ fn pinned_pages_stay_with_the_parent() {
     assert_restored(&host, before);
 }
 
-#[test]
-fn a_shared_page_is_copied_before_it_is_pinned_whatever_for() {
+fn a_shared_page_is_copied_before_it_is_pinned_whatever_for(storage: FrameStorage) {
     for access in [PinAccess::Read, PinAccess::Write] {
-        let host = host(64);
+        let host = host(storage, 64);
         let before = host.counters();
         let parent = host.spawn();
         let start = parent.map(1, Permission::ReadWrite).unwrap();
@@ -86,9 +91,10 @@ fn a_shared_page_is_copied_before_it_is_pinned_whatever_for() {
     }
 }
 
-#[test]
-fn a_page_that_cannot_be_copied_stays_shared_and_a_fork_that_fails_leaves_no_child() {
-    let host = host(64);
+fn a_page_that_cannot_be_copied_stays_shared_and_a_fork_that_fails_leaves_no_child(
+    storage: FrameStorage,
+) {
+    let host = host(storage, 64);
     let before = host.counters();
     let parent = host.spawn();
     let start = parent.map(1, Permission::ReadWrite).unwrap();
@@ -115,9 +121,8 @@ fn a_page_that_cannot_be_copied_stays_shared_and_a_fork_that_fails_leaves_no_chi
     assert_restored(&host, before);
 }
 
-#[test]
-fn reclaim_moves_a_page_once_only_one_process_has_it() {
-    let host = host(64);
+fn reclaim_moves_a_page_once_only_one_process_has_it(storage: FrameStorage) {
+    let host = host(storage, 64);
     let parent = host.spawn();
     let start = parent.map(1, Permission::ReadWrite).unwrap();
     parent.write(start, b"content").unwrap();

@@ -28,7 +28,6 @@ const OWNER: u32 = 7;
 const NEXT_OWNER: u32 = 8;
 
 const ANOTHERS: &str = "an access went to another's page";
-const FREE_PAGE: &str = "an access went to a free page";
 
 pub(crate) type File = &'static RegisterFile;
 
@@ -255,7 +254,7 @@ fn a_status_that_is_not_cleared_is_found() {
 fn a_range_that_is_not_waited_for_is_found() {
     expect_failure(
         "the end of the pointers to tables is taken for that of the range",
-        FREE_PAGE,
+        ANOTHERS,
         || {
             unmap_twice(
                 Layout::Gaudi2,

@@ -3,7 +3,7 @@
 //! Everything here that threads share is one of loom's types, so that each step of it is a point
 //! where loom may change threads: the entries of page tables that a walk reads ([`tables`]), the
 //! MMU with its caches ([`device`]), the bus in front of tables in device memory ([`bus`]), the pages
-//! of the host ([`pages`]) and the locks ([`lock`]); for the drivers of MMUs, their [`registers`]. [`port`] puts them together as `hl-mem` wants
+//! of the host model ([`pages`]) and the locks ([`lock`]); for the drivers of MMUs, their [`registers`]. [`port`] puts them together as `hl-mem` wants
 //! them.
 //!
 //! The walker knows the format from its own description and `mmu-core` only by the bytes that it
@@ -20,8 +20,8 @@ pub(crate) mod tables;
 
 use std::fmt::Debug;
 
+pub(crate) use hl_harness::host::Probe;
 use lock_api::RawMutex;
-use loom::cell::UnsafeCell;
 use mmu_core::format::V1;
 use mmu_core::{
     BusAddr, ChildMap, DeviceTablePool, DeviceTableRecord, PageTable, PoolUsage, ReuseOrder,
@@ -33,28 +33,6 @@ use device::{Hardware, Mmu};
 use hold::Hold;
 use pages::Pages;
 use tables::{Arena, Tables};
-
-/// Reports every access of something to loom as one that must not race.
-#[derive(Debug)]
-pub(crate) struct Probe(UnsafeCell<()>);
-
-// SAFETY: the cell holds nothing, so there is no data to race on and its pointer is never used. What
-// its methods do touch is loom's state, of which loom runs one thread at a time.
-unsafe impl Sync for Probe {}
-
-impl Probe {
-    pub(crate) fn new() -> Self {
-        Self(UnsafeCell::new(()))
-    }
-
-    pub(crate) fn read(&self) {
-        self.0.with(|_| ());
-    }
-
-    pub(crate) fn write(&self) {
-        self.0.with_mut(|_| ());
-    }
-}
 
 /// The one step that a test takes away from the device, the host or the memory of tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

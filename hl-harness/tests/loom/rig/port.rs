@@ -1,6 +1,6 @@
 //! The port: `hl-mem` over the small device and host.
 //!
-//! A process is a number, and whatever it pins is a page that is its own until it is unpinned.
+//! A process has a number, and whatever it pins is a page that is its own until it is unpinned.
 //! Whoever gets that page next may be anybody. Blocks are of one page.
 
 use std::marker::PhantomData;
@@ -67,8 +67,9 @@ fn run(page: &OwnedPage) -> impl Iterator<Item = DmaRun> + Clone {
     core::iter::once(AddrRange::new(DmaAddr::new(page.address()), PAGE_BYTES)).flatten()
 }
 
-// SAFETY: a page is one owner's until it is taken back, is zeroed before it is given out, never
-// moves, and a view is its address. There is no memory behind it.
+// SAFETY: the host model zeroes a page before it gives it out, and orders that as it maps it for DMA
+// (1); a page is one owner's until it is taken back, and never moves (2, 3); a view is its address (4),
+// and every access by one goes through the host. There is no memory behind it.
 unsafe impl HostMemory for ModelHost {
     type Process = Owner;
     type KernelPages = OwnedPage;
@@ -82,7 +83,7 @@ unsafe impl HostMemory for ModelHost {
         assert_eq!(pages, 1, "blocks of the models have one page");
         // Which number it gets is of no matter, so loom need not know of it.
         let block = FIRST_BLOCK + self.blocks.fetch_add(1, Relaxed);
-        self.pages.allocate(block).ok_or(HostError::NoMemory)
+        self.pages.allocate_block(block).ok_or(HostError::NoMemory)
     }
 
     fn free(&self, page: OwnedPage) {
