@@ -1,5 +1,6 @@
 //! Steps carried out on a machine and on the model, and everything compared.
 
+mod children;
 mod compare;
 mod data;
 mod device_memory;
@@ -13,6 +14,7 @@ mod views;
 pub use summary::Summary;
 
 use core::cell::Cell;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -246,8 +248,25 @@ struct Exported {
 struct Shown<'m, A: machine::Model> {
     /// What a scenario calls it.
     name: String,
+    viewer: Viewer,
     buffer: u64,
+    /// The pages that were given back.
+    gone: BTreeSet<u64>,
     view: MachineView<'m, A>,
+}
+
+/// Whose process a view is in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Viewer {
+    User(usize),
+    /// A child, by a number that no other one has.
+    Child(u64),
+}
+
+/// A process that forked off.
+struct Child {
+    number: u64,
+    process: Arc<Process>,
 }
 
 /// The time from one moment at which everything is closed to the next.
@@ -264,6 +283,7 @@ struct Epoch<'c, 's, 'm, A: machine::Model> {
     contexts: Vec<Option<MachineContext<'c, 's, 'm, A>>>,
     model: Model,
     views: Vec<Shown<'m, A>>,
+    children: Vec<Child>,
     exports: Vec<Exported>,
     blocks: std::collections::BTreeMap<u64, BufferId>,
     summary: Summary,
@@ -310,6 +330,7 @@ impl<'c, 's, 'm, A: machine::Model> Epoch<'c, 's, 'm, A> {
             contexts: (0..USERS).map(|_| None).collect(),
             model,
             views: Vec::new(),
+            children: Vec::new(),
             exports: Vec::new(),
             blocks: std::collections::BTreeMap::new(),
             summary: Summary::default(),
@@ -376,6 +397,9 @@ impl<'c, 's, 'm, A: machine::Model> Epoch<'c, 's, 'm, A> {
             Operation::DestroyNothing(which) => self.destroy_nothing(user, which),
             Operation::View { object, wrong } => self.view(user, object, wrong),
             Operation::EndView(which) => self.end_view(which),
+            Operation::EndPage { view, page } => self.end_page(view, page),
+            Operation::Fork => self.fork(user, failure),
+            Operation::Exit(which) => self.exit(which),
             Operation::Allocate {
                 pages,
                 contiguous,
