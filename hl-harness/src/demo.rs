@@ -39,6 +39,7 @@ pub use report::Report;
 use crate::host::FRAME_SIZE;
 use crate::log::{Event, EventKind, EventLog};
 use crate::machine::{Machine, MachineConfig, MachineContext, Model, with_machine};
+use crate::scenario::words::AsicWord;
 use counters::Compared;
 use failure::{OrFail, check};
 use options::MAX_INPUT_BYTES;
@@ -148,10 +149,24 @@ pub fn main(options: &DemoOptions) -> ExitCode {
 pub fn run(options: &DemoOptions, report: &Report) -> Result<(), Failure> {
     let input = Input::open(options.input.as_deref())?;
     let copy = open_copy(options.output.as_deref(), &input)?;
-    match options.asic {
-        AsicName::Goya => run_on::<Goya>(options, report, input, copy),
-        AsicName::Gaudi => run_on::<Gaudi>(options, report, input, copy),
-        AsicName::Gaudi2 => run_on::<Gaudi2<6>>(options, report, input, copy),
+    let [first, ..] = options.asic.parts() else {
+        return Err(Failure::request("the word stands for no ASIC"));
+    };
+    let run = match first {
+        AsicWord::Goya => run_on::<Goya>,
+        AsicWord::Gaudi => run_on::<Gaudi>,
+        AsicWord::Gaudi2 => run_on::<Gaudi2<6>>,
+        AsicWord::Gaudi2Five => run_on::<Gaudi2<5>>,
+    };
+    run(options, report, input, copy)
+}
+
+/// What an ASIC is called, with what it differs in from the one that its name stands for.
+fn name_of<A: Model>() -> String {
+    let name = A::PROFILE.name;
+    match AsicWord::of_model::<A>() {
+        AsicWord::Gaudi2Five => format!("{name} with five stacks"),
+        AsicWord::Goya | AsicWord::Gaudi | AsicWord::Gaudi2 => name.to_owned(),
     }
 }
 
@@ -204,7 +219,7 @@ impl Demo<'_> {
         let report = self.report;
         report.part(format_args!(
             "{}: software ASIC, host model and hl-mem",
-            A::PROFILE.name
+            name_of::<A>()
         ));
         self.print_trace("bringing the device up");
         let budget = Budget::new(BUDGET_PAGES);
@@ -339,7 +354,7 @@ impl Demo<'_> {
         report.verdict(format_args!(
             "passed on {}: {} in {} copied without a difference at {}/s; \
              {} counters as before; {:.2} s",
-            A::PROFILE.name,
+            name_of::<A>(),
             bytes(streamed.bytes),
             count(streamed.records, "record"),
             bytes(throughput(&streamed)),

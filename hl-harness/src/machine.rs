@@ -1,14 +1,16 @@
 //! A whole machine: the host model, a software ASIC, and `hl-mem` driving both through the port.
 
+mod counters;
 mod model;
+mod port;
 mod reset;
 
+pub use counters::MachineCounters;
 pub use model::{DevicePool, HostPool, Model};
+pub use port::{DmaScrubber, EVENTS, HarnessPort, Lock, before_next_lock};
 pub use reset::scrubber;
 
-use core::cell::{Cell, RefCell};
 use core::fmt;
-use core::marker::PhantomData;
 use std::io;
 use std::sync::Arc;
 
@@ -18,25 +20,20 @@ use hl_mem::context::{
     Context, ContextStorage, MappingSlot, Object, OpenError, TimestampPlace, TimestampStorage,
 };
 use hl_mem::device::{
-    BringUpError, BufferView, Device, DeviceOptions, DeviceParts, DeviceUsage, Privilege,
-    RegisterBlock, Seat, SpaceNodes,
+    BringUpError, BufferView, Device, DeviceOptions, DeviceParts, Privilege, RegisterBlock, Seat,
+    SpaceNodes,
 };
-use hl_mem::dram::{DramContent, DramPool, DramRegion, DramUsage, PackRecord, PageRecord, Scrub};
-use hl_mem::events::{DeviceEvent, EventSlot};
+use hl_mem::dram::{DramContent, DramPool, DramRegion, PackRecord, PageRecord};
+use hl_mem::events::EventSlot;
 use hl_mem::handle::HandleSlot;
-use hl_mem::lock::{HeldLocks, LockRank};
-use hl_mem::port::Port;
 use hl_mem::timestamps::{CounterSlot, TimestampSlot, WaitSlot};
 use hl_mem::va::Node;
-use mmu_core::{BusAddr, Run};
+use mmu_core::Run;
 
-use crate::asic::{self, AccessError, AsicConfig, AsicKind, DmaEngine, Endpoint, InitiatorMode};
-use crate::host::{FrameOrder, FrameStorage, Host, HostConfig, HostCounters, KernelBlock, Process};
+use crate::asic::{self, AsicConfig, AsicKind, DmaEngine, InitiatorMode};
+use crate::host::{FrameOrder, FrameStorage, Host, HostConfig, KernelBlock, Process};
 use crate::log::{EventLog, TableMemory, TablePools};
 use crate::port::{AsicRegisters, HarnessEngines, HarnessHost};
-
-/// The lock of the harness: it sleeps, as a kernel's mutex does.
-pub type Lock = parking_lot::RawMutex;
 
 /// How large a machine is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,92 +118,6 @@ pub const USER_REGISTERS: u64 = 0x1000_0000_0040_0000;
 /// Pages of these registers.
 const REGISTER_PAGES: usize = 2;
 
-/// Faults that are kept for one user until he reads them.
-pub const EVENTS: usize = 8;
-
-/// The port of a machine, as types.
-#[derive(Debug)]
-pub struct HarnessPort<'m, A>(PhantomData<(&'m (), A)>);
-
-impl<'m, A: Model> Port for HarnessPort<'m, A> {
-    type Lock = Lock;
-    type InterruptLock = Lock;
-    type Host = HarnessHost;
-    type Mmu = A::Mmu;
-    type Tables = A::Memory<'m>;
-    type DramMmu = A::DramMmu;
-    type DramTables = A::DramMemory<'m>;
-    type Engines = HarnessEngines;
-    type Scrubber = DmaScrubber;
-    type Nodes = Vec<Node>;
-    type TimestampSlots = Vec<TimestampSlot>;
-    type EventSlots = [EventSlot<DeviceEvent>; EVENTS];
-
-    const MAX_ASID: Option<u16> = Some(model::ASIDS as u16);
-
-    fn before_lock(rank: LockRank) {
-        let due = STOP.with_borrow_mut(|stop| stop.take_if(|(ranks, _)| ranks.contains(&rank)));
-        if let Some((_, stop)) = due {
-            stop();
-        }
-        HELD.with(|held| {
-            let mut locks = held.get();
-            let order = locks.take(rank);
-            held.set(locks);
-            // A panic within a panic would hide the first one.
-            if !std::thread::panicking() {
-                order.expect("locks are taken in order");
-            }
-        });
-    }
-
-    fn after_lock(rank: LockRank) {
-        HELD.with(|held| {
-            let mut locks = held.get();
-            locks.release(rank);
-            held.set(locks);
-        });
-    }
-}
-
-/// Which locks, and what is done before the first of them is taken.
-type Stop = (&'static [LockRank], Box<dyn FnOnce()>);
-
-thread_local! {
-    /// The locks of `hl-mem` that this thread holds.
-    static HELD: Cell<HeldLocks> = const { Cell::new(HeldLocks::NONE) };
-    static STOP: RefCell<Option<Stop>> = const { RefCell::new(None) };
-}
-
-/// Has this thread do something, once, when it is about to take one of these locks: for a test that puts
-/// threads in an order. Debug builds only, as locks are not told to the port otherwise.
-pub fn before_next_lock(ranks: &'static [LockRank], stop: impl FnOnce() + 'static) {
-    STOP.set(Some((ranks, Box::new(stop))));
-}
-
-/// Overwrites device memory by a DMA engine.
-#[derive(Debug)]
-pub struct DmaScrubber {
-    engine: DmaEngine,
-    dram: BusAddr,
-}
-
-impl Scrub for DmaScrubber {
-    type Error = AccessError;
-
-    fn scrub(&mut self, run: Run) -> Result<(), AccessError> {
-        let offset = run.start().get() - self.dram.get();
-        self.engine
-            .fill(Endpoint::DeviceMemory(offset), 0, run.len())
-    }
-
-    fn fill(&mut self, run: Run, byte: u8) -> Result<(), AccessError> {
-        let offset = run.start().get() - self.dram.get();
-        self.engine
-            .fill(Endpoint::DeviceMemory(offset), byte, run.len())
-    }
-}
-
 /// A device as the machine has it.
 pub type MachineDevice<'s, 'm, A> = Device<'s, A, HarnessPort<'m, A>>;
 /// A context as the machine has it.
@@ -237,67 +148,6 @@ impl<A: Model> fmt::Debug for Machine<'_, '_, A> {
         f.debug_struct("Machine")
             .field("counters", &self.counters())
             .finish_non_exhaustive()
-    }
-}
-
-/// Everything countable of a machine that a finished piece of work must leave as it found it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct MachineCounters {
-    /// Page tables in use.
-    pub tables: u32,
-    /// Pages of the host.
-    pub host: HostCounters,
-    /// What the device has in use.
-    pub device: DeviceUsage,
-}
-
-impl MachineCounters {
-    /// The same without the traces that use and resets leave by design: which free device memory is to be
-    /// scrubbed before its next owner has it, and which pages of processes are dirty.
-    #[must_use]
-    pub fn without_dirt(mut self) -> Self {
-        let dram = &mut self.device.dram;
-        dram.clean += core::mem::take(&mut dram.dirty);
-        self.host.dirty_frames = 0;
-        self
-    }
-
-    /// Each counter by name.
-    #[must_use]
-    pub fn named(&self) -> Vec<(&'static str, u64)> {
-        let device = self.device;
-        let DramUsage {
-            clean,
-            dirty,
-            scrubbing,
-            allocated,
-            packs,
-            orphans,
-            ..
-        } = device.dram;
-        let mut named = vec![
-            ("page tables", u64::from(self.tables)),
-            ("privileged address bytes", device.privileged_bytes),
-            (
-                "privileged free extents",
-                u64::from(device.privileged_extents),
-            ),
-            ("kernel buffers", u64::from(device.buffers.buffers)),
-            (
-                "kernel buffers in quarantine",
-                u64::from(device.buffers.quarantined),
-            ),
-            ("views of kernel buffers", u64::from(device.buffers.views)),
-            ("holds of kernel buffers", u64::from(device.buffers.holds)),
-            ("views of registers", u64::from(device.register_views)),
-            ("free user address spaces", u64::from(device.free_asids)),
-            ("free device memory pages", u64::from(clean + dirty)),
-            ("device memory pages being scrubbed", u64::from(scrubbing)),
-            ("device memory pages in use", u64::from(allocated)),
-            ("device memory packs", u64::from(packs + orphans)),
-        ];
-        named.extend(self.host.named());
-        named
     }
 }
 

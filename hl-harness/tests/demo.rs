@@ -64,7 +64,14 @@ impl Drop for Scratch {
 #[test]
 fn the_command_passes_on_each_asic_and_says_so_in_one_line() {
     let input = Scratch::new("small", &[7; 100_000]);
-    for (asic, name) in [("goya", "Goya"), ("gaudi", "Gaudi"), ("gaudi2", "Gaudi2")] {
+    let five = "Gaudi2 with five stacks";
+    for (asic, name) in [
+        ("goya", "Goya"),
+        ("gaudi", "Gaudi"),
+        ("gaudi2", "Gaudi2"),
+        ("gaudi2-six", "Gaudi2"),
+        ("gaudi2-five", five),
+    ] {
         let output = demo(&["--quiet", "--asic", asic, "--input", input.path()]);
         let said = text(&output.stdout);
         assert_eq!(

@@ -1,5 +1,7 @@
 //! Random work as scenarios: what `hl-harness stress` prints when driver and model disagree.
 
+use std::process::Command;
+
 use hl_harness::machine::Model;
 use hl_harness::scenario::ast::Step;
 use hl_harness::scenario::words::AsicWord;
@@ -62,4 +64,24 @@ fn a_disagreement_about_a_number_keeps_all_that_makes_it() {
     assert_eq!(unmet(&short), unmet(&script));
     assert_eq!(work(&short), work(&script), "\n{short}");
     assert_eq!(short.to_string().matches("expect counter").count(), 1);
+}
+
+/// Two machines of a few seconds are all there is time for; which ones they are, their lines say.
+#[test]
+fn the_command_takes_the_words_for_asics_that_scenarios_have() {
+    for (words, first) in [
+        (&["gaudi2-five"][..], "gaudi2-five, seed 1: "),
+        (&["gaudi2", "goya"], "goya, seed 1: "),
+        (&["gaudi2"], "gaudi2-six, seed 1: "),
+    ] {
+        let mut stress = Command::new(env!("CARGO_BIN_EXE_hl-harness"));
+        stress.args(["stress", "--minutes", "0.00001"]);
+        for word in words {
+            stress.args(["--asic", word]);
+        }
+        let output = stress.output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{said}");
+        assert!(said.starts_with(first), "{said}");
+    }
 }

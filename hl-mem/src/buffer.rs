@@ -12,13 +12,16 @@
 //! it. Chapters: [blocks](crate::guide::blocks), [command buffers](crate::guide::command_buffers),
 //! [timestamps](crate::guide::timestamps), [views](crate::guide::views).
 
+mod removal;
+mod uses;
+
 use core::fmt;
 
 use mmu_core::{AddrRange, DeviceAddr};
 
 use crate::identity::Identity;
 use crate::inspect::Stage;
-use crate::space::{Batch, Confirmed, Detached, Mapped, Privileged, Proven};
+use crate::space::{Detached, Mapped, Privileged};
 
 /// Names a kernel buffer of one device within the driver. Users have a handle instead.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -338,11 +341,6 @@ impl<'d, H> Buffers<'d, H> {
         })
     }
 
-    /// The pages that a hold keeps.
-    pub(crate) fn held_pages(&self, hold: &BufferHold) -> Option<&H> {
-        self.pages(hold.0)
-    }
-
     /// Notes that nobody names the buffer any more.
     pub(crate) fn unname(&mut self, id: BufferId) {
         if let Some(buffer) = self.buffer(id) {
@@ -370,49 +368,6 @@ impl<'d, H> Buffers<'d, H> {
             .filter(|_| buffer.name == Name::Driver)
     }
 
-    /// Takes the mapping of a block out, to undo it; `None` where the block is not mapped.
-    pub(crate) fn take_mapped(&mut self, id: BufferId) -> Option<Mapped<Privileged, H>> {
-        let memory = &mut self.buffer(id)?.memory;
-        match core::mem::replace(memory, Memory::Away(None)) {
-            Memory::Mapped(mapped) => Some(mapped),
-            other => {
-                *memory = other;
-                None
-            }
-        }
-    }
-
-    /// Keeps what was a mapping of the block.
-    pub(crate) fn put_detached(&mut self, id: BufferId, detached: Detached<Privileged, H>) {
-        if let Some(buffer) = self.buffer(id) {
-            buffer.memory = Memory::Detached(detached);
-        }
-    }
-
-    /// Takes what was a mapping of the block out, where its removal is among those that are confirmed.
-    pub(crate) fn take_proven(
-        &mut self,
-        id: BufferId,
-        confirmed: Confirmed,
-    ) -> Option<Proven<Privileged, H>> {
-        let memory = &mut self.buffer(id)?.memory;
-        match core::mem::replace(memory, Memory::Away(None)) {
-            Memory::Detached(detached) => match detached.proven(Some(confirmed)) {
-                Ok(proven) => return Some(proven),
-                Err(detached) => *memory = Memory::Detached(detached),
-            },
-            other => *memory = other,
-        }
-        None
-    }
-
-    /// Puts back the pages of a block that the device cannot reach any more.
-    pub(crate) fn put_unmapped(&mut self, id: BufferId, pages: H) {
-        if let Some(buffer) = self.buffer(id) {
-            buffer.memory = Memory::Unmapped(pages);
-        }
-    }
-
     /// Takes the pages of a buffer that nobody uses any more, and ends the buffer.
     pub(crate) fn take_unused(&mut self, id: BufferId) -> Option<H> {
         let buffer = self.buffer(id)?;
@@ -437,138 +392,6 @@ impl<'d, H> Buffers<'d, H> {
             slot.generation = slot.generation.wrapping_add(1);
             slot.state = State::Vacant;
         }
-    }
-
-    /// Counts a view that is being made, once it is checked that the user may have it.
-    pub(crate) fn begin_view(&mut self, id: BufferId, len: u64) -> Result<(), ViewRefusal> {
-        let policy = self.views;
-        let buffer = self.buffer(id).ok_or(ViewRefusal::Gone)?;
-        if len != buffer.bytes {
-            return Err(ViewRefusal::Length {
-                bytes: buffer.bytes,
-            });
-        }
-        if policy == ViewPolicy::Single && buffer.views != 0 {
-            return Err(ViewRefusal::Viewed);
-        }
-        buffer.views = buffer.views.saturating_add(1);
-        Ok(())
-    }
-
-    /// Takes the pages of a buffer out, for somebody who goes through them without the lock; `None`
-    /// where the buffer is gone.
-    pub(crate) fn lend(&mut self, id: BufferId) -> Option<Lent<H>> {
-        let range = self.range(id);
-        let memory = &mut self.buffer(id)?.memory;
-        let memory = core::mem::replace(memory, Memory::Away(range));
-        Some(Lent { id, memory })
-    }
-
-    /// Puts lent pages back.
-    pub(crate) fn take_back(&mut self, lent: Lent<H>) {
-        if let Some(buffer) = self.buffer(lent.id) {
-            buffer.memory = lent.memory;
-        }
-    }
-
-    /// The pages of a buffer; `None` where it is gone.
-    fn pages(&self, id: BufferId) -> Option<&H> {
-        let slot = self.slots.get(id.slot as usize)?;
-        match &slot.state {
-            State::Used(buffer) if id.names(slot.generation, self.device) => buffer.memory.pages(),
-            _ => None,
-        }
-    }
-
-    /// Counts a copy of a view.
-    pub(crate) fn count_view(&mut self, id: BufferId) {
-        if let Some(buffer) = self.buffer(id) {
-            buffer.views = buffer.views.saturating_add(1);
-        }
-    }
-
-    /// Uncounts a view that is gone.
-    pub(crate) fn uncount_view(&mut self, id: BufferId) {
-        if let Some(buffer) = self.buffer(id) {
-            buffer.views = buffer.views.saturating_sub(1);
-        }
-    }
-
-    /// Keeps the pages of a buffer from being given up; `None` where the buffer is gone.
-    pub(crate) fn hold_pages(&mut self, id: BufferId) -> Option<BufferHold> {
-        let buffer = self.buffer(id)?;
-        buffer.holds = buffer.holds.checked_add(1)?;
-        Some(BufferHold(id))
-    }
-
-    /// Ends a hold. Returns the buffer it was on, which may be unused now.
-    pub(crate) fn release_hold(&mut self, hold: BufferHold) -> BufferId {
-        if let Some(buffer) = self.buffer(hold.0) {
-            buffer.holds = buffer.holds.saturating_sub(1);
-        }
-        hold.0
-    }
-
-    /// The views of a buffer and the holds on it.
-    pub(crate) fn uses(&mut self, id: BufferId) -> u32 {
-        self.buffer(id)
-            .map_or(0, |buffer| buffer.views.saturating_add(buffer.holds))
-    }
-
-    /// A block, at slot `from` or after it, that no handle names and that is mapped all the same:
-    /// its producer did not stop.
-    pub(crate) fn next_unnamed_mapped(&self, from: &mut usize) -> Option<BufferId> {
-        while let Some(slot) = self.slots.get(*from) {
-            let id = BufferId {
-                slot: *from as u32,
-                generation: slot.generation,
-                device: self.device,
-            };
-            *from += 1;
-            if let State::Used(Buffer {
-                memory: Memory::Mapped(_),
-                name: Name::Nobody,
-                ..
-            }) = &slot.state
-            {
-                return Some(id);
-            }
-        }
-        None
-    }
-
-    /// The removal of a block that was not found to be confirmed; `None` where there is none.
-    pub(crate) fn batch(&mut self, id: BufferId) -> Option<Batch> {
-        match &self.buffer(id)?.memory {
-            Memory::Detached(detached) => Some(detached.batch()),
-            _ => None,
-        }
-    }
-
-    /// Whether the privileged space has, or may have, a block.
-    pub(crate) fn is_kept(&mut self, id: BufferId) -> bool {
-        self.buffer(id)
-            .is_some_and(|buffer| matches!(buffer.memory, Memory::Mapped(_) | Memory::Detached(_)))
-    }
-
-    /// A block whose removal was not found to be confirmed, at slot `from` or after it.
-    pub(crate) fn next_quarantined(&self, from: &mut usize) -> Option<BufferId> {
-        while let Some(slot) = self.slots.get(*from) {
-            let id = BufferId {
-                slot: *from as u32,
-                generation: slot.generation,
-                device: self.device,
-            };
-            *from += 1;
-            if let State::Used(Buffer {
-                memory: Memory::Detached(_),
-                ..
-            }) = &slot.state
-            {
-                return Some(id);
-            }
-        }
-        None
     }
 
     pub(crate) fn usage(&self) -> BufferUsage {

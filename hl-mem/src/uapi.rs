@@ -113,8 +113,9 @@ impl Exporter for NoExports {
 ///
 /// # Errors
 ///
-/// Those of [`Request::parse`], `EINVAL` for bytes that are no [`MemoryInput`], and what the
-/// operation's own error becomes: see the `From` implementations of [`Errno`].
+/// `EINVAL` for bytes that are no [`MemoryInput`], whatever the device does; those of [`Request::parse`],
+/// unless the device is of no use to this file, which is then the answer; and what the operation's own
+/// error becomes: see the `From` implementations of [`Errno`].
 pub fn dispatch<A: Asic, P: Port>(
     context: &Context<'_, '_, A, P>,
     bytes: &[u8],
@@ -142,7 +143,8 @@ fn carry_out<A: Asic, P: Port>(
     exporter: &mut dyn Exporter,
 ) -> Result<MemoryOutput, Errno> {
     let input = MemoryInput::from_bytes(bytes).ok_or(Errno::EINVAL)?;
-    let value = match Request::parse(&input, P::Host::PAGE_BYTES)? {
+    let request = Request::parse(&input, P::Host::PAGE_BYTES);
+    let value = match request.map_err(|_| malformed(context))? {
         Request::Allocate {
             bytes,
             contiguous,
@@ -199,4 +201,14 @@ fn carry_out<A: Asic, P: Port>(
         Request::CreateTimestamps { count } => context.create_timestamps(count.into())?.get(),
     };
     Ok(MemoryOutput::new(value))
+}
+
+/// What a request is told that cannot be understood: as any other first, that the device is of no use
+/// (facts IO-4, CB-1). A request that is understood is told so by its operation.
+#[cold]
+fn malformed<A: Asic, P: Port>(context: &Context<'_, '_, A, P>) -> Errno {
+    match context.usable() {
+        Ok(()) => Errno::EINVAL,
+        Err(unusable) => unusable.into(),
+    }
 }

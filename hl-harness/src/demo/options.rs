@@ -8,13 +8,14 @@ use hl_mem::ring::BlockLayout;
 use super::failure::Failure;
 use super::record::RECORD_BYTES;
 use crate::host::FRAME_SIZE;
+use crate::scenario::words::Asics;
 
 /// The longest input: without `--output`, the copy is kept in memory.
 pub(super) const MAX_INPUT_BYTES: u64 = 4 << 30;
 /// The largest block: the host model keeps all of it in memory.
 const MAX_BLOCK_BYTES: u64 = 256 << 20;
 
-/// The ASICs there is a demonstration for.
+/// The ASICs of `hl-harness sample`, which has a Gaudi2 with six stacks only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum AsicName {
     /// One MMU with five hops; page tables in device memory.
@@ -42,8 +43,10 @@ pub enum Trace {
 )]
 pub struct DemoOptions {
     /// The ASIC to run on.
-    #[arg(long, value_enum, default_value_t = AsicName::Gaudi2)]
-    pub asic: AsicName,
+    ///
+    /// Of those that a word stands for, as gaudi2 does for two, it is the first: the one with six stacks.
+    #[arg(long, value_enum, value_name = "ASIC", default_value_t = Asics::Gaudi2)]
+    pub asic: Asics,
 
     /// The file whose bytes the device produces [default: this program itself].
     ///

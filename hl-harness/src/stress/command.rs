@@ -13,8 +13,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::operations::steps;
 use super::reproducer::reproducer;
 use super::run::{Summary, USERS, run};
-use crate::demo::AsicName;
 use crate::machine::Model;
+use crate::scenario::words::{AsicWord, Asics};
 
 /// Steps of one machine, after which another one is built with another seed.
 const STEPS: usize = 20_000;
@@ -34,9 +34,9 @@ pub struct StressOptions {
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
 
-    /// One ASIC [default: all of them in turn].
-    #[arg(long, value_enum)]
-    pub asic: Option<AsicName>,
+    /// An ASIC. May be repeated, and is taken in turn with the others [default: all].
+    #[arg(long, value_enum, value_name = "ASIC")]
+    pub asic: Vec<Asics>,
 
     /// Where a scenario that shows a disagreement is written.
     #[arg(long, value_name = "FILE")]
@@ -46,10 +46,7 @@ pub struct StressOptions {
 /// Runs it and tells how it went.
 #[must_use]
 pub fn main(options: &StressOptions) -> ExitCode {
-    let asics = match options.asic {
-        Some(asic) => vec![asic],
-        None => vec![AsicName::Goya, AsicName::Gaudi, AsicName::Gaudi2],
-    };
+    let asics = Asics::parts_of(&options.asic);
     let end = Duration::try_from_secs_f64(options.minutes * 60.0).unwrap_or(Duration::MAX);
     let begun = Instant::now();
     let bar = progress(end);
@@ -59,9 +56,10 @@ pub fn main(options: &StressOptions) -> ExitCode {
             break;
         }
         let one = match asic {
-            AsicName::Goya => one::<Goya>,
-            AsicName::Gaudi => one::<Gaudi>,
-            AsicName::Gaudi2 => one::<Gaudi2<6>>,
+            AsicWord::Goya => one::<Goya>,
+            AsicWord::Gaudi => one::<Gaudi>,
+            AsicWord::Gaudi2 => one::<Gaudi2<6>>,
+            AsicWord::Gaudi2Five => one::<Gaudi2<5>>,
         };
         let watch = || {
             if let Some(bar) = &bar {
@@ -74,7 +72,7 @@ pub fn main(options: &StressOptions) -> ExitCode {
                 if let Some(bar) = &bar {
                     bar.finish_and_clear();
                 }
-                println!("{asic:?}, seed {seed}:\n\n{scenario}");
+                println!("{asic}, seed {seed}:\n\n{scenario}");
                 println!("before that: {summary}");
                 if let Some(path) = &options.output {
                     match std::fs::write(path, &scenario) {
@@ -87,7 +85,7 @@ pub fn main(options: &StressOptions) -> ExitCode {
         }
         match &bar {
             Some(bar) => bar.set_message(summary.to_string()),
-            None => println!("{asic:?}, seed {seed}: {summary} so far"),
+            None => println!("{asic}, seed {seed}: {summary} so far"),
         }
     }
     if let Some(bar) = &bar {

@@ -75,6 +75,17 @@ pub enum Operation {
     },
     /// Ends a view.
     EndView(u64),
+    /// Gives a page of a view back.
+    EndPage {
+        /// Which view.
+        view: u64,
+        /// Which of the pages that are left.
+        page: u64,
+    },
+    /// The process forks; the child keeps what its parent is shown, and none of the memory.
+    Fork,
+    /// A child ends.
+    Exit(u64),
     /// Allocates device memory.
     Allocate {
         /// How many pages.
@@ -228,7 +239,13 @@ impl Numbers {
                 mapping: self.next(),
                 at: self.next(),
             },
-            1800..1880 => Operation::Stray(self.next()),
+            1800..1840 => Operation::Stray(self.next()),
+            1840..1864 => Operation::EndPage {
+                view: self.next(),
+                page: self.next(),
+            },
+            1864..1872 => Operation::Fork,
+            1872..1880 => Operation::Exit(self.next()),
             1880..1930 => Operation::Store {
                 at: self.next(),
                 stamp: self.next() | 1,

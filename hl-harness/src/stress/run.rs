@@ -1,9 +1,11 @@
 //! Steps carried out on a machine and on the model, and everything compared.
 
+mod children;
 mod compare;
 mod data;
 mod device_memory;
 mod driver_memory;
+mod failures;
 mod files;
 mod summary;
 mod user_memory;
@@ -12,6 +14,7 @@ mod views;
 pub use summary::Summary;
 
 use core::cell::Cell;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -19,16 +22,15 @@ use hl_mem::budget::Budget;
 use hl_mem::buffer::BufferId;
 use hl_mem::context::DramExport;
 use hl_mem::profile::LargeHost;
-use hl_mem::uapi::Errno;
 use mmu_core::DeviceAddr;
 
 use super::disagreement::Disagreement;
-use super::model::{Expected, Model, PageName, Rules};
-use super::operations::{Failure, Operation, Step};
+use super::model::{Model, PageName, Rules};
+use super::operations::{Operation, Step};
 use super::scribe::Scribe;
 use super::snapshot::Snapshot;
-use crate::asic::{Completion, InitiatorId, InitiatorMode, UNDEFINED_WORD};
-use crate::host::{HostFailure, Permission, Process, UserAddress};
+use crate::asic::{InitiatorId, InitiatorMode, UNDEFINED_WORD};
+use crate::host::{Permission, Process, UserAddress};
 use crate::log::EventLog;
 use crate::machine::{
     self, FileStorage, Machine, MachineConfig, MachineContext, MachineView, with_machine,
@@ -246,8 +248,25 @@ struct Exported {
 struct Shown<'m, A: machine::Model> {
     /// What a scenario calls it.
     name: String,
+    viewer: Viewer,
     buffer: u64,
+    /// The pages that were given back.
+    gone: BTreeSet<u64>,
     view: MachineView<'m, A>,
+}
+
+/// Whose process a view is in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Viewer {
+    User(usize),
+    /// A child, by a number that no other one has.
+    Child(u64),
+}
+
+/// A process that forked off.
+struct Child {
+    number: u64,
+    process: Arc<Process>,
 }
 
 /// The time from one moment at which everything is closed to the next.
@@ -264,6 +283,7 @@ struct Epoch<'c, 's, 'm, A: machine::Model> {
     contexts: Vec<Option<MachineContext<'c, 's, 'm, A>>>,
     model: Model,
     views: Vec<Shown<'m, A>>,
+    children: Vec<Child>,
     exports: Vec<Exported>,
     blocks: std::collections::BTreeMap<u64, BufferId>,
     summary: Summary,
@@ -310,6 +330,7 @@ impl<'c, 's, 'm, A: machine::Model> Epoch<'c, 's, 'm, A> {
             contexts: (0..USERS).map(|_| None).collect(),
             model,
             views: Vec::new(),
+            children: Vec::new(),
             exports: Vec::new(),
             blocks: std::collections::BTreeMap::new(),
             summary: Summary::default(),
@@ -376,6 +397,9 @@ impl<'c, 's, 'm, A: machine::Model> Epoch<'c, 's, 'm, A> {
             Operation::DestroyNothing(which) => self.destroy_nothing(user, which),
             Operation::View { object, wrong } => self.view(user, object, wrong),
             Operation::EndView(which) => self.end_view(which),
+            Operation::EndPage { view, page } => self.end_page(view, page),
+            Operation::Fork => self.fork(user, failure),
+            Operation::Exit(which) => self.exit(which),
             Operation::Allocate {
                 pages,
                 contiguous,
@@ -417,83 +441,6 @@ impl<'c, 's, 'm, A: machine::Model> Epoch<'c, 's, 'm, A> {
             }
         }
         Ok(())
-    }
-
-    fn arm(&self, failure: Option<Failure>) {
-        use crate::asic::Operation::Invalidation;
-        let step = |what: core::fmt::Arguments<'_>| self.scribe.step(format_args!("fail {what}"));
-        match failure {
-            None => {}
-            Some(Failure::Page(nth)) => step(format_args!("alloc {nth}")),
-            Some(Failure::Pin(nth)) => step(format_args!("pin {nth}")),
-            Some(Failure::Invalidation(nth)) => step(format_args!("invalidate {nth} timeout")),
-            Some(Failure::Invalidations(nth)) => {
-                step(format_args!("invalidate {nth} timeout times max"));
-            }
-        }
-        let (host, asic) = (&self.machine.host, &self.machine.asic);
-        match failure {
-            None => {}
-            Some(Failure::Page(nth)) => host.fail(HostFailure::FrameAllocation, Some(nth)),
-            Some(Failure::Pin(nth)) => host.fail(HostFailure::Pin, Some(nth)),
-            Some(Failure::Invalidation(nth)) => {
-                asic.inject(Invalidation, nth, 1, Completion::Never);
-            }
-            Some(Failure::Invalidations(nth)) => {
-                asic.inject(Invalidation, nth, u64::MAX, Completion::Never);
-            }
-        }
-    }
-
-    fn disarm(&self) {
-        self.scribe.step("fail nothing");
-        self.machine.host.fail(HostFailure::FrameAllocation, None);
-        self.machine.host.fail(HostFailure::Pin, None);
-        self.machine.asic.clear_injections();
-    }
-
-    /// Compares an answer with what was expected, and counts it.
-    fn check<T>(
-        &mut self,
-        expected: Expected,
-        failure: Option<Failure>,
-        got: &Result<T, Errno>,
-    ) -> Result<(), String> {
-        self.scribe.expected(expected);
-        let got = got.as_ref().map(drop).map_err(|errno| *errno);
-        match got {
-            Ok(()) => self.summary.done += 1,
-            Err(errno) => {
-                self.summary.refused += 1;
-                self.summary.failures += u64::from(failure.is_some() && errno != Errno::EINVAL);
-            }
-        }
-        let as_expected = match (expected, got) {
-            (Expected::Done | Expected::Either(_), Ok(())) => true,
-            (Expected::Refused(wanted) | Expected::Either(wanted), Err(errno)) => errno == wanted,
-            _ => false,
-        };
-        if as_expected {
-            Ok(())
-        } else {
-            Err(format!("the answer is {got:?} and should be {expected:?}"))
-        }
-    }
-
-    /// What is expected of something that is mapped for the device where its invalidation may fail.
-    fn announced(expected: Expected, failure: Option<Failure>) -> Expected {
-        match (expected, failure) {
-            (Expected::Done, Some(Failure::Invalidation(_) | Failure::Invalidations(_))) => {
-                Expected::Either(Errno::ETIMEDOUT)
-            }
-            (expected, _) => expected,
-        }
-    }
-
-    /// What is in quarantine: mappings of a file, and buffers of the device.
-    fn quarantined(&self, user: usize) -> Result<(u32, u32), String> {
-        let buffers = self.machine.device.usage().buffers.quarantined;
-        Ok((self.context(user)?.usage().quarantined, buffers))
     }
 
     // --- data ---

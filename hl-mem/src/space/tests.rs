@@ -2,7 +2,7 @@ use mmu_core::format::{Gaudi2Pmmu, V1};
 use mmu_core::{BusAddr, Region, ReuseOrder, TablePool, TableRecord, Translation, Word};
 
 use super::*;
-use crate::host::DmaAddr;
+use crate::host::{DmaAddr, DmaRun};
 use crate::port::SpinLock;
 use crate::profile::{Asic, Gaudi2, Goya, LargeHost, VaRange};
 

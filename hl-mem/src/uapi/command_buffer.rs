@@ -7,8 +7,8 @@ use crate::handle::RawHandle;
 use crate::port::Port;
 use crate::profile::Asic;
 
-use super::Errno;
 use super::layout::assert_layout;
+use super::{Errno, malformed};
 
 /// Makes a command buffer.
 pub const OP_CREATE: u32 = 0;
@@ -118,9 +118,10 @@ impl CommandBufferOutput {
 ///
 /// # Errors
 ///
-/// `EINVAL` for bytes that are no [`CommandBufferInput`], an unknown operation, flags that the
-/// operation does not have, fields that it does not have and that are not zero, and the address of a buffer that is not mapped; and what the
-/// operation's own error becomes: see the `From` implementations of [`Errno`].
+/// `EINVAL` for bytes that are no [`CommandBufferInput`], whatever the device does; for an unknown operation,
+/// flags that the operation does not have, and fields that it does not have and that are not zero, unless the
+/// device is of no use to this file, which is then the answer; and for the address of a buffer that is not
+/// mapped. What the operation's own error becomes: see the `From` implementations of [`Errno`].
 pub fn dispatch_command_buffer<A: Asic, P: Port>(
     context: &Context<'_, '_, A, P>,
     bytes: &[u8],
@@ -130,11 +131,11 @@ pub fn dispatch_command_buffer<A: Asic, P: Port>(
     let has = |flag| input.flags & flag != 0;
     let only = |allowed: u32| match input.flags & !allowed {
         0 => Ok(()),
-        _ => Err(Errno::EINVAL),
+        _ => Err(malformed(context)),
     };
     let without = |unused: u64| match unused {
         0 => Ok(()),
-        _ => Err(Errno::EINVAL),
+        _ => Err(malformed(context)),
     };
     match input.op {
         OP_CREATE => {
@@ -164,6 +165,6 @@ pub fn dispatch_command_buffer<A: Asic, P: Port>(
             let at = info.mapped_at.ok_or(Errno::EINVAL)?;
             Ok(CommandBufferOutput { value: at.get() })
         }
-        _ => Err(Errno::EINVAL),
+        _ => Err(malformed(context)),
     }
 }

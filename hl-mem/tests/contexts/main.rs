@@ -5,6 +5,7 @@ mod blocks;
 mod closing;
 mod inspect;
 mod kinds;
+mod malformed;
 mod own_blocks;
 mod seats;
 /// Ports of the parts of the smallest one, which the guide shows.

@@ -1,6 +1,6 @@
 //! Files: opened, closed with whatever is in them, settled, and lost with the device.
 
-use hl_mem::uapi::{Errno, FLAG_USERPTR};
+use hl_mem::uapi::{Errno, FLAG_USERPTR, OP_MAP};
 
 use super::super::model::Memory;
 use super::{BUDGET, Epoch, Summary, USERS};
@@ -126,7 +126,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         let context = self.context(user)?;
         let input = hl_mem::uapi::MemoryInput {
             arguments: [self.address(user, 0).get(), 0, 1],
-            op: hl_mem::uapi::OP_MAP,
+            op: OP_MAP,
             flags: FLAG_USERPTR,
             ..Default::default()
         };
@@ -140,6 +140,19 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         };
         if !told {
             return Err(format!("a lost device answers {refused:?}"));
+        }
+        // Once that is noted, nonsense is told the same as what could be done.
+        self.scribe.step("notice");
+        self.machine.device.note_lost();
+        for size in [1, 0] {
+            self.scribe
+                .step(format_args!("map u[{user}] s[{user}] size {size}"));
+            self.scribe.outcome("-> fails EBUSY");
+            let arguments = [self.address(user, 0).get(), 0, size];
+            let refused = self.call(user, arguments, OP_MAP, FLAG_USERPTR)?;
+            if refused != Err(Errno::EBUSY) {
+                return Err(format!("a device noted as lost answers {refused:?}"));
+            }
         }
         // What is mapped stays pinned: nobody knows what the device still does.
         let pins: u64 = self
@@ -175,6 +188,9 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             if self.contexts[user].is_some() {
                 self.close(user)?;
             }
+        }
+        while !self.children.is_empty() {
+            self.exit(0)?;
         }
         for shown in core::mem::take(&mut self.views) {
             self.scribe.step(format_args!("munmap {}", shown.name));
