@@ -8,7 +8,7 @@ use hl_harness::asic::{
 };
 use hl_harness::host::{FRAME_SIZE, KernelBlock};
 use hl_harness::log::EventKind;
-use hl_harness::schedule::{Progress, Schedule};
+use hl_harness::schedule::{Closure, Progress, Schedule};
 use mmu_core::{AddrRange, DeviceAddr};
 
 use crate::rig::{Kind, PMMU, Rig};
@@ -112,17 +112,21 @@ fn a_seed_decides_whether_a_page_goes_between_a_translation_and_its_use() {
             to: at(PAGE),
             len: 64,
         }]);
-        let mut schedule = Schedule::new(seed);
-        schedule.add("dma", move || {
-            Progress::done_if(!matches!(steps.step(), Ok(true)))
-        });
+        let mut schedule = Schedule::<_, Closure<'_>>::new(seed);
+        schedule.add(
+            "dma",
+            Box::new(move || Progress::done_if(!matches!(steps.step(), Ok(true)))),
+        );
         // A driver in a hurry: it invalidates, and does not ask whether the engine is idle.
-        schedule.add("driver", || {
-            rig.put(rig.table(1, 5), 1, 0);
-            rig.invalidate_all();
-            drop(target.take());
-            Progress::Done
-        });
+        schedule.add(
+            "driver",
+            Box::new(|| {
+                rig.put(rig.table(1, 5), 1, 0);
+                rig.invalidate_all();
+                drop(target.take());
+                Progress::Done
+            }),
+        );
         let order = schedule.run();
         drop(source);
         (rig.host.statistics().free_accesses, order)
