@@ -14,6 +14,7 @@ mod scenario {
     mod random;
     mod resets;
     mod shipped;
+    mod turns;
 }
 
 fn folder() -> PathBuf {

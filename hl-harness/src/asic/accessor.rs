@@ -1,5 +1,6 @@
 //! An initiator that behaves like a processor: small accesses, anywhere, of either kind.
 
+use core::fmt;
 use std::sync::Arc;
 
 use mmu_core::{AddrRange, DeviceAddr};
@@ -21,6 +22,8 @@ pub struct RandomAccessor {
     initiator: InitiatorId,
     window: AddrRange<DeviceAddr>,
     mark: u8,
+    /// Its only kind of access, where it does not make both.
+    only: Option<AccessKind>,
     random: fastrand::Rng,
 }
 
@@ -34,6 +37,24 @@ pub struct RandomAccess {
     /// The bytes that were read or written.
     pub bytes: Vec<u8>,
 }
+
+/// An access that did not end, and what of it was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedAccess {
+    /// The access, with the bytes that moved before it stopped.
+    pub made: RandomAccess,
+    /// Why it stopped.
+    pub error: AccessError,
+}
+
+impl fmt::Display for RefusedAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RandomAccess { address, kind, .. } = &self.made;
+        write!(f, "{kind} at {address} {}", self.error)
+    }
+}
+
+impl core::error::Error for RefusedAccess {}
 
 impl RandomAccessor {
     /// Accesses of `initiator`, in the mode that it has then, to addresses of `window`. `mark` goes
@@ -51,7 +72,17 @@ impl RandomAccessor {
             initiator,
             window,
             mark,
+            only: None,
             random: fastrand::Rng::with_seed(seed),
+        }
+    }
+
+    /// Makes accesses of one kind only, at the addresses where it would have made both.
+    #[must_use]
+    pub fn only(self, kind: AccessKind) -> Self {
+        Self {
+            only: Some(kind),
+            ..self
         }
     }
 
@@ -68,54 +99,60 @@ impl RandomAccessor {
     ///
     /// The first fault, or the loss of the device, with the bytes that came before. The accessor goes on
     /// with its next access all the same.
-    pub fn step(&mut self) -> Result<RandomAccess, AccessError> {
+    pub fn step(&mut self) -> Result<RandomAccess, RefusedAccess> {
         let len = self.random.u64(1..=LONGEST).min(self.window.len());
         let offset = self.random.u64(..=self.window.len() - len);
         let start = DeviceAddr::new(self.window.start().get() + offset);
-        let (asic, initiator) = (&self.asic, self.initiator);
         let ordering = len >= 4 && self.random.bool();
         // The window may begin anywhere, and its first bytes need not be a word.
         let aligned = DeviceAddr::new(start.get() & !3);
-        let word_at = (ordering && aligned >= self.window.start()).then_some(aligned);
-        let written = |start: DeviceAddr, len: u64| -> Vec<u8> {
-            let addresses = (start.get()..).take(len as usize);
-            addresses
+        let ordering = ordering && aligned >= self.window.start();
+        let (address, len) = if ordering { (aligned, 4) } else { (start, len) };
+        let chosen = match self.random.bool() {
+            true => AccessKind::Write,
+            false => AccessKind::Read,
+        };
+        let kind = self.only.unwrap_or(chosen);
+        let mut bytes = match kind {
+            AccessKind::Read => vec![0; len as usize],
+            AccessKind::Write => (address.get()..)
+                .take(len as usize)
                 .map(|address| Self::byte_at(DeviceAddr::new(address), self.mark))
-                .collect()
+                .collect(),
         };
-        if self.random.bool() {
-            let (address, bytes) = if let Some(at) = word_at {
-                let bytes = written(at, 4);
-                let word = bytes
-                    .iter()
-                    .rev()
-                    .fold(0, |word, byte| word << 8 | u32::from(*byte));
-                asic.store_u32(initiator, at, word)?;
-                (at, bytes)
-            } else {
-                let bytes = written(start, len);
-                asic.write(initiator, start, &bytes)?;
-                (start, bytes)
-            };
-            let kind = AccessKind::Write;
-            return Ok(RandomAccess {
-                address,
-                kind,
-                bytes,
-            });
+        let done = self.access(kind, ordering, address, &mut bytes);
+        if let Err(error) = &done {
+            bytes.truncate(error.bytes_done as usize);
         }
-        let (address, bytes) = if let Some(at) = word_at {
-            (at, asic.load_u32(initiator, at)?.to_le_bytes().to_vec())
-        } else {
-            let mut bytes = vec![0; len as usize];
-            asic.read(initiator, start, &mut bytes)?;
-            (start, bytes)
-        };
-        let kind = AccessKind::Read;
-        Ok(RandomAccess {
+        let made = RandomAccess {
             address,
             kind,
             bytes,
-        })
+        };
+        match done {
+            Ok(()) => Ok(made),
+            Err(error) => Err(RefusedAccess { made, error }),
+        }
+    }
+
+    fn access(
+        &self,
+        kind: AccessKind,
+        ordering: bool,
+        address: DeviceAddr,
+        bytes: &mut [u8],
+    ) -> Result<(), AccessError> {
+        let (asic, initiator) = (&self.asic, self.initiator);
+        match (kind, <&mut [u8; 4]>::try_from(&mut *bytes)) {
+            (AccessKind::Read, Ok(word)) if ordering => {
+                *word = asic.load_u32(initiator, address)?.to_le_bytes();
+                Ok(())
+            }
+            (AccessKind::Write, Ok(word)) if ordering => {
+                asic.store_u32(initiator, address, u32::from_le_bytes(*word))
+            }
+            (AccessKind::Read, _) => asic.read(initiator, address, bytes),
+            (AccessKind::Write, _) => asic.write(initiator, address, bytes),
+        }
     }
 }

@@ -89,7 +89,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use mmu_core::{BusAddr, DeviceAddr};
 
 pub use access::{InitiatorMode, MAX_ASID};
-pub use accessor::{RandomAccess, RandomAccessor};
+pub use accessor::{RandomAccess, RandomAccessor, RefusedAccess};
 pub use bar::OutsideBar;
 pub use bus::{BusError, HostBus};
 pub use config::{AsicConfig, AsicKind, CacheSize, DramContent, HbmStacks, PostedWrites, RangeEnd};

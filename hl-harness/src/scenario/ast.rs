@@ -6,8 +6,8 @@ pub use step::Step;
 
 use super::text::Span;
 use super::words::{
-    Access, Asics, Cache, Constant, LeftWord, Operator, Reason, Reuse, Setting, Unit, Views, Which,
-    WindowWord,
+    Access, Accesses, Asics, Cache, Constant, LeftWord, Operator, Reason, Reuse, Setting, Unit,
+    Views, Which, WindowWord,
 };
 
 /// A whole scenario file.
@@ -146,6 +146,8 @@ pub enum Data {
     Byte(Expr),
     /// The same number of 64 bits again and again, the lowest byte first.
     Word(Expr),
+    /// What accesses with this mark write, from a device address on.
+    Mark(Expr, Expr),
 }
 
 /// A part of a buffer or a view, as a process reaches it.
@@ -199,12 +201,31 @@ pub enum End {
 /// What the device does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transfer {
-    /// It reads, and finds this.
-    Read(Expr, Expr, Option<Data>),
+    /// It reads, and finds each byte as in one of these.
+    Read(Expr, Expr, Vec<Data>),
     /// It writes.
     Write(Expr, Expr, Data),
     /// It copies so many bytes.
     Copy(End, End, Expr),
+}
+
+/// What a processor of the device does: small accesses at random places of a window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessWords {
+    /// Where the window begins.
+    pub start: Expr,
+    /// Its bytes.
+    pub size: Expr,
+    /// How many accesses.
+    pub count: Expr,
+    /// Of which kind, where not of both.
+    pub only: Option<Accesses>,
+    /// What goes into the bytes that are written, where not 0.
+    pub mark: Option<Expr>,
+    /// What the places follow from, where not from the seed of the run.
+    pub seed: Option<Expr>,
+    /// What reads find where none of these accesses has written: each byte is as in one of these.
+    pub data: Vec<Data>,
 }
 
 /// A number that the machine is asked for.
@@ -352,8 +373,8 @@ pub enum RingWords {
         count: Option<Expr>,
         /// It waits where there is none.
         wait: bool,
-        /// What it finds in them.
-        data: Option<Data>,
+        /// What it finds in them: each byte is as in one of these.
+        data: Vec<Data>,
     },
     /// Nobody uses it any more.
     End,

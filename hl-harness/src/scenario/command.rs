@@ -84,6 +84,7 @@ pub fn main(options: &RunOptions) -> ExitCode {
         out: Box::new(io::stdout()),
         json: options.json,
         trace: options.trace,
+        seed: options.seed,
     };
     let mut verdicts = Vec::new();
     for name in &options.files {
@@ -193,6 +194,7 @@ struct Report {
     out: Box<dyn Write>,
     json: bool,
     trace: bool,
+    seed: u64,
 }
 
 impl Report {
@@ -253,6 +255,7 @@ impl Report {
                 "file": path,
                 "asic": asic.to_string(),
                 "outcome": "failed",
+                "seed": self.seed,
                 "line": failure.span.line,
                 "column": failure.span.column,
                 "expected": failure.expected,
@@ -261,7 +264,7 @@ impl Report {
             })),
             Err(Stop::Failed(failure)) => {
                 let name = path.display().to_string();
-                self.print(failure.render(&name, asic, source).trim_end());
+                self.print(failure.render(&name, asic, self.seed, source).trim_end());
             }
             Err(Stop::Invalid(invalid)) => self.invalid(path, source, invalid),
         }
@@ -316,7 +319,9 @@ pub fn state_at_end(path: &Path, asic: Option<&str>) -> Result<State, String> {
     let outcome = run(&script, asic, options, &mut last);
     match (last.0, outcome) {
         (Some(state), _) => Ok(state),
-        (None, Err(Stop::Failed(failure))) => Err(failure.render(&name, asic, &source)),
+        (None, Err(Stop::Failed(failure))) => {
+            Err(failure.render(&name, asic, options.seed, &source))
+        }
         (None, Err(Stop::Invalid(invalid))) => Err(invalid.render(&name, &source)),
         (None, Ok(_)) => Err(format!("{name}: nothing was run")),
     }
@@ -343,8 +348,10 @@ impl Watch for Printer<'_> {
     fn step(&mut self, executed: &Executed<'_>) {
         let Executed {
             line,
+            thread,
             loops,
             answer,
+            ended,
             events,
         } = executed;
         if self.report.json {
@@ -362,6 +369,10 @@ impl Watch for Printer<'_> {
             if !loops.is_empty() {
                 object["loops"] = loops.into();
             }
+            if let Some(thread) = thread {
+                object["thread"] = json!(thread);
+                object["ended"] = json!(ended);
+            }
             if self.report.trace {
                 let events: Vec<_> = events
                     .iter()
@@ -371,7 +382,8 @@ impl Watch for Printer<'_> {
             }
             self.report.print(object);
         } else if self.report.trace {
-            let mut text = format!("{:>4} | {}   # {answer}", line.span.line, line.step);
+            let thread = thread.map_or(String::new(), |thread| format!("thread {thread}: "));
+            let mut text = format!("{:>4} | {thread}{}   # {answer}", line.span.line, line.step);
             for row in events.chunk_by(|one, other| one.event.kind() == other.event.kind()) {
                 let hidden = match row.len() {
                     ..=ROW => 0,

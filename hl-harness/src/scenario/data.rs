@@ -1,6 +1,11 @@
 //! Patterns: bytes that tell where they belong.
 
+use core::fmt;
+
+use mmu_core::DeviceAddr;
+
 use super::words::Reason;
+use crate::asic::RandomAccessor;
 
 /// Bytes, with their numbers computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +16,8 @@ pub(crate) enum Bytes {
     Byte(u8),
     /// One number, again and again.
     Word(u64),
+    /// What a [`RandomAccessor`] with this mark writes, from a device address on.
+    Mark { mark: u8, from: u64 },
 }
 
 impl Bytes {
@@ -22,6 +29,12 @@ impl Bytes {
                 let bytes = word.to_le_bytes();
                 for (place, at) in buffer.iter_mut().zip(offset..) {
                     *place = bytes[(at % 8) as usize];
+                }
+            }
+            Self::Mark { mark, from } => {
+                for (place, at) in buffer.iter_mut().zip(0..) {
+                    let address = from.wrapping_add(offset).wrapping_add(at);
+                    *place = RandomAccessor::byte_at(DeviceAddr::new(address), mark);
                 }
             }
             Self::Pattern { number, from } => {
@@ -40,26 +53,65 @@ impl Bytes {
         }
     }
 
-    /// The first byte of `found`, which begins at `offset`, that is another one: where it is, what
-    /// it should be, and what it is.
-    pub(crate) fn difference(self, offset: u64, found: &[u8]) -> Option<(u64, u8, u8)> {
-        let mut wanted = vec![0; found.len()];
-        self.fill(offset, &mut wanted);
-        let pairs = (offset..).zip(wanted.iter().zip(found));
-        let mut other = pairs.filter(|(_, (wanted, found))| wanted != found);
-        other
-            .next()
-            .map(|(at, (wanted, found))| (at, *wanted, *found))
+    fn at(self, offset: u64) -> u8 {
+        let mut byte = [0];
+        self.fill(offset, &mut byte);
+        let [byte] = byte;
+        byte
     }
 }
 
-impl core::fmt::Display for Bytes {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+/// Bytes that are to be found, each as in one of these; anything where there are none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wanted(pub(crate) Vec<Bytes>);
+
+/// A byte that is another one than is wanted, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Difference {
+    /// Which one would have been right.
+    pub(crate) wanted: String,
+    /// What it is.
+    pub(crate) found: String,
+}
+
+impl Wanted {
+    /// Whether anything may be found.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The first byte of `found`, which begins at `offset`, that is none of those that it may be.
+    pub(crate) fn difference(&self, offset: u64, found: &[u8]) -> Option<Difference> {
+        let mut wrong = vec![!self.is_empty(); found.len()];
+        let mut wanted = vec![0; found.len()];
+        for bytes in &self.0 {
+            bytes.fill(offset, &mut wanted);
+            for ((wrong, wanted), found) in wrong.iter_mut().zip(&wanted).zip(found) {
+                *wrong &= wanted != found;
+            }
+        }
+        let mut places = (offset..).zip(found).zip(wrong);
+        let ((at, found), _) = places.find(|(_, wrong)| *wrong)?;
+        let wanted: Vec<String> = self
+            .0
+            .iter()
+            .map(|bytes| format!("{bytes}: {:#04x}", bytes.at(at)))
+            .collect();
+        Some(Difference {
+            wanted: format!("{} at byte {at:#x}", wanted.join(" or ")),
+            found: format!("{found:#04x} at byte {at:#x}"),
+        })
+    }
+}
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pattern { number, from: 0 } => write!(f, "pattern {number}"),
             Self::Pattern { number, from } => write!(f, "pattern {number} from {from:#x}"),
             Self::Byte(byte) => write!(f, "byte {byte:#04x}"),
             Self::Word(word) => write!(f, "word {word:#x}"),
+            Self::Mark { mark, from } => write!(f, "mark {mark} from {from:#x}"),
         }
     }
 }
@@ -111,9 +163,34 @@ mod tests {
         let pattern = Bytes::Pattern { number: 1, from: 0 };
         let mut found = [0; 32];
         pattern.fill(100, &mut found);
-        assert_eq!(pattern.difference(100, &found), None);
+        let wanted = Wanted(vec![pattern]);
+        assert_eq!(wanted.difference(100, &found), None);
+        let right = found[13];
         found[13] ^= 1;
-        let (at, wanted, other) = pattern.difference(100, &found).expect("a byte is wrong");
-        assert_eq!((at, wanted ^ 1), (113, other));
+        let difference = wanted.difference(100, &found).expect("a byte is wrong");
+        let says = |byte: u8| format!("{byte:#04x} at byte 0x71");
+        assert_eq!(difference.wanted, format!("pattern 1: {}", says(right)));
+        assert_eq!(difference.found, says(right ^ 1));
+    }
+
+    #[test]
+    fn each_byte_may_be_as_in_another_one_of_several() {
+        let wanted = Wanted(vec![Bytes::Byte(1), Bytes::Byte(2)]);
+        assert_eq!(wanted.difference(0, &[1, 2, 2, 1]), None);
+        let difference = wanted.difference(8, &[2, 1, 0]).expect("a byte is wrong");
+        let right = "byte 0x01: 0x01 or byte 0x02: 0x02 at byte 0xa";
+        assert_eq!(difference.wanted, right);
+        assert_eq!(Wanted::default().difference(0, &[7]), None, "anything goes");
+    }
+
+    #[test]
+    fn a_mark_has_the_bytes_of_the_addresses_that_it_is_written_to() {
+        let mut bytes = [0; 8];
+        let (mark, from) = (0x40, 0x1_0000);
+        Bytes::Mark { mark, from }.fill(0x23, &mut bytes);
+        for (byte, address) in bytes.into_iter().zip(0x1_0023..) {
+            let written = RandomAccessor::byte_at(DeviceAddr::new(address), 0x40);
+            assert_eq!(byte, written, "{address:#x}");
+        }
     }
 }

@@ -74,8 +74,8 @@ pub const MANUAL: &[StepManual] = &[
     ),
     step(
         "read",
-        "read BUFFER|VIEW [at OFFSET] [size BYTES] [expect DATA] [-> RESULT]",
-        "the process reads, and finds the data",
+        "read BUFFER|VIEW [at OFFSET] [size BYTES] [expect DATA [or DATA]...] [-> RESULT]",
+        "the process reads, and finds the data; with `or`, each byte as in one of these",
     ),
     step(
         "map",
@@ -149,8 +149,8 @@ pub const MANUAL: &[StepManual] = &[
     ),
     step(
         "ring",
-        "ring make RING in BLOCK record BYTES size N [from INDEX] | ring consume RING by VIEW | ring push RING DATA [count N] [wait] | ring pop RING [count N] [wait] [expect DATA] | ring end RING   [-> RESULT]",
-        "records in a block: the driver makes the ring, the device pushes, the process pops by its view; EBUSY where it is full or empty, unless it waits, EIO where the other end's index cannot be right, EINVAL where the header cannot",
+        "ring make RING in BLOCK record BYTES size N [from INDEX] | ring consume RING by VIEW | ring push RING DATA [count N] [wait] | ring pop RING [count N] [wait] [expect DATA [or DATA]...] | ring end RING   [-> RESULT]",
+        "records in a block: the driver makes the ring, the device pushes, the process pops by its view; EBUSY where it is full or empty, unless it waits for the other end, EIO where the other end's index cannot be right, EINVAL where the header cannot",
     ),
     step(
         "registers",
@@ -170,8 +170,13 @@ pub const MANUAL: &[StepManual] = &[
     ),
     step(
         "dma",
-        "dma read WHO ADDRESS BYTES [expect DATA] | dma write WHO ADDRESS BYTES DATA | dma copy WHO END END BYTES   [hmmu N] [as DMA] [-> RESULT]",
+        "dma read WHO ADDRESS BYTES [expect DATA [or DATA]...] | dma write WHO ADDRESS BYTES DATA | dma copy WHO END END BYTES   [hmmu N] [as DMA] [-> RESULT]",
         "the device accesses memory",
+    ),
+    step(
+        "access",
+        "access WHO ADDRESS BYTES count N [reads|writes] [mark N] [seed N] [expect DATA [or DATA]...] [hmmu N] [-> RESULT]",
+        "the device accesses a window of addresses as a processor does: N times, a few bytes at a random place, reads and writes mixed, up to the first access that is refused; what it writes is `mark N from ADDRESS` (0 where no mark is named); with `expect`, a read finds what the step itself wrote there, and the data everywhere else, so that nobody else may write there meanwhile",
     ),
     step(
         "pause",
@@ -264,6 +269,11 @@ pub const MANUAL: &[StepManual] = &[
         "parallel",
         "parallel / thread N [as NAME] ... end / end",
         "threads that run at the same time, until the last has ended; N threads carry out the steps of each `thread`, and NAME tells them apart, from 0 on",
+    ),
+    step(
+        "interleave",
+        "interleave [seed N] / thread N [as NAME] ... end / end",
+        "threads that take turns in an order that follows from the seed: a turn is a step, or an access of `access`, a page of `dma`, a record of `ring`; with `wait`, turns pass until the other end has done something, and where all threads wait, the scenario fails",
     ),
 ];
 

@@ -54,7 +54,7 @@
 //!            VIEWS = single counted
 //! line     = block | step
 //! block    = ( "repeat" n | "for" name "in" series | "if" n COMPARE n | "on" ASIC+ ) line* "end"
-//!          | "parallel" thread* "end"
+//!          | ( "parallel" | "interleave" ( "seed" n )? ) thread* "end"
 //! thread   = "thread" n ( "as" name )? line* "end"
 //! series   = n ".." n ( "step" n )? | n ( "," n )*
 //!
@@ -67,7 +67,7 @@
 //!          | "protect" place ( "read-only" | "writable" )
 //!          | "reclaim"
 //!          | "write" place data result?
-//!          | "read" place ( "expect" data )? result?
+//!          | "read" place found? result?
 //!          | "map" name ( name | n "size" n | "dram" n ) ( "hint" n )? "force"? "prefetch"? result?
 //!          | "unmap" name n result?
 //!          | "alloc" name n "contiguous"? "shared"? result?
@@ -88,12 +88,14 @@
 //!          | "ring" ( "make" name "in" name "record" n "size" n ( "from" n )?
 //!                   | "consume" name "by" name
 //!                   | "push" name data ( "count" n )? "wait"?
-//!                   | "pop" name ( "count" n )? "wait"? ( "expect" data )? | "end" name ) result?
+//!                   | "pop" name ( "count" n )? "wait"? found? | "end" name ) result?
 //!          | "registers" name n result?
 //!          | "export" name n n ( "from" n )? "as" name result? | "unexport" name
 //!          | "report" "faults" result?
-//!          | "dma" ( "read" who n n ( "expect" data )? | "write" who n n data
+//!          | "dma" ( "read" who n n found? | "write" who n n data
 //!                  | "copy" who end end n ) ( "hmmu" n )? ( "as" name )? result?
+//!          | "access" who n n "count" n ( "reads" | "writes" )? ( "mark" n )? ( "seed" n )? found?
+//!                     ( "hmmu" n )? result?
 //!          | "pause" "dma" name "after" "translate"
 //!          | "resume" "dma" name result?
 //!          | "register" n n
@@ -113,7 +115,8 @@
 //!
 //! range    = n ".." n
 //! place    = name ( "at" n )? ( "size" n )?
-//! data     = "pattern" n ( "from" n )? | "byte" n | "word" n
+//! data     = "pattern" n ( "from" n )? | "byte" n | "word" n | "mark" n "from" n
+//! found    = "expect" data ( "or" data )*
 //! who      = name | "asid" n | "privileged" | "bypass"
 //! end      = n | "device" n
 //! moment   = ( "first" | "last" ) EVENT          EVENT = clear, or a kind of the event log
@@ -158,9 +161,20 @@
 //!
 //! # Chance
 //!
-//! The order of host pages and `random` follow from the seed alone; threads run as the machine lets
-//! them. `hl-harness random` makes whole scenarios by chance ([`random`]); one that fails is printed as
-//! a file, as short as it still fails in the same way ([`shrink()`]).
+//! The order of host pages, of the turns of an `interleave` and of the places of an `access`, and `random`
+//! follow from the seed alone; the threads of a `parallel` block run as the machine lets them. A failure
+//! in an `interleave` says by which seed its threads took turns: with that behind the word, and the
+//! `--seed` of the run, they take the same ones again. `hl-harness random` makes whole scenarios by chance
+//! ([`random`]); one that fails is printed as a file, as short as it still fails in the same way ([`shrink()`]).
+//!
+//! # Turns
+//!
+//! Where threads take turns ([`Schedule`](crate::schedule::Schedule)), nothing else happens during one.
+//! What takes many accesses takes as many turns: each access of an `access` is one, each page of a `dma`
+//! and each record of a `ring`. Between a translation and its use there is no turn, since a device holds
+//! back what would come there; a copy for which `pause` is said stops there all the same. One that waits
+//! for the other end of a ring is passed over until another thread has done something, and where that is
+//! none, the scenario fails. Neither kind of block stands in a thread.
 
 pub mod ast;
 pub mod command;

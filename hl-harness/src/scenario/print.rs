@@ -6,8 +6,8 @@ use core::fmt;
 use core::fmt::Display;
 
 use super::ast::{
-    Between, CacheWords, Data, End, Expr, ExprKind, FaultWords, Line, MachineWords, Memory, Name,
-    Outcome, Place, Quantity, Script, Series, Step, ThreadWords, Who,
+    AccessWords, Between, CacheWords, Data, End, Expr, ExprKind, FaultWords, Line, MachineWords,
+    Memory, Name, Outcome, Place, Quantity, Script, Series, Step, ThreadWords, Who,
 };
 use super::words::Failure;
 
@@ -68,6 +68,15 @@ fn option(f: &mut fmt::Formatter<'_>, word: &str, value: Option<&impl Display>) 
         Some(value) => write!(f, " {word} {value}"),
         None => Ok(()),
     }
+}
+
+/// Prints what is to be found, where anything is.
+fn expected(f: &mut fmt::Formatter<'_>, data: &[Data]) -> fmt::Result {
+    if data.is_empty() {
+        return Ok(());
+    }
+    f.write_str(" expect ")?;
+    list(f, " or ", data)
 }
 
 fn flag(f: &mut fmt::Formatter<'_>, word: &str, set: bool) -> fmt::Result {
@@ -142,7 +151,18 @@ impl Display for Data {
             }
             Self::Byte(byte) => write!(f, "byte {byte}"),
             Self::Word(word) => write!(f, "word {word}"),
+            Self::Mark(mark, from) => write!(f, "mark {mark} from {from}"),
         }
+    }
+}
+
+impl Display for AccessWords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} count {}", self.start, self.size, self.count)?;
+        self.only.iter().try_for_each(|only| write!(f, " {only}"))?;
+        option(f, "mark", self.mark.as_ref())?;
+        option(f, "seed", self.seed.as_ref())?;
+        expected(f, &self.data)
     }
 }
 
@@ -282,7 +302,7 @@ fn lines(f: &mut fmt::Formatter<'_>, lines: &[Line], depth: usize) -> fmt::Resul
             | Step::For { body, .. }
             | Step::On { body, .. }
             | Step::If { body, .. } => self::lines(f, body, depth + 1)?,
-            Step::Parallel { threads } => {
+            Step::Parallel { threads } | Step::Interleave { threads, .. } => {
                 for thread in threads {
                     writeln!(f, "{indent}  {thread}")?;
                     self::lines(f, &thread.body, depth + 2)?;

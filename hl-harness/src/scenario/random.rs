@@ -5,7 +5,12 @@
 //! it expects (data, pins, charges, errors) is written down without looking at how it comes about. A
 //! scenario is text, and so is what reproduces a failure: see [`shrink`](super::shrink()).
 
+mod children;
+mod objects;
+mod threads;
+
 use super::words::AsicWord;
+use children::Child;
 
 /// Pages of each buffer.
 const PAGES: u64 = 16;
@@ -37,17 +42,38 @@ struct Content {
     number: u64,
     /// The page of it.
     page: u64,
+    /// Accesses that have written to some of its bytes since.
+    touch: Option<Touch>,
+}
+
+/// Accesses with a mark, by a page of a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Touch {
+    mark: u64,
+    mapping: u64,
+    page: u64,
 }
 
 impl Content {
     /// As a scenario writes it.
     fn words(self) -> String {
-        match self.number {
+        let words = match self.number {
             0 => "byte 0".to_owned(),
             number => format!("pattern {number} from {} * page", self.page),
+        };
+        match self.touch {
+            None => words,
+            Some(Touch {
+                mark,
+                mapping,
+                page,
+            }) => format!("{words} or mark {mark} from m{mapping} + {page} * page"),
         }
     }
 }
+
+/// What is in the buffers of a process.
+type Contents = Vec<[Content; PAGES as usize]>;
 
 /// A mapping of a part of a buffer.
 #[derive(Clone, Copy, Debug)]
@@ -82,11 +108,14 @@ struct Model {
     lines: Vec<String>,
     /// Whether device memory is mapped on this ASIC.
     maps_dram: bool,
-    buffers: Vec<[Content; PAGES as usize]>,
+    buffers: Contents,
+    /// The buffer that the steps of a thread are about, which no other thread uses.
+    own: Option<u64>,
     mappings: Vec<Mapping>,
     blocks: Vec<Block>,
     pieces: Vec<Piece>,
     command_buffers: Vec<u64>,
+    children: Vec<Child>,
     /// The last name and pattern given.
     names: u64,
 }
@@ -103,10 +132,12 @@ pub fn random(asic: AsicWord, steps: usize, seed: u64) -> String {
         ],
         maps_dram: asic != AsicWord::Gaudi,
         buffers: Vec::new(),
+        own: None,
         mappings: Vec::new(),
         blocks: Vec::new(),
         pieces: Vec::new(),
         command_buffers: Vec::new(),
+        children: Vec::new(),
         names: 0,
     };
     model.open();
@@ -144,7 +175,7 @@ impl Model {
     }
 
     fn step(&mut self) {
-        match self.chance.below(24) {
+        match self.chance.below(29) {
             0..4 => self.map(),
             4..7 => self.unmap(),
             7..9 => self.write(),
@@ -157,7 +188,10 @@ impl Model {
             18 | 19 => self.piece(),
             20 => self.command_buffer(),
             21 => self.count(),
-            22 if self.chance.below(4) == 0 => self.close(),
+            22 | 23 => self.access(),
+            24 | 25 => self.child(),
+            26 => self.interleave(),
+            27 if self.chance.below(4) == 0 => self.close(),
             _ if self.chance.below(12) == 0 => self.lose(),
             _ => self.count(),
         }
@@ -165,7 +199,8 @@ impl Model {
 
     /// A part of a buffer: which one, its first page, how many.
     fn part(&mut self) -> (u64, u64, u64) {
-        let buffer = self.chance.below(BUFFERS);
+        let chosen = self.chance.below(BUFFERS);
+        let buffer = self.own.unwrap_or(chosen);
         let first = self.chance.below(PAGES);
         (buffer, first, 1 + self.chance.below(PAGES - first))
     }
@@ -192,14 +227,27 @@ impl Model {
     }
 
     fn unmap(&mut self) {
-        let Some(index) = self.index(self.mappings.len()) else {
+        let Some(Mapping { name, .. }) = self.mapping() else {
             return;
         };
-        let Mapping { name, .. } = self.mappings.swap_remove(index);
+        self.mappings.retain(|mapping| mapping.name != name);
         self.say(format!("unmap c1 m{name}"));
-        self.say(format!(
-            "dma read c1 m{name} 8 -> faults at m{name} because not-present"
-        ));
+        self.gone(name);
+    }
+
+    /// Nothing is where a mapping was; or what another thread has mapped there.
+    fn gone(&mut self, name: u64) {
+        self.say(match self.own {
+            None => format!("dma read c1 m{name} 8 -> faults at m{name} because not-present"),
+            Some(_) => format!("dma read c1 m{name} 8 -> ok or faults"),
+        });
+    }
+
+    /// A mapping; in a thread, one of its own memory.
+    fn mapping(&mut self) -> Option<Mapping> {
+        let own = |mapping: &Mapping| self.own.is_none_or(|buffer| mapping.buffer == buffer);
+        let all: Vec<Mapping> = self.mappings.iter().copied().filter(own).collect();
+        self.chance.one_of(&all)
     }
 
     fn index(&mut self, len: usize) -> Option<usize> {
@@ -221,20 +269,30 @@ impl Model {
             return;
         };
         for (place, page) in content.iter_mut().skip(first as usize).zip(0..pages) {
-            *place = Content { number, page };
+            *place = Content {
+                number,
+                page,
+                touch: None,
+            };
         }
     }
 
     fn content(&self, buffer: u64, page: u64) -> Content {
-        let buffer = self.buffers.get(buffer as usize);
-        let content = buffer.and_then(|pages| pages.get(page as usize));
-        content.copied().unwrap_or_default()
+        content(&self.buffers, buffer, page)
+    }
+
+    /// Maps something where nothing is mapped. What a thread maps has no name after it.
+    fn first_map(&mut self) {
+        match self.own {
+            None => self.map(),
+            Some(_) => self.map_and_unmap(),
+        }
     }
 
     /// The device reads what the process wrote, or writes what the process reads.
     fn use_mapping(&mut self) {
-        let Some(mapping) = self.chance.one_of(&self.mappings) else {
-            return self.map();
+        let Some(mapping) = self.mapping() else {
+            return self.first_map();
         };
         let Mapping {
             name,
@@ -287,7 +345,16 @@ impl Model {
             "map c1 b{buffer} + page size {PAGES} * page -> fails EFAULT"
         ));
         self.say("free c1 max -> fails EINVAL");
-        self.say(format!("expect same as s{name}"));
+        self.same(name);
+    }
+
+    /// All is as in a snapshot. A page that a child shares becomes two as soon as somebody tries to map it.
+    fn same(&mut self, name: u64) {
+        let except = match self.children.is_empty() {
+            true => "",
+            false => " except frames-in-use, user-frames, references",
+        };
+        self.say(format!("expect same as s{name}{except}"));
     }
 
     /// A map that fails at some page.
@@ -299,7 +366,7 @@ impl Model {
         self.say(format!(
             "map c1 b{buffer} + {first} * page size {pages} * page -> fails ENOMEM"
         ));
-        self.say(format!("expect same as s{name}"));
+        self.same(name);
     }
 
     /// An unmap that the device does not confirm at first.
@@ -333,130 +400,6 @@ impl Model {
             mapping.buffer == buffer && pages.contains(&page)
         };
         self.mappings.iter().filter(inside).count() as u64
-    }
-
-    fn block(&mut self) {
-        let Some(index) = self
-            .index(self.blocks.len())
-            .filter(|_| self.chance.below(3) > 0)
-        else {
-            if self.blocks.len() < MOST {
-                let (name, pages) = (self.fresh(), 1 + self.chance.below(5));
-                self.say(format!("block c1 k{name} {pages} * page -> h{name}"));
-                self.blocks.push(Block {
-                    name,
-                    pages,
-                    content: None,
-                    shown: false,
-                });
-            }
-            return;
-        };
-        let number = self.fresh();
-        let Some(block) = self.blocks.get_mut(index) else {
-            return;
-        };
-        let Block {
-            name,
-            pages,
-            content,
-            shown,
-        } = *block;
-        let choice = self.chance.below(4);
-        let line = match (choice, shown, content) {
-            (0, ..) => {
-                block.content = Some(number);
-                format!("dma write privileged k{name} {pages} * page pattern {number}")
-            }
-            (1, false, _) => {
-                block.shown = true;
-                format!("mmap c1 h{name} as v{name} {pages} * page")
-            }
-            (1 | 2, true, Some(number)) => format!("read v{name} expect pattern {number}"),
-            (2, false, _) => format!("dma read c1 k{name} 8 -> ok or EINVAL"),
-            (_, true, _) => {
-                block.shown = false;
-                format!("munmap v{name}")
-            }
-            (_, false, _) => {
-                self.blocks.swap_remove(index);
-                format!("destroy c1 h{name}")
-            }
-        };
-        // Its address may be one that the user has too.
-        if !line.starts_with("dma read c1") {
-            self.say(line);
-        }
-    }
-
-    fn piece(&mut self) {
-        let Some(index) = self
-            .index(self.pieces.len())
-            .filter(|_| self.chance.below(3) > 0)
-        else {
-            if self.pieces.len() < MOST {
-                let name = self.fresh();
-                self.say(format!("alloc c1 1 -> d{name}"));
-                self.pieces.push(Piece {
-                    name,
-                    content: None,
-                    mapped: false,
-                });
-            }
-            return;
-        };
-        let number = self.fresh();
-        let maps_dram = self.maps_dram;
-        let choice = self.chance.below(3);
-        let Some(piece) = self.pieces.get_mut(index) else {
-            return;
-        };
-        let Piece {
-            name,
-            content,
-            mapped,
-        } = *piece;
-        match (choice, mapped, content) {
-            (0, true, Some(number)) => {
-                self.say(format!(
-                    "dma read c1 p{name} 3 * page expect pattern {number}"
-                ));
-            }
-            (0 | 1, true, _) => {
-                piece.content = Some(number);
-                self.say(format!("free c1 d{name} -> fails EINVAL"));
-                self.say(format!("dma write c1 p{name} 3 * page pattern {number}"));
-            }
-            (_, true, _) => {
-                piece.mapped = false;
-                self.say(format!("unmap c1 p{name}"));
-                self.say(format!("dma read c1 p{name} 8 -> faults at p{name}"));
-            }
-            (0 | 1, false, _) if maps_dram => {
-                piece.mapped = true;
-                self.say(format!("map c1 dram d{name} -> p{name}"));
-            }
-            (_, false, _) => {
-                self.pieces.swap_remove(index);
-                self.say(format!("free c1 d{name}"));
-                self.say(format!("free c1 d{name} -> fails EINVAL"));
-            }
-        }
-    }
-
-    fn command_buffer(&mut self) {
-        if self.command_buffers.len() < 3 && self.chance.below(2) == 0 {
-            let name = self.fresh();
-            self.say(format!("cb create c1 3 * page mapped -> q{name}"));
-            self.say(format!("cb address c1 q{name} -> a{name}"));
-            self.say(format!("dma read c1 a{name} 3 * page expect byte 0"));
-            self.command_buffers.push(name);
-        } else if let Some(index) = self.index(self.command_buffers.len()) {
-            let name = self.command_buffers.swap_remove(index);
-            self.say(format!("unmap c1 a{name} -> fails EINVAL"));
-            self.say(format!("cb destroy c1 q{name}"));
-            self.say(format!("dma read c1 a{name} 8 -> faults at a{name}"));
-        }
     }
 
     /// What is counted.
@@ -502,6 +445,9 @@ impl Model {
 
     /// Nothing is there any more; a new process comes.
     fn forget(&mut self) {
+        for child in core::mem::take(&mut self.children) {
+            self.say(format!("exit k{}", child.name));
+        }
         for number in 0..BUFFERS {
             self.say(format!("expect pins b{number} = 0"));
             self.say(format!("munmap b{number}"));
@@ -516,4 +462,10 @@ impl Model {
         self.command_buffers.clear();
         self.open();
     }
+}
+
+fn content(buffers: &Contents, buffer: u64, page: u64) -> Content {
+    let buffer = buffers.get(buffer as usize);
+    let content = buffer.and_then(|pages| pages.get(page as usize));
+    content.copied().unwrap_or_default()
 }

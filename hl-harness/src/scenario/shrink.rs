@@ -1,6 +1,8 @@
 //! From a scenario that fails to a short one that fails in the same way.
 
-use super::ast::{Line, Script, Step};
+use std::collections::BTreeSet;
+
+use super::ast::{Line, Script, Step, ThreadWords};
 use super::run::{Options, Stop, run};
 use super::words::AsicWord;
 use crate::wording::shape;
@@ -25,7 +27,9 @@ fn fails(script: &Script, asic: AsicWord, options: Options) -> Option<Same> {
 /// taken; the scenario itself where it does not fail.
 ///
 /// Steps are taken away in halves, quarters and so on down to single ones, then the steps of one name
-/// together, again and again until none can be. The result still prints as a scenario file.
+/// together, again and again until none can be. Those in blocks are steps like all others, a thread of a
+/// block goes as a whole, and of a block that is not needed only what is in it stays. The result still
+/// prints as a scenario file.
 #[must_use]
 pub fn shrink(script: &Script, asic: AsicWord, options: Options) -> Script {
     shrink_by(script, asic, options, |_| true)
@@ -53,39 +57,66 @@ pub fn shrink_by(
     };
     let mut steps = script.steps.clone();
     // Nothing behind the failing step was carried out.
-    if let Some(last) = steps.iter().position(|line| line.span.line == wanted.0) {
+    if let Some(last) = steps.iter().position(|line| is_at(line, wanted.0)) {
         let before: Vec<Line> = steps.iter().take(last + 1).cloned().collect();
         if still(&before) {
             steps = before;
         }
     }
     loop {
-        let before = steps.len();
-        let mut chunk = steps.len().div_ceil(2);
+        let before = count(&steps);
+        let mut chunk = before.div_ceil(2);
         while chunk > 0 {
             let mut at = 0;
-            while at < steps.len() {
-                let end = (at + chunk).min(steps.len());
-                let kept = steps[at..end].iter().filter(|line| !spare(&line.step));
-                let kept: Vec<Line> = kept.cloned().collect();
-                let without = [&steps[..at], &kept, &steps[end..]].concat();
-                if without.len() < steps.len() && still(&without) {
-                    at += kept.len();
+            while at < count(&steps) {
+                let (mut number, mut kept) = (0, 0);
+                let without = rewritten(&steps, &mut |unit| {
+                    let taken = (at..at + chunk).contains(&number);
+                    number += 1;
+                    if taken && unit.may_go(&spare) {
+                        return Fate::Goes;
+                    }
+                    kept += usize::from(taken);
+                    Fate::Stays
+                });
+                if count(&without) < number && still(&without) {
+                    at += kept;
                     steps = without;
                 } else {
-                    at = end;
+                    at += chunk;
                 }
             }
             chunk /= 2;
         }
+        let mut at = 0;
+        while at < count(&steps) {
+            let mut number = 0;
+            let opened = rewritten(&steps, &mut |unit| {
+                number += 1;
+                match number == at + 1 && unit.is_block() {
+                    true => Fate::Opens,
+                    false => Fate::Stays,
+                }
+            });
+            if count(&opened) < number && still(&opened) {
+                steps = opened;
+            } else {
+                at += 1;
+            }
+        }
         for word in words(&steps) {
-            let apart = |line: &&Line| !(spare(&line.step) && mentions(line, &word));
-            let without: Vec<Line> = steps.iter().filter(apart).cloned().collect();
-            if without.len() < steps.len() && still(&without) {
+            let all = count(&steps);
+            let without = rewritten(&steps, &mut |unit| match unit.may_go(&spare)
+                && unit.words().any(|part| part == word)
+            {
+                true => Fate::Goes,
+                false => Fate::Stays,
+            });
+            if count(&without) < all && still(&without) {
                 steps = without;
             }
         }
-        if steps.len() == before {
+        if count(&steps) == before {
             return Script {
                 steps,
                 ..script.clone()
@@ -94,25 +125,122 @@ pub fn shrink_by(
     }
 }
 
-/// The words with a number in them, which are the names that a random scenario gives.
-fn words(steps: &[Line]) -> Vec<String> {
-    let text: Vec<String> = steps.iter().map(|line| line.step.to_string()).collect();
-    let split = |line: &'_ String| -> Vec<String> {
-        let words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        words.map(str::to_owned).collect()
-    };
-    let named = |word: &String| {
-        word.starts_with(|c: char| c.is_ascii_alphabetic())
-            && word.ends_with(|c: char| c.is_ascii_digit())
-    };
-    let mut words: Vec<String> = text.iter().flat_map(split).filter(named).collect();
-    words.sort();
-    words.dedup();
-    words
+/// What can be taken away by itself.
+enum Unit<'s> {
+    /// A step, with what is in it.
+    Step(&'s Step),
+    /// A thread of a block.
+    Thread(&'s ThreadWords),
 }
 
-fn mentions(line: &Line, word: &str) -> bool {
-    let text = line.step.to_string();
-    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-        .any(|part| part == word)
+/// What becomes of a unit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Stays,
+    Goes,
+    /// What is in it stays.
+    Opens,
+}
+
+impl Unit<'_> {
+    /// Whether it may be taken away, with what is in it.
+    fn may_go(&self, spare: &impl Fn(&Step) -> bool) -> bool {
+        let all_go = |lines: &Vec<Line>| {
+            lines
+                .iter()
+                .all(|line| Unit::Step(&line.step).may_go(spare))
+        };
+        match self {
+            Self::Step(step) => spare(step) && bodies(step).into_iter().all(all_go),
+            Self::Thread(thread) => all_go(&thread.body),
+        }
+    }
+
+    fn is_block(&self) -> bool {
+        matches!(self, Self::Step(step) if !bodies(step).is_empty())
+    }
+
+    /// The words of its line.
+    fn words(&self) -> impl Iterator<Item = String> {
+        let text = match self {
+            Self::Step(step) => step.to_string(),
+            Self::Thread(thread) => thread.to_string(),
+        };
+        let parts = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let parts: Vec<String> = parts.map(str::to_owned).collect();
+        parts.into_iter()
+    }
+}
+
+/// The lines in a step.
+fn bodies(step: &Step) -> Vec<&Vec<Line>> {
+    match step {
+        Step::Repeat { body, .. }
+        | Step::For { body, .. }
+        | Step::On { body, .. }
+        | Step::If { body, .. } => vec![body],
+        Step::Parallel { threads } | Step::Interleave { threads, .. } => {
+            threads.iter().map(|thread| &thread.body).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Whether a step is the one at a line, or has it in it.
+fn is_at(line: &Line, number: u32) -> bool {
+    let mut within = bodies(&line.step).into_iter().flatten();
+    line.span.line == number || within.any(|inner| is_at(inner, number))
+}
+
+/// The lines with what `fate` says of each unit, in the order of the text; of one that is in another that
+/// goes it is asked as well.
+fn rewritten(lines: &[Line], fate: &mut dyn FnMut(Unit<'_>) -> Fate) -> Vec<Line> {
+    let mut left = Vec::new();
+    for line in lines {
+        let becomes = fate(Unit::Step(&line.step));
+        let mut step = line.step.clone();
+        match &mut step {
+            Step::Repeat { body, .. }
+            | Step::For { body, .. }
+            | Step::On { body, .. }
+            | Step::If { body, .. } => *body = rewritten(body, fate),
+            Step::Parallel { threads } | Step::Interleave { threads, .. } => {
+                threads.retain_mut(|thread| {
+                    let becomes = fate(Unit::Thread(thread));
+                    thread.body = rewritten(&thread.body, fate);
+                    becomes != Fate::Goes
+                });
+            }
+            _ => {}
+        }
+        match becomes {
+            Fate::Stays => left.push(Line { step, ..*line }),
+            Fate::Goes => {}
+            Fate::Opens => left.extend(bodies(&step).into_iter().flatten().cloned()),
+        }
+    }
+    left
+}
+
+/// How many units there are.
+fn count(lines: &[Line]) -> usize {
+    let mut all = 0;
+    let _ = rewritten(lines, &mut |_| {
+        all += 1;
+        Fate::Stays
+    });
+    all
+}
+
+/// The words with a number in them, which are the names that a random scenario gives.
+fn words(steps: &[Line]) -> BTreeSet<String> {
+    let mut words = BTreeSet::new();
+    let _ = rewritten(steps, &mut |unit| {
+        words.extend(unit.words().filter(|word| {
+            word.starts_with(|c: char| c.is_ascii_alphabetic())
+                && word.ends_with(|c: char| c.is_ascii_digit())
+        }));
+        Fate::Stays
+    });
+    words
 }

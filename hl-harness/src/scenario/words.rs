@@ -237,6 +237,16 @@ choice! {
 }
 
 choice! {
+    /// Of which kind all accesses of a processor are.
+    Accesses {
+        /// They read.
+        Reads "reads",
+        /// They write.
+        Writes "writes",
+    }
+}
+
+choice! {
     /// Why an access is refused.
     Reason {
         /// Device: the entry is not present.

@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hl_harness::asic::{
     AccessKind, Completion, Descriptor, DmaEngine, Endpoint, FaultReason, InitiatorMode,
-    MmuInstance, Operation, RandomAccessor,
+    MmuInstance, Operation, RandomAccess, RandomAccessor,
 };
 use hl_harness::host::{FRAME_SIZE, KernelBlock};
 use hl_harness::log::EventKind;
-use hl_harness::schedule::{Progress, Schedule};
+use hl_harness::schedule::{Closure, Progress, Schedule};
 use mmu_core::{AddrRange, DeviceAddr};
 
 use crate::rig::{Kind, PMMU, Rig};
@@ -112,17 +112,21 @@ fn a_seed_decides_whether_a_page_goes_between_a_translation_and_its_use() {
             to: at(PAGE),
             len: 64,
         }]);
-        let mut schedule = Schedule::new(seed);
-        schedule.add("dma", move || {
-            Progress::done_if(!matches!(steps.step(), Ok(true)))
-        });
+        let mut schedule = Schedule::<_, Closure<'_>>::new(seed);
+        schedule.add(
+            "dma",
+            Box::new(move || Progress::done_if(!matches!(steps.step(), Ok(true)))),
+        );
         // A driver in a hurry: it invalidates, and does not ask whether the engine is idle.
-        schedule.add("driver", || {
-            rig.put(rig.table(1, 5), 1, 0);
-            rig.invalidate_all();
-            drop(target.take());
-            Progress::Done
-        });
+        schedule.add(
+            "driver",
+            Box::new(|| {
+                rig.put(rig.table(1, 5), 1, 0);
+                rig.invalidate_all();
+                drop(target.take());
+                Progress::Done
+            }),
+        );
         let order = schedule.run();
         drop(source);
         (rig.host.statistics().free_accesses, order)
@@ -180,7 +184,7 @@ fn a_random_accessor_is_the_same_for_the_same_seed_and_stays_in_its_window() {
     let count = |kind| first.iter().filter(|access| access.kind == kind).count();
     assert!(count(AccessKind::Write) > 500 && count(AccessKind::Read) > 500);
     let straddles = |access: &&_| {
-        let access: &hl_harness::asic::RandomAccess = access;
+        let access: &RandomAccess = access;
         access.address.get() / PAGE != (access.address.get() + access.bytes.len() as u64 - 1) / PAGE
     };
     assert!(
@@ -201,6 +205,64 @@ fn a_random_accessor_goes_on_after_a_fault() {
         rig.asic.take_faults().len(),
         outcomes.iter().filter(|ok| !**ok).count()
     );
+}
+
+#[test]
+fn an_access_that_is_refused_says_what_of_it_was_made() {
+    let rig = Rig::new(Kind::Pmmu);
+    let block = mapped(&rig, 1);
+    // Every long access crosses from the page that is mapped to the one that is not.
+    let window = AddrRange::new(DeviceAddr::new(BASE + PAGE - 5), 9).unwrap();
+    let mut accessor = RandomAccessor::new(&rig.asic, rig.user, window, 0x20, 5);
+    let mut crossed = [0, 0];
+    for _ in 0..200 {
+        let Err(refused) = accessor.step() else {
+            continue;
+        };
+        let RandomAccess {
+            address,
+            kind,
+            bytes,
+        } = &refused.made;
+        assert_eq!(bytes.len() as u64, refused.error.bytes_done);
+        let fault = refused.error.fault().unwrap();
+        assert_eq!(fault.access, *kind);
+        let refused_at = address.get() + bytes.len() as u64;
+        assert_eq!(fault.address.get(), refused_at.max(BASE + PAGE));
+        let Some(offset) = address.get().checked_sub(BASE).filter(|at| *at < PAGE) else {
+            continue;
+        };
+        crossed[usize::from(*kind == AccessKind::Write)] += 1;
+        let mut seen = vec![0; bytes.len()];
+        let view = block.view().unwrap();
+        view.read(offset as usize, &mut seen).unwrap();
+        assert_eq!(*bytes, seen, "{refused}");
+    }
+    assert!(crossed.iter().all(|count| *count > 20), "{crossed:?}");
+}
+
+#[test]
+fn an_accessor_of_one_kind_makes_its_accesses_where_one_of_both_does() {
+    let places = |only: Option<AccessKind>| -> Vec<_> {
+        let rig = Rig::new(Kind::Pmmu);
+        let _block = mapped(&rig, 2);
+        let window = AddrRange::new(DeviceAddr::new(BASE), 2 * PAGE).unwrap();
+        let accessor = RandomAccessor::new(&rig.asic, rig.user, window, 1, 8);
+        let mut accessor = match only {
+            Some(kind) => accessor.only(kind),
+            None => accessor,
+        };
+        let accesses = (0..300).map(|_| accessor.step().unwrap());
+        accesses
+            .map(|access| {
+                assert_eq!(only.unwrap_or(access.kind), access.kind);
+                (access.address, access.bytes.len())
+            })
+            .collect()
+    };
+    let both = places(None);
+    assert_eq!(places(Some(AccessKind::Read)), both);
+    assert_eq!(places(Some(AccessKind::Write)), both);
 }
 
 #[test]

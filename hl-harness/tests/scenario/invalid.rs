@@ -17,7 +17,7 @@ const INVALID: &[(&str, u32, u32, &str)] = &[
         "thread 2\nend",
         1,
         1,
-        "stands in a `parallel` block only (parallel",
+        "stands in a `parallel` or an `interleave` block only (parallel",
     ),
     (
         "parallel\nthread reclaim\nend\nend",
@@ -153,6 +153,67 @@ const INVALID: &[(&str, u32, u32, &str)] = &[
         6,
         8,
         "called `x`",
+    ),
+    (
+        "interleave\nthread 1\ninterleave\nend\nend\nend",
+        3,
+        1,
+        "no single one does it",
+    ),
+    (
+        "interleave\nthread 1\nrepeat 2\nparallel\nend\nend\nend\nend",
+        4,
+        1,
+        "no single one does it",
+    ),
+    (
+        "interleave\nreclaim\nend",
+        2,
+        1,
+        "`reclaim` stands in no thread (`interleave` has `thread N",
+    ),
+    (
+        "interleave\nthread\nend\nend",
+        2,
+        7,
+        "but the line ends (interleave [seed N]",
+    ),
+    ("interleave seeds 3\nend", 1, 12, "found `seeds`"),
+    (
+        "interleave seed 3\nthread 1\nend",
+        1,
+        1,
+        "this `interleave` has no `end`",
+    ),
+    (
+        "open c1\naccess c1 0 8",
+        2,
+        14,
+        "expected `count`, but the line ends",
+    ),
+    (
+        "open c1\naccess c1 0 8 count 9 read",
+        2,
+        23,
+        "found `read` (access WHO",
+    ),
+    (
+        "open c1\naccess c1 0 8 count 9 writes expect byte 0",
+        2,
+        30,
+        "writes find nothing",
+    ),
+    (
+        "open c1\naccess c1 0 8 count 9 expect byte 0 or EIO",
+        2,
+        40,
+        "expected data",
+    ),
+    (
+        "open c1\nbuffer c1 b 1\nread b expect mark 3",
+        3,
+        21,
+        "expected `from`",
     ),
     (
         "reclaim\nasics goya",
@@ -301,6 +362,15 @@ const IMPOSSIBLE: &[(&str, u32, u32, &str)] = &[
     ),
     ("for i in 0..8 step 0\nend", 1, 20, "has no end"),
     ("dma read asid 1024 0 8", 1, 15, "more than 0x3ff"),
+    ("access bypass 8 0 count 1", 1, 17, "a byte at least"),
+    ("access bypass 8 max count 1", 1, 17, "within 64 bits"),
+    (
+        "access bypass 8 8 count 1 mark 256",
+        1,
+        32,
+        "more than 0xff",
+    ),
+    ("interleave\nthread 1025\nend\nend", 2, 8, "more than 0x400"),
 ];
 
 #[test]

@@ -77,6 +77,111 @@ fn what_fails_becomes_short_and_still_fails_in_the_same_way() {
 }
 
 #[test]
+fn random_scenarios_fork_and_have_threads_and_accesses_that_are_compared() {
+    for asic in ASICS {
+        let all: String = (0..4).map(|seed| random(asic, 400, seed)).collect();
+        let count = |words: &[&str]| {
+            let has = |line: &&str| words.iter().all(|word| line.contains(word));
+            all.lines().filter(has).count()
+        };
+        for (words, least) in [
+            (&["fork c1 as k"] as &[_], 4),
+            (&["read b", " of k", "expect pattern"], 4),
+            (&["interleave seed "], 8),
+            (&["access c1 m", " expect "], 8),
+            (&["access c1 m", " writes mark "], 8),
+            (&["read b", " or mark "], 8),
+        ] {
+            let found = count(words);
+            assert!(found >= least, "{asic}: {found} of {words:?}");
+        }
+    }
+}
+
+/// How it fails, and a part of it that does so as well.
+const SHRUNK: &[(&str, &str)] = &[
+    // In a thread, of which the others, and all that is done before, are not needed.
+    (
+        "\
+open c1
+buffer c1 b 4 pages
+map c1 b -> va
+reclaim
+interleave seed 2
+thread 1
+reclaim
+write b pattern 1
+end
+thread 2 as t
+dma read c1 va 8
+for i in 0..3
+dma read c1 va 2 pages
+if i = 2
+expect pins b 0
+end
+end
+end
+end
+reclaim
+",
+        "\
+open c1
+buffer c1 b 4 pages
+map c1 b -> va
+expect pins b = 0
+",
+    ),
+    // What no one thread does alone keeps two of them.
+    (
+        "\
+open c1
+buffer c1 b 1 pages
+reclaim
+interleave seed 2
+thread 1
+reclaim
+repeat 50
+write b byte 3
+read b expect byte 3
+end
+end
+thread 1
+reclaim
+end
+thread 1
+for i in 0..50
+write b byte 4
+end
+reclaim
+end
+end
+",
+        "\
+open c1
+buffer c1 b 1 pages
+interleave seed 2
+  thread 1
+    write b byte 3
+    read b expect byte 3
+  end
+  thread 1
+    write b byte 4
+  end
+end
+",
+    ),
+];
+
+#[test]
+fn what_fails_in_a_block_becomes_short_too() {
+    for (text, wanted) in SHRUNK {
+        let script: Script = text.parse().expect("it is a scenario");
+        let short = shrink(&script, AsicWord::Goya, Options::default());
+        assert_eq!(short.to_string(), *wanted);
+    }
+}
+
+#[test]
 fn what_passes_is_not_shortened() {
     let script: Script = random(AsicWord::Goya, 60, 3)
         .parse()

@@ -2,8 +2,8 @@
 
 use super::super::words::{Asics, Comparison, Failure, Told, Wrong};
 use super::{
-    Between, CommandBufferWords, Data, Expr, FaultWords, Line, Memory, Moment, Name, Outcome,
-    Place, Quantity, RingWords, Series, ThreadWords, TimestampWords, Transfer, Who,
+    AccessWords, Between, CommandBufferWords, Data, Expr, FaultWords, Line, Memory, Moment, Name,
+    Outcome, Place, Quantity, RingWords, Series, ThreadWords, TimestampWords, Transfer, Who,
     WindowMemoryWords, WindowPlace,
 };
 
@@ -78,8 +78,8 @@ pub enum Step {
     Read {
         /// Where.
         place: Place,
-        /// What it finds.
-        data: Option<Data>,
+        /// What it finds: each byte is as in one of these.
+        data: Vec<Data>,
         /// What comes of it.
         outcome: Outcome,
     },
@@ -300,6 +300,17 @@ pub enum Step {
         /// What comes of it.
         outcome: Outcome,
     },
+    /// The device accesses memory as a processor does.
+    Access {
+        /// In whose address space.
+        who: Who,
+        /// What it does.
+        words: Box<AccessWords>,
+        /// Through which MMU for device memory.
+        hmmu: Option<Expr>,
+        /// What comes of it.
+        outcome: Outcome,
+    },
     /// The next copy of that name stops when its addresses are translated.
     Pause {
         /// The copy.
@@ -463,6 +474,13 @@ pub enum Step {
     },
     /// Threads, all at once.
     Parallel {
+        /// What each of them does.
+        threads: Vec<ThreadWords>,
+    },
+    /// Threads that take turns.
+    Interleave {
+        /// What the order follows from, where not from the seed of the run.
+        seed: Option<Expr>,
         /// What each of them does.
         threads: Vec<ThreadWords>,
     },

@@ -1,6 +1,7 @@
 //! Text to steps.
 
 mod cursor;
+mod device;
 mod expect;
 mod parts;
 mod steps;
@@ -168,12 +169,18 @@ impl Parser {
             "parallel" => {
                 line.end()?;
                 Ok(Step::Parallel {
-                    threads: self.threads(at)?,
+                    threads: self.threads(word, at)?,
                 })
             }
+            "interleave" => {
+                let seed = line.option("seed", &self.names)?;
+                line.end()?;
+                let threads = self.threads(word, at)?;
+                Ok(Step::Interleave { seed, threads })
+            }
             "thread" => {
-                let invalid = Invalid::new(at, "`thread` stands in a `parallel` block only");
-                Err(with_syntax(invalid, "parallel"))
+                let message = "`thread` stands in a `parallel` or an `interleave` block only";
+                Err(with_syntax(Invalid::new(at, message), "parallel"))
             }
             "asics" | "machine" => Err(Invalid::new(
                 at,
@@ -189,8 +196,8 @@ impl Parser {
         }
     }
 
-    /// The threads of a `parallel` block, up to its end.
-    fn threads(&mut self, parallel: Span) -> Result<Vec<ThreadWords>, Invalid> {
+    /// The threads of a block that begins with `block` at `start`, up to its end.
+    fn threads(&mut self, block: &str, start: Span) -> Result<Vec<ThreadWords>, Invalid> {
         let mut threads = Vec::new();
         while let Some(tokens) = self.lines.next() {
             let mut line = Cursor::new(tokens);
@@ -202,8 +209,7 @@ impl Parser {
                 }
                 "thread" => {
                     let heading = thread(&mut line, &self.names);
-                    let (count, number) =
-                        heading.map_err(|invalid| with_syntax(invalid, "parallel"))?;
+                    let (count, number) = heading.map_err(|invalid| with_syntax(invalid, block))?;
                     // What a thread names is its own.
                     let outside = self.names.clone();
                     if let Some(number) = &number {
@@ -221,12 +227,15 @@ impl Parser {
                 }
                 _ => {
                     let message = format_args!("`{word}` stands in no thread");
-                    return Err(Invalid::new(at, message)
-                        .help("a `parallel` block has `thread N ... end` and nothing else"));
+                    let has = format_args!("`{block}` has `thread N ... end` and nothing else");
+                    return Err(Invalid::new(at, message).help(has));
                 }
             }
         }
-        Err(Invalid::new(parallel, "this `parallel` has no `end`"))
+        Err(Invalid::new(
+            start,
+            format_args!("this `{block}` has no `end`"),
+        ))
     }
 }
 
@@ -254,6 +263,7 @@ fn alone(body: &[Line]) -> Result<(), Invalid> {
                 | Step::Exit { .. }
                 | Step::Fork { .. }
                 | Step::Parallel { .. }
+                | Step::Interleave { .. }
                 | Step::Snapshot { .. }
                 | Step::ExpectSame { .. }
                 | Step::Mark { .. }

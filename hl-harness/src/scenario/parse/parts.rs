@@ -45,9 +45,25 @@ impl Cursor {
             self.expr(names).map(Data::Byte)
         } else if self.take("word") {
             self.expr(names).map(Data::Word)
+        } else if self.take("mark") {
+            let mark = self.expr(names)?;
+            self.keyword("from")?;
+            Ok(Data::Mark(mark, self.expr(names)?))
         } else {
-            Err(self.expected("data: `pattern N`, `byte N` or `word N`"))
+            Err(self.expected("data: `pattern N`, `byte N`, `word N` or `mark N from ADDRESS`"))
         }
+    }
+
+    /// What is to be found, where anything is.
+    pub(super) fn expected_data(&mut self, names: &Names) -> Result<Vec<Data>, Invalid> {
+        let mut data = Vec::new();
+        if self.take("expect") {
+            data.push(self.data(names)?);
+            while self.take("or") {
+                data.push(self.data(names)?);
+            }
+        }
+        Ok(data)
     }
 
     fn errno(&mut self) -> Result<String, Invalid> {

@@ -1,13 +1,13 @@
 //! The steps that are one line.
 
 use super::super::ast::{
-    CommandBufferWords, End, ExprKind, Memory, Name, RingWords, Step, TimestampWords, Transfer,
-    WindowMemoryWords, WindowPlace,
+    CommandBufferWords, ExprKind, Memory, Name, RingWords, Step, TimestampWords, WindowMemoryWords,
+    WindowPlace,
 };
 use super::super::manual::MANUAL;
 use super::super::names::{Kind, Names};
 use super::super::text::{Invalid, Span};
-use super::super::words::{Choice, Failure, WindowWord, Wrong};
+use super::super::words::{Choice, WindowWord};
 use super::cursor::Cursor;
 
 impl Cursor {
@@ -56,10 +56,7 @@ impl Cursor {
             }),
             "read" => Ok(Step::Read {
                 place: self.place_of(names)?,
-                data: match self.take("expect") {
-                    true => Some(self.data(names)?),
-                    false => None,
-                },
+                data: self.expected_data(names)?,
                 outcome: self.outcome(names)?,
             }),
             "map" => self.map(names),
@@ -143,6 +140,7 @@ impl Cursor {
                 })
             }
             "dma" => self.dma(names),
+            "access" => self.access(names),
             "pause" => {
                 self.keyword("dma")?;
                 let dma = self.define(names, Kind::Dma)?;
@@ -358,10 +356,7 @@ impl Cursor {
             "pop" => RingWords::Pop {
                 count: self.option("count", names)?,
                 wait: self.take("wait"),
-                data: match self.take("expect") {
-                    true => Some(self.data(names)?),
-                    false => None,
-                },
+                data: self.expected_data(names)?,
             },
             _ => RingWords::End,
         };
@@ -401,82 +396,6 @@ impl Cursor {
             view: self.define(names, Kind::View)?,
             size: self.expr(names)?,
             outcome: self.outcome(names)?,
-        })
-    }
-
-    fn dma(&mut self, names: &mut Names) -> Result<Step, Invalid> {
-        let (what, at) = self.word("`read`, `write` or `copy`")?;
-        if !["read", "write", "copy"].contains(&what.as_str()) {
-            let invalid = Invalid::new(at, format_args!("the device has no `dma {what}`"));
-            return Err(invalid.suggest(&what, ["read", "write", "copy"]));
-        }
-        let who = self.who(names)?;
-        let transfer = match what.as_str() {
-            "read" => Transfer::Read(
-                self.expr(names)?,
-                self.expr(names)?,
-                match self.take("expect") {
-                    true => Some(self.data(names)?),
-                    false => None,
-                },
-            ),
-            "write" => Transfer::Write(self.expr(names)?, self.expr(names)?, self.data(names)?),
-            _ => Transfer::Copy(
-                self.copy_end(names)?,
-                self.copy_end(names)?,
-                self.expr(names)?,
-            ),
-        };
-        let hmmu = self.option("hmmu", names)?;
-        let at = self.place();
-        let name = match self.take("as") {
-            true => Some(self.define(names, Kind::Dma)?),
-            false => None,
-        };
-        if name.is_some() && !matches!(transfer, Transfer::Copy(..)) {
-            return Err(Invalid::new(
-                at,
-                "only a copy has a name, since only a copy can be paused",
-            ));
-        }
-        Ok(Step::Dma {
-            who,
-            transfer,
-            hmmu,
-            name,
-            outcome: self.outcome(names)?,
-        })
-    }
-
-    fn copy_end(&mut self, names: &Names) -> Result<End, Invalid> {
-        if self.take("device") {
-            return self.expr(names).map(End::Device);
-        }
-        self.expr(names).map(End::Virtual)
-    }
-
-    fn fail(&mut self, names: &Names) -> Result<Step, Invalid> {
-        if self.take("nothing") {
-            return Ok(Step::FailNothing);
-        }
-        let what = self.choice::<Failure>("what is to fail, or `nothing`")?;
-        let nth = self.expr(names)?;
-        let how = match what.is_hardware() {
-            false => None,
-            true => match self.choice::<Wrong>("how it fails")? {
-                Wrong::Timeout => Some((Wrong::Timeout, None)),
-                Wrong::Slow => Some((Wrong::Slow, Some(self.expr(names)?))),
-            },
-        };
-        let times = match what.is_hardware() {
-            true => self.option("times", names)?,
-            false => None,
-        };
-        Ok(Step::Fail {
-            what,
-            nth,
-            how,
-            times,
         })
     }
 }

@@ -6,7 +6,7 @@ use core::fmt::Display;
 use super::super::ast::{
     CommandBufferWords, RingWords, Step, TimestampWords, Transfer, WindowMemoryWords, WindowPlace,
 };
-use super::{flag, list, option};
+use super::{expected, flag, list, option};
 
 impl Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -53,7 +53,7 @@ impl Display for Step {
                 outcome,
             } => {
                 write!(f, "read {place}")?;
-                option(f, "expect", data.as_ref())?;
+                expected(f, data)?;
                 outcome.fmt(f)
             }
             Self::Map {
@@ -200,7 +200,7 @@ impl Display for Step {
                         write!(f, "ring pop {ring}")?;
                         option(f, "count", count.as_ref())?;
                         flag(f, "wait", *wait)?;
-                        option(f, "expect", data.as_ref())?;
+                        expected(f, data)?;
                     }
                     RingWords::End => write!(f, "ring end {ring}")?,
                 }
@@ -272,7 +272,7 @@ impl Display for Step {
                 match transfer {
                     Transfer::Read(at, size, data) => {
                         write!(f, "dma read {who} {at} {size}")?;
-                        option(f, "expect", data.as_ref())?;
+                        expected(f, data)?;
                     }
                     Transfer::Write(at, size, data) => {
                         write!(f, "dma write {who} {at} {size} {data}")?;
@@ -283,6 +283,16 @@ impl Display for Step {
                 }
                 option(f, "hmmu", hmmu.as_ref())?;
                 option(f, "as", name.as_ref())?;
+                outcome.fmt(f)
+            }
+            Self::Access {
+                who,
+                words,
+                hmmu,
+                outcome,
+            } => {
+                write!(f, "access {who} {words}")?;
+                option(f, "hmmu", hmmu.as_ref())?;
                 outcome.fmt(f)
             }
             Self::Pause { dma } => write!(f, "pause dma {dma} after translate"),
@@ -373,6 +383,10 @@ impl Display for Step {
                 ..
             } => write!(f, "if {one} {comparison} {other}"),
             Self::Parallel { .. } => f.write_str("parallel"),
+            Self::Interleave { seed, .. } => {
+                f.write_str("interleave")?;
+                option(f, "seed", seed.as_ref())
+            }
         }
     }
 }

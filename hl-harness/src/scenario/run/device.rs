@@ -1,18 +1,15 @@
-//! Steps of the device: accesses, registers, misbehaviour.
+//! Steps of the device: registers, misbehaviour, and who makes accesses.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::PoisonError;
 
-use mmu_core::DeviceAddr;
-
-use super::super::ast::{End, Expr, Name, Outcome, Step, Transfer, Who};
+use super::super::ast::{Expr, Step, Who};
 use super::super::text::{Invalid, Span};
 use super::super::words::{Failure as Fails, Wrong};
 use super::answer::Answer;
 use super::env::{Copy, key_text};
-use super::host::{PIECE, wrong_byte};
 use super::stop::Stop;
 use super::{Runner, Words};
-use crate::asic::{Completion, DmaEngine, DramContent, Endpoint, InitiatorId, Operation};
+use crate::asic::{Completion, DramContent, InitiatorId, Operation};
 use crate::host::HostFailure;
 use crate::machine::Model;
 
@@ -20,16 +17,6 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
     pub(super) fn device_step(&mut self, span: Span, step: &Step) -> Words {
         let machine = self.machine();
         match step {
-            Step::Dma {
-                who,
-                transfer,
-                hmmu,
-                name,
-                outcome,
-            } => {
-                let initiator = self.initiator(who, hmmu.as_ref())?;
-                self.dma(span, initiator, transfer, name.as_ref(), outcome)
-            }
             Step::Pause { dma } => {
                 let key = self.key(dma)?;
                 self.env.copies.insert(key, Copy::Armed);
@@ -149,78 +136,5 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
         // A reset of the device has made it forget.
         asic.set_initiator_mode(initiator, mode);
         Ok(initiator)
-    }
-
-    fn dma(
-        &mut self,
-        span: Span,
-        initiator: InitiatorId,
-        transfer: &Transfer,
-        name: Option<&Name>,
-        outcome: &Outcome,
-    ) -> Words {
-        let asic = Arc::clone(&self.machine().asic);
-        let at = |start: u64, done: u64| DeviceAddr::new(start.wrapping_add(done));
-        let mut answer = Answer::Done;
-        match transfer {
-            Transfer::Read(start, size, data) => {
-                let (start, size) = (self.eval(start)?, self.eval(size)?);
-                let bytes = data.as_ref().map(|data| self.bytes(data)).transpose()?;
-                let mut piece = vec![0; size.min(PIECE) as usize];
-                let mut done = 0;
-                while done < size && answer == Answer::Done {
-                    let piece = &mut piece[..PIECE.min(size - done) as usize];
-                    let read = asic.read(initiator, at(start, done), piece);
-                    let arrived = match &read {
-                        Ok(()) => piece.len(),
-                        Err(error) => error.bytes_done as usize,
-                    };
-                    answer = Answer::of_access(read, done);
-                    let wrong =
-                        bytes.map(|bytes| (bytes, bytes.difference(done, &piece[..arrived])));
-                    if let Some((bytes, Some(wrong))) = wrong {
-                        return Err(wrong_byte(span, wrong, bytes).into());
-                    }
-                    done += piece.len() as u64;
-                }
-            }
-            Transfer::Write(start, size, data) => {
-                let (start, size) = (self.eval(start)?, self.eval(size)?);
-                let bytes = self.bytes(data)?;
-                let mut piece = vec![0; size.min(PIECE) as usize];
-                let mut done = 0;
-                while done < size && answer == Answer::Done {
-                    let piece = &mut piece[..PIECE.min(size - done) as usize];
-                    bytes.fill(done, piece);
-                    answer = Answer::of_access(asic.write(initiator, at(start, done), piece), done);
-                    done += piece.len() as u64;
-                }
-            }
-            Transfer::Copy(from, to, size) => {
-                let (from, to) = (self.copy_end(from)?, self.copy_end(to)?);
-                let size = self.eval(size)?;
-                let engine = DmaEngine::with_initiator(&asic, initiator);
-                let key = name.map(|name| self.key(name)).transpose()?;
-                let armed = key.filter(|key| matches!(self.env.copies.get(key), Some(Copy::Armed)));
-                match armed {
-                    None => answer = Answer::of_access(engine.copy(from, to, size), 0),
-                    Some(key) => match engine.begin(from, to, size) {
-                        Ok(transfer) => {
-                            let transfer = Arc::new(Mutex::new(Some(transfer)));
-                            self.env.copies.insert(key, Copy::Translated(transfer));
-                        }
-                        Err(error) => answer = Answer::of_access(Err(error), 0),
-                    },
-                }
-            }
-        }
-        self.judge(span, outcome, answer)
-    }
-
-    fn copy_end(&mut self, end: &End) -> Result<Endpoint, Stop> {
-        Ok(match end {
-            End::Virtual(address) => Endpoint::Virtual(DeviceAddr::new(self.eval(address)?)),
-            End::Device(offset) => Endpoint::DeviceMemory(self.eval(offset)?),
-        })
     }
 }

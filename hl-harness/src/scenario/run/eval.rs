@@ -1,7 +1,7 @@
 //! Numbers, names, and what is expected of answers.
 
 use super::super::ast::{Data, Expr, ExprKind, FaultWords, Name, Outcome, Who};
-use super::super::data::Bytes;
+use super::super::data::{Bytes, Wanted};
 use super::super::text::{Invalid, Span};
 use super::super::words::{Constant, LeftWord, Operator};
 use super::answer::{Answer, Refused, left};
@@ -158,7 +158,17 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
             },
             Data::Word(word) => Bytes::Word(self.eval(word)?),
             Data::Byte(byte) => Bytes::Byte(self.eval_small(byte, 0xFF)? as u8),
+            Data::Mark(mark, from) => Bytes::Mark {
+                mark: self.eval_small(mark, 0xFF)? as u8,
+                from: self.eval(from)?,
+            },
         })
+    }
+
+    /// What is to be found.
+    pub(super) fn wanted(&mut self, data: &[Data]) -> Result<Wanted, Stop> {
+        let bytes = data.iter().map(|data| self.bytes(data));
+        bytes.collect::<Result<_, _>>().map(Wanted)
     }
 
     /// The number of an address space, and the mode of whoever works in it.

@@ -167,17 +167,18 @@ impl<'m, A: Model> Runner<'_, '_, '_, 'm, A> {
                 outcome,
             } => {
                 let (memory, at, size) = self.reach(place)?;
-                let bytes = data.as_ref().map(|data| self.bytes(data)).transpose()?;
+                let wanted = self.wanted(data)?;
                 let mut piece = vec![0; size.min(PIECE) as usize];
                 let mut differs = None;
                 let answer = each_piece(size, |done, len| {
                     memory.read(at.wrapping_add(done), &mut piece[..len])?;
-                    let wrong = bytes.and_then(|bytes| bytes.difference(done, &piece[..len]));
-                    differs = differs.or(wrong);
+                    differs = differs
+                        .take()
+                        .or_else(|| wanted.difference(done, &piece[..len]));
                     Ok(())
                 });
-                if let (Some(wrong), Some(bytes)) = (differs, bytes) {
-                    return Err(wrong_byte(span, wrong, bytes).into());
+                if let Some(wrong) = differs {
+                    return Err(Failure::new(span, wrong.wanted, wrong.found).into());
                 }
                 self.judge(span, outcome, answer)
             }
@@ -286,17 +287,4 @@ fn each_piece(size: u64, mut each: impl FnMut(u64, usize) -> Result<(), Refused>
         done += len;
     }
     Answer::Done
-}
-
-/// A byte is not the one that was expected.
-pub(super) fn wrong_byte(
-    span: Span,
-    (at, wanted, found): (u64, u8, u8),
-    bytes: super::super::data::Bytes,
-) -> Failure {
-    Failure::new(
-        span,
-        format_args!("{bytes}: {wanted:#04x} at byte {at:#x}"),
-        format_args!("{found:#04x} at byte {at:#x}"),
-    )
 }

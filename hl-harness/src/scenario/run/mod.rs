@@ -1,8 +1,10 @@
 //! Steps to deeds.
 
+mod access;
 mod answer;
 mod config;
 mod device;
+mod dma;
 mod driver;
 mod end;
 mod env;
@@ -18,6 +20,8 @@ mod ring;
 mod snapshot;
 mod stop;
 mod stray;
+mod threads;
+mod turns;
 mod windows;
 
 use std::collections::BTreeMap;
@@ -51,22 +55,26 @@ pub struct Options {
     pub events: bool,
 }
 
-/// A step that has been carried out.
+/// A step that has been carried out, or a part of one.
 #[derive(Debug)]
 pub struct Executed<'r> {
     /// The step.
     pub line: &'r Line,
+    /// The thread that took a turn, counted from 0 in the order of the block, where threads take turns.
+    pub thread: Option<u64>,
     /// The variables of the loops around it.
     pub loops: &'r [(String, u64)],
     /// What came of it, in words.
     pub answer: &'r str,
+    /// Whether that was all of the step.
+    pub ended: bool,
     /// The events that it caused, where they are kept.
     pub events: &'r [Record],
 }
 
 /// Who is told of each step.
 pub trait Watch {
-    /// A step has been carried out.
+    /// A step has been carried out, or a part of one in a turn.
     fn step(&mut self, executed: &Executed<'_>);
 
     /// All steps have been carried out, or one has failed, and nothing is closed yet. `capture` makes
@@ -135,6 +143,7 @@ fn run_on<A: Model>(
             windows: BTreeMap::new(),
             random: fastrand::Rng::with_seed(options.seed),
             loops: Vec::new(),
+            thread: None,
             steps: 0,
             watch: Some(watch),
         };
@@ -172,6 +181,8 @@ struct Runner<'r, 'c, 's, 'm, A: Model> {
     random: fastrand::Rng,
     /// The loops around the step that is carried out.
     loops: Vec<(String, u64)>,
+    /// Which one it is, where threads take turns.
+    thread: Option<u64>,
     steps: u64,
     watch: Option<&'r mut dyn Watch>,
 }
@@ -206,53 +217,6 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
     fn is_one_of(&self, asics: &[Asics]) -> bool {
         let asic = &self.world.asic;
         asics.iter().any(|named| named.parts().contains(asic))
-    }
-
-    fn body(&mut self, steps: &[Line]) -> Result<(), Stop> {
-        steps.iter().try_for_each(|line| self.line(line))
-    }
-
-    fn line(&mut self, line: &Line) -> Result<(), Stop> {
-        match &line.step {
-            Step::Repeat { times, body } => self.repeat(times, body),
-            Step::For { name, series, body } => self.walk(name, series, body),
-            Step::On { asics, body } => match self.is_one_of(asics) {
-                true => self.body(body),
-                false => Ok(()),
-            },
-            Step::If {
-                one,
-                comparison,
-                other,
-                body,
-            } => match comparison.holds(self.eval(one)?, self.eval(other)?) {
-                true => self.body(body),
-                false => Ok(()),
-            },
-            step => {
-                let mark = match self.watch {
-                    Some(_) if self.world.options.events => Some(self.machine().log.mark()),
-                    _ => None,
-                };
-                self.steps += 1;
-                let done = self.step(line.span, step).map_err(|stop| self.noted(stop));
-                self.note_strays(line);
-                let events = mark.map(|mark| self.machine().log.since(mark));
-                if let Some(watch) = &mut self.watch {
-                    let answer = match &done {
-                        Ok(words) => words.as_str(),
-                        Err(_) => "stopped",
-                    };
-                    watch.step(&Executed {
-                        line,
-                        loops: &self.loops,
-                        answer,
-                        events: events.as_deref().unwrap_or_default(),
-                    });
-                }
-                done.map(drop)
-            }
-        }
     }
 
     /// Adds the variables of the loops around.
@@ -314,8 +278,7 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
             | Step::Reclaim
             | Step::Write { .. }
             | Step::Read { .. } => self.host_step(span, step),
-            Step::Dma { .. }
-            | Step::Pause { .. }
+            Step::Pause { .. }
             | Step::Resume { .. }
             | Step::Register { .. }
             | Step::Fail { .. }
@@ -336,9 +299,13 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
             | Step::Let { .. }
             | Step::LetQuantity { .. } => self.look_step(span, step),
             Step::Parallel { threads } => self.parallel(threads),
-            // Those are not carried out, but what is in them.
+            Step::Interleave { seed, threads } => self.interleave(seed.as_ref(), threads),
+            Step::Dma { .. } | Step::Access { .. } => {
+                unreachable!("these are carried out in parts")
+            }
+            // What is in them is carried out, step by step.
             Step::Repeat { .. } | Step::For { .. } | Step::On { .. } | Step::If { .. } => {
-                Ok(String::new())
+                unreachable!("nobody carries out a loop as a whole")
             }
         }
     }

@@ -1,8 +1,6 @@
 //! Steps of the two ends of a ring: the device produces, a process consumes.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use hl_mem::ring::{
     BlockIndices, BlockLayout, BlockRead, Consumer, HeaderError, PopError, Producer, PushError,
@@ -10,20 +8,19 @@ use hl_mem::ring::{
 use hl_mem::uapi::Errno;
 use mmu_core::DeviceAddr;
 
-use super::super::ast::{Data, Name, Outcome, RingWords, Who};
+use super::super::ast::{Data, Expr, Name, Outcome, RingWords, Who};
+use super::super::data::Difference;
 use super::super::text::{Invalid, Span};
 use super::super::words::Access;
 use super::answer::Answer;
 use super::env::{Viewed, key_text};
-use super::host::{view_refused, wrong_byte};
+use super::host::view_refused;
 use super::stop::Stop;
+use super::turns::{Part, Work};
 use super::{Runner, Words};
 use crate::block_access::{DeviceBlock, MappedBlock};
 use crate::host::{FRAME_SIZE, ViewError};
 use crate::machine::Model;
-
-/// How long an end waits for the other at most: who hangs fails.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A ring, with its ends as far as there are any.
 pub(crate) struct Ring<'m, A: Model> {
@@ -113,30 +110,14 @@ impl<'m, A: Model> Runner<'_, '_, '_, 'm, A> {
                     Err(_) => Answer::Errno(Errno::EINVAL),
                 }
             }
-            RingWords::Push { data, count, wait } => {
-                let ring = self.ring(name)?;
-                let bytes = self.bytes(data)?;
-                let count = self.eval_option(count.as_ref())?.unwrap_or(1);
-                let mut record = vec![0; ring.layout.record_size() as usize];
-                each(count, *wait, |number| {
-                    bytes.fill(number * record.len() as u64, &mut record);
-                    let pushed = lock(&ring.producer).push(&record);
-                    pushed.map_err(|error| match error {
-                        PushError::Full => Answer::Errno(Errno::EBUSY),
-                        PushError::Memory(error) => Answer::of_access(Err(error), 0),
-                        // The other end's index cannot be right.
-                        _ => Answer::Errno(Errno::EIO),
-                    })
-                })
-            }
-            RingWords::Pop { data, count, wait } => {
-                return self.pop(span, name, (data.as_ref(), count.as_ref(), *wait), outcome);
-            }
             RingWords::End => {
                 let key = self.key(name)?;
                 let _ = self.ring(name)?;
                 self.env.rings.remove(&key);
                 Answer::Done
+            }
+            RingWords::Push { .. } | RingWords::Pop { .. } => {
+                unreachable!("these are carried out in parts")
             }
         };
         self.judge(span, outcome, answer)
@@ -177,38 +158,58 @@ impl<'m, A: Model> Runner<'_, '_, '_, 'm, A> {
         })
     }
 
-    fn pop(
+    pub(super) fn push(
         &mut self,
-        span: Span,
         name: &Name,
-        (data, count, wait): (Option<&Data>, Option<&super::super::ast::Expr>, bool),
-        outcome: &Outcome,
-    ) -> Words {
+        data: &Data,
+        count: Option<&Expr>,
+        wait: bool,
+    ) -> Result<Work<'m>, Stop> {
         let ring = self.ring(name)?;
-        let bytes = data.map(|data| self.bytes(data)).transpose()?;
+        let bytes = self.bytes(data)?;
         let count = self.eval_option(count)?.unwrap_or(1);
         let mut record = vec![0; ring.layout.record_size() as usize];
-        let mut differs = None;
-        let answer = each(count, wait, |number| {
-            let mut consumer = lock(&ring.consumer);
-            let Some(consumer) = &mut *consumer else {
-                return Err(Answer::Errno(Errno::EINVAL));
-            };
-            consumer.pop(&mut record).map_err(|error| match error {
-                PopError::Empty => Answer::Errno(Errno::EBUSY),
-                PopError::Memory(error) => refused(error),
+        Ok(each(count, wait, move |number| {
+            bytes.fill(number * record.len() as u64, &mut record);
+            let pushed = lock(&ring.producer).push(&record);
+            Ok(match pushed {
+                Ok(()) => Answer::Done,
+                Err(PushError::Full) => Answer::Errno(Errno::EBUSY),
+                Err(PushError::Memory(error)) => Answer::of_access(Err(error), 0),
                 // The other end's index cannot be right.
-                _ => Answer::Errno(Errno::EIO),
-            })?;
-            let at = number * record.len() as u64;
-            let wrong = bytes.and_then(|bytes| bytes.difference(at, &record));
-            differs = differs.or(wrong);
-            Ok(())
-        });
-        if let (Some(wrong), Some(bytes)) = (differs, bytes) {
-            return Err(wrong_byte(span, wrong, bytes).into());
-        }
-        self.judge(span, outcome, answer)
+                Err(_) => Answer::Errno(Errno::EIO),
+            })
+        }))
+    }
+
+    pub(super) fn pop(
+        &mut self,
+        name: &Name,
+        data: &[Data],
+        count: Option<&Expr>,
+        wait: bool,
+    ) -> Result<Work<'m>, Stop> {
+        let ring = self.ring(name)?;
+        let wanted = self.wanted(data)?;
+        let count = self.eval_option(count)?.unwrap_or(1);
+        let mut record = vec![0; ring.layout.record_size() as usize];
+        Ok(each(count, wait, move |number| {
+            let popped = match &mut *lock(&ring.consumer) {
+                Some(consumer) => consumer.pop(&mut record),
+                None => return Ok(Answer::Errno(Errno::EINVAL)),
+            };
+            match popped {
+                Ok(()) => {
+                    let at = number * record.len() as u64;
+                    let wrong = wanted.difference(at, &record);
+                    wrong.map_or(Ok(Answer::Done), Err)
+                }
+                Err(PopError::Empty) => Ok(Answer::Errno(Errno::EBUSY)),
+                Err(PopError::Memory(error)) => Ok(refused(error)),
+                // The other end's index cannot be right.
+                Err(_) => Ok(Answer::Errno(Errno::EIO)),
+            }
+        }))
     }
 
     /// Records that the consumer has not taken, as he sees it.
@@ -225,17 +226,27 @@ impl<'m, A: Model> Runner<'_, '_, '_, 'm, A> {
     }
 }
 
-/// Does something for each of `count` records, until one is refused.
-fn each(count: u64, wait: bool, mut one: impl FnMut(u64) -> Result<(), Answer>) -> Answer {
-    let end = Instant::now() + PATIENCE;
-    for number in 0..count {
-        while let Err(answer) = one(number) {
-            let again = answer == Answer::Errno(Errno::EBUSY);
-            if !(wait && again && Instant::now() < end) {
-                return answer;
-            }
-            thread::yield_now();
+/// Does something for each of `count` records, until one is refused, or waits for the other end.
+fn each<'m>(
+    count: u64,
+    wait: bool,
+    mut one: impl FnMut(u64) -> Result<Answer, Difference> + 'm,
+) -> Work<'m> {
+    let mut number = 0;
+    Box::new(move || {
+        if number == count {
+            return Ok(Part::Done(Answer::Value(count)));
         }
-    }
-    Answer::Value(count)
+        Ok(match one(number)? {
+            Answer::Done => {
+                number += 1;
+                match number == count {
+                    true => Part::Done(Answer::Value(count)),
+                    false => Part::Going(format!("{number} of {count} records")),
+                }
+            }
+            Answer::Errno(Errno::EBUSY) if wait => Part::Waiting,
+            refused => Part::Done(refused),
+        })
+    })
 }

@@ -27,10 +27,10 @@ impl Failure {
         }
     }
 
-    /// The failure with the line, what stands before it, and what differs.
+    /// The failure with the line, what stands before it, and what differs. `seed` is that of the run.
     #[must_use]
-    pub fn render(&self, name: &str, asic: impl fmt::Display, source: &str) -> String {
-        let mut text = format!("{name}:{}: failed on {asic}\n", self.span);
+    pub fn render(&self, name: &str, asic: impl fmt::Display, seed: u64, source: &str) -> String {
+        let mut text = format!("{name}:{}: failed on {asic} with seed {seed}\n", self.span);
         text += &excerpt(source, self.span, 3);
         text += &format!("     expected  {}\n", self.expected);
         text += &format!("     found     {}\n", self.found);

@@ -1,0 +1,115 @@
+//! The steps of the device that are one line.
+
+use super::super::ast::{AccessWords, End, Step, Transfer};
+use super::super::names::{Kind, Names};
+use super::super::text::Invalid;
+use super::super::words::{Accesses, Failure, Wrong};
+use super::cursor::Cursor;
+
+impl Cursor {
+    pub(super) fn dma(&mut self, names: &mut Names) -> Result<Step, Invalid> {
+        let (what, at) = self.word("`read`, `write` or `copy`")?;
+        if !["read", "write", "copy"].contains(&what.as_str()) {
+            let invalid = Invalid::new(at, format_args!("the device has no `dma {what}`"));
+            return Err(invalid.suggest(&what, ["read", "write", "copy"]));
+        }
+        let who = self.who(names)?;
+        let transfer = match what.as_str() {
+            "read" => Transfer::Read(
+                self.expr(names)?,
+                self.expr(names)?,
+                self.expected_data(names)?,
+            ),
+            "write" => Transfer::Write(self.expr(names)?, self.expr(names)?, self.data(names)?),
+            _ => Transfer::Copy(
+                self.copy_end(names)?,
+                self.copy_end(names)?,
+                self.expr(names)?,
+            ),
+        };
+        let hmmu = self.option("hmmu", names)?;
+        let at = self.place();
+        let name = match self.take("as") {
+            true => Some(self.define(names, Kind::Dma)?),
+            false => None,
+        };
+        if name.is_some() && !matches!(transfer, Transfer::Copy(..)) {
+            return Err(Invalid::new(
+                at,
+                "only a copy has a name, since only a copy can be paused",
+            ));
+        }
+        Ok(Step::Dma {
+            who,
+            transfer,
+            hmmu,
+            name,
+            outcome: self.outcome(names)?,
+        })
+    }
+
+    pub(super) fn access(&mut self, names: &mut Names) -> Result<Step, Invalid> {
+        let who = self.who(names)?;
+        let (start, size) = (self.expr(names)?, self.expr(names)?);
+        self.keyword("count")?;
+        let count = self.expr(names)?;
+        let only = match self.peek_word() {
+            Some("reads" | "writes") => Some(self.choice("a kind of access")?),
+            _ => None,
+        };
+        let mark = self.option("mark", names)?;
+        let seed = self.option("seed", names)?;
+        let place = self.place();
+        let data = self.expected_data(names)?;
+        if only == Some(Accesses::Writes) && !data.is_empty() {
+            return Err(Invalid::new(place, "writes find nothing"));
+        }
+        let words = AccessWords {
+            start,
+            size,
+            count,
+            only,
+            mark,
+            seed,
+            data,
+        };
+        Ok(Step::Access {
+            who,
+            words: Box::new(words),
+            hmmu: self.option("hmmu", names)?,
+            outcome: self.outcome(names)?,
+        })
+    }
+
+    fn copy_end(&mut self, names: &Names) -> Result<End, Invalid> {
+        if self.take("device") {
+            return self.expr(names).map(End::Device);
+        }
+        self.expr(names).map(End::Virtual)
+    }
+
+    pub(super) fn fail(&mut self, names: &Names) -> Result<Step, Invalid> {
+        if self.take("nothing") {
+            return Ok(Step::FailNothing);
+        }
+        let what = self.choice::<Failure>("what is to fail, or `nothing`")?;
+        let nth = self.expr(names)?;
+        let how = match what.is_hardware() {
+            false => None,
+            true => match self.choice::<Wrong>("how it fails")? {
+                Wrong::Timeout => Some((Wrong::Timeout, None)),
+                Wrong::Slow => Some((Wrong::Slow, Some(self.expr(names)?))),
+            },
+        };
+        let times = match what.is_hardware() {
+            true => self.option("times", names)?,
+            false => None,
+        };
+        Ok(Step::Fail {
+            what,
+            nth,
+            how,
+            times,
+        })
+    }
+}
