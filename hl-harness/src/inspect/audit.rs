@@ -16,7 +16,7 @@ pub(crate) enum Verdict {
     DefaultPage,
     /// The state does not say what the driver believes of this address space.
     Unknown,
-    /// The driver has removed the mapping with this number.
+    /// The driver has removed the mapping with this number, or a reset has.
     Removed(usize),
     /// It leads elsewhere than to what the mapping with this number owns.
     Elsewhere(usize),
@@ -110,7 +110,7 @@ impl<'s> Ownership<'s> {
         let Some(offset) = mapping.extent.offset(start) else {
             return Verdict::Unowned;
         };
-        if mapping.quarantined {
+        if mapping.is_gone() {
             return Verdict::Removed(number);
         }
         let rest = leaf.bus.len.saturating_sub(1);

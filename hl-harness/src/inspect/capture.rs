@@ -138,6 +138,7 @@ impl SpaceParts {
                     _ => Backing::Other,
                 },
                 quarantined: stage == Stage::Quarantined,
+                lost: stage == Stage::Lost,
                 owns: runs.map(BusExtent::from).collect(),
             }),
             _ => {}

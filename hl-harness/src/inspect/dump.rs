@@ -134,7 +134,7 @@ impl<'a> Fold<'a> {
             let mine = state.mmu_for(mapping.extent.start, None);
             let mine =
                 mine.is_some_and(|mine| mine.instance == mmu.instance || mine.format == mmu.format);
-            if mine && !mapping.quarantined {
+            if mine && !mapping.is_gone() {
                 let found = fold.found.get(&number).copied().unwrap_or(0);
                 totals.missing += mapping.extent.len.saturating_sub(found);
             }

@@ -194,7 +194,7 @@ impl State {
             for mapping in &space.mappings {
                 let found = last.get(&(space.asid, mapping.extent.start));
                 match found.and_then(|number| history.lives.get_mut(*number)) {
-                    Some(life) if life.unmapped.is_none() || mapping.quarantined => {
+                    Some(life) if life.unmapped.is_none() || mapping.is_gone() => {
                         life.backing = mapping.backing;
                     }
                     // What the driver has and the log does not was mapped before the log begins.

@@ -78,7 +78,11 @@ fn legend(canvas: &mut Canvas, contents: &[Content<'_>]) {
     }
     entries.push((FREE, "free".to_owned()));
     entries.push((RESERVED, "window for hints or the driver".to_owned()));
-    entries.push((WAITING, "unmapped, held until invalidated".to_owned()));
+    let held = match drawn().any(|drawn| drawn.mapping.lost) {
+        true => "unmapped, held until invalidated; or lost in a reset",
+        false => "unmapped, held until invalidated",
+    };
+    entries.push((WAITING, held.to_owned()));
     entries.push((ALARM, "tables and driver differ".to_owned()));
     canvas.legend(&entries);
 }

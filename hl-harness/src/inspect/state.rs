@@ -284,11 +284,21 @@ pub struct MappingState {
     pub backing: Backing,
     /// Whether it is removed and not proved to be gone from the device.
     pub quarantined: bool,
+    /// Whether it was mapped when the device was reset, and leads nowhere since.
+    #[serde(default)]
+    pub lost: bool,
     /// The memory that it owns, in the order of its addresses, as the device addresses it.
     pub owns: Vec<BusExtent>,
 }
 
 impl MappingState {
+    /// Whether the driver keeps what is behind it and the device is not to reach it: it is in quarantine,
+    /// or lost in a reset.
+    #[must_use]
+    pub const fn is_gone(&self) -> bool {
+        self.quarantined || self.lost
+    }
+
     /// Where the memory that it owns is for the device address `offset` bytes into it.
     #[must_use]
     pub fn owned_at(&self, offset: u64) -> Option<BusAddr> {

@@ -398,7 +398,9 @@ impl Walk {
         match &self.belief {
             Belief::NoSpace => None,
             Belief::NotMapped => Some(self.outcome.is_err() || self.default_byte.is_some()),
-            Belief::Mapped(mapping, _) if mapping.quarantined => Some(self.outcome.is_err()),
+            Belief::Mapped(mapping, _) if mapping.is_gone() => {
+                Some(self.outcome.is_err() || self.default_byte.is_some())
+            }
             Belief::Mapped(_, owned) => Some(self.outcome.ok() == *owned),
         }
     }
@@ -417,7 +419,10 @@ impl Walk {
                 } = mapping.as_ref();
                 let (start, len) = (extent.start, Bytes(extent.len));
                 let what = format_args!("{backing} at {start}, {len}");
-                match (mapping.quarantined, agrees, owned) {
+                if mapping.lost && agrees {
+                    return writeln!(f, "driver  lost {what} in a reset; kept until unmapped");
+                }
+                match (mapping.is_gone(), agrees, owned) {
                     (true, true, _) => writeln!(
                         f,
                         "driver  unmapped {what}; kept until an invalidation is confirmed"

@@ -1,5 +1,5 @@
-use hl_harness::asic::{Completion, Operation};
-use hl_harness::inspect::{Backing, Extent, SpaceState, State};
+use hl_harness::asic::{Completion, DramContent, Operation};
+use hl_harness::inspect::{Backing, Extent, SpaceState, Stage, State};
 use hl_harness::machine::Model;
 use hl_mem::device::{PrivilegedWindow, WindowMemory};
 use hl_mem::uapi::{self, MemoryInput, OP_UNMAP};
@@ -12,6 +12,7 @@ on_each_asic!(
     what_a_mapping_owns_is_as_long_as_it,
     looking_changes_nothing,
     quarantine_is_part_of_the_state,
+    what_was_lost_in_a_reset_is_no_disagreement,
     what_the_driver_maps_for_a_user_has_its_own_kind,
 );
 
@@ -160,5 +161,38 @@ fn what_the_driver_maps_for_a_user_has_its_own_kind<A: Model>() {
         assert_eq!(new, expected);
         user.context.destroy_command_buffer(buffer).unwrap();
         device.unmap_window(privilege, window).unwrap();
+    });
+}
+
+fn what_was_lost_in_a_reset_is_no_disagreement<A: Model>() {
+    with_user::<A>(|user| {
+        let at = user.map(2, None);
+        let _ = user.map_device_memory(1);
+        user.machine.asic.lose();
+        user.machine.reset(DramContent::Undefined);
+        user.machine.recover().unwrap();
+        let state = user.state();
+        let mappings = state.spaces.iter().flat_map(|space| &space.mappings);
+        assert!(mappings.clone().count() >= 2);
+        for mapping in mappings {
+            assert!(mapping.lost && !mapping.quarantined && mapping.is_gone());
+        }
+        for every in [false, true] {
+            let dump = state.dump(None, every).to_string();
+            assert!(!dump.contains("DISAGREE"), "{dump}");
+        }
+        let walk = state.walk(user.asid(), DeviceAddr::new(at), None).unwrap();
+        assert_eq!(walk.agrees(), Some(true));
+        assert!(walk.to_string().contains("lost user pages"), "{walk}");
+        let map = state.map();
+        assert!(map.contains("lost in a reset") && !map.contains("NOT IN THE TABLES"));
+        // Its life ended with the reset, and is told once.
+        let history = state.history();
+        assert!(!history.begins_late);
+        let lives = history.lives.iter();
+        let of_user =
+            lives.filter(|life| (life.asid, life.extent.start.get()) == (user.asid(), at));
+        let stages: Vec<Stage> = of_user.map(|life| life.stage()).collect();
+        assert_eq!(stages, [Stage::Forgotten]);
     });
 }

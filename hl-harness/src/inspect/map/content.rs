@@ -162,7 +162,7 @@ fn drawn(mapping: &MappingState) -> Drawn<'_> {
         mapping,
         leaves: Vec::new(),
         wrong: 0,
-        missing: if mapping.quarantined {
+        missing: if mapping.is_gone() {
             0
         } else {
             mapping.extent.len

@@ -69,7 +69,7 @@ fn cells(cluster: &Cluster<'_, '_>, bytes: u64) -> Vec<Cell> {
             if let Some(cell) = cells.get_mut((at / bytes) as usize) {
                 cell.bytes[kind] += end - at;
                 cell.mappings += 1;
-                cell.waiting |= mapping.quarantined;
+                cell.waiting |= mapping.is_gone();
                 cell.wrong |= drawn.is_wrong();
             }
             at = end;

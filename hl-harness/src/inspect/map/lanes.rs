@@ -52,13 +52,13 @@ fn lane(canvas: &mut Canvas, range: &RangeState, drawn: &Drawn<'_>, length: f64)
     let bar = Area::new(BARS, y + 3.0, length, LANE - 6.0);
     let len = Bytes(mapping.extent.len).to_string();
     let tip = format!("{} at {}, {len}", mapping.backing, mapping.extent.start);
-    if mapping.quarantined {
+    if mapping.is_gone() {
         canvas.rect_of(bar, WAITING, "mapping quarantined", &tip);
     } else {
         canvas.rect_of(bar, light_colour(mapping.backing), "mapping", &tip);
         draw_leaves(canvas, range, drawn, bar);
     }
-    let (ink, outline) = match (drawn.is_wrong(), mapping.quarantined) {
+    let (ink, outline) = match (drawn.is_wrong(), mapping.is_gone()) {
         (true, _) => (ALARM, ALARM),
         (false, true) => ("#9a5b00", WAITING),
         (false, false) => (INK, colour(mapping.backing)),
@@ -116,6 +116,9 @@ fn leaf_words(drawn: &Drawn<'_>) -> String {
     }
     if drawn.mapping.quarantined {
         return "unmapped, not invalidated".to_owned();
+    }
+    if drawn.mapping.lost {
+        return "lost in a reset".to_owned();
     }
     let leaves = drawn.by_size().into_iter();
     let leaves = leaves.map(|(size, number)| format!("{number} x {}", Bytes(size.0)));

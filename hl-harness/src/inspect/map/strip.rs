@@ -92,11 +92,7 @@ fn pieces(range: &RangeState, clusters: &[Cluster<'_, '_>]) -> Vec<Piece> {
         let mapping = cluster.mappings.first().map(|drawn| drawn.mapping);
         let fill = if cluster.mappings.iter().any(|drawn| drawn.is_wrong()) {
             ALARM
-        } else if cluster
-            .mappings
-            .iter()
-            .all(|drawn| drawn.mapping.quarantined)
-        {
+        } else if cluster.mappings.iter().all(|drawn| drawn.mapping.is_gone()) {
             WAITING
         } else {
             mapping.map_or(FAINT, |mapping| colour(mapping.backing))
