@@ -136,13 +136,20 @@ impl<M: TableMemory> Removed<M> {
     ///
     /// Hands `other` back when it was removed from another page table.
     pub fn absorb(&mut self, other: Self) -> Result<(), Self> {
-        if self.stale.root != other.stale.root || !self.memory.is_same(other.memory) {
-            return Err(other);
-        }
-        self.memory.append_chain(&mut self.tables, other.tables);
-        self.stale.tables |= other.stale.tables;
-        self.stale.extent = self.stale.extent.hull(other.stale.extent);
+        let stale = other.stale;
+        let tables = other.into_tables(self.memory, self.stale.root)?;
+        self.memory.append_chain(&mut self.tables, tables);
+        self.stale.tables |= stale.tables;
+        self.stale.extent = self.stale.extent.hull(stale.extent);
         Ok(())
+    }
+
+    /// The tables, for the page table of that root that they were removed from.
+    pub(crate) fn into_tables(self, memory: M, root: BusAddr) -> Result<Chain, Self> {
+        if self.stale.root != root || !self.memory.is_same(memory) {
+            return Err(self);
+        }
+        Ok(self.tables)
     }
 
     /// Sees the cleared entries arrive, invalidates, and then releases the tables to their pool.

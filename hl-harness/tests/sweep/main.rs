@@ -6,6 +6,7 @@
 mod capacity;
 mod creations;
 mod occasions;
+mod opening;
 mod rig;
 mod snapshots;
 mod teardown;

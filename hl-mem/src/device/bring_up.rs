@@ -224,7 +224,14 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
             restart(driver, parking, core::iter::once(root).chain(roots))?;
             *forgot = resets;
         }
-        self.seats.iter().for_each(Seat::note_rooted);
+        let mut forgotten = Seen {
+            driver: &mut *driver,
+            resets,
+            forgotten: true,
+        };
+        for seat in &*self.seats {
+            seat.note_rooted(&mut forgotten);
+        }
         let works = self.standing.end(from);
         self.tell();
         if !works {
@@ -234,13 +241,8 @@ impl<'d, A: Asic, P: Port> Device<'d, A, P> {
         // the MMU has said that it has forgotten it.
         let waiting = self.removals.lock().waiting();
         if let Some(batch) = waiting {
-            let mmu = Seen {
-                driver,
-                resets,
-                forgotten: true,
-            };
             // Where the device is gone again, it stays in quarantine until the next time.
-            let _ = settle(mmu, &self.removals, batch);
+            let _ = settle(forgotten, &self.removals, batch);
         }
         drop(mmu);
         drop(privileged);

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use mmu_core::{BusAddr, Format, PageTable, TableMemory};
+use mmu_core::{BusAddr, Format, Invalidate, PageTable, TableMemory};
 
 use crate::asid::{Asid, UserAsid};
 use crate::events::{DeviceEvent, DeviceEvents, EventSlot};
@@ -173,17 +173,30 @@ impl<A: Asic, P: Port> Seat<A, P> {
     pub(super) fn wipe(&self) {
         let taken = self.state.lock().tables.take();
         if let Some(mut tables) = taken {
-            // Nothing is mapped there: what is removed is empty.
-            drop(tables.host.wipe());
-            let _ = tables.dram.as_mut().map(PageTable::wipe);
+            // Nothing is mapped there; but somebody may have failed to map something.
+            wipe(&mut tables.host);
+            if let Some(dram) = &mut tables.dram {
+                wipe(dram);
+            }
             self.state.lock().tables = Some(tables);
         }
     }
 
-    /// Notes that the MMUs have taken over all roots. Of the seats that are taken, it is decided when
-    /// they come back.
-    pub(super) fn note_rooted(&self) {
-        self.state.lock().rootless = false;
+    /// Notes that the MMUs have taken over all roots, having forgotten what they had before; `forgot`
+    /// confirms it. Of the seats that are taken, it is decided when they come back.
+    pub(super) fn note_rooted(&self, forgot: &mut impl Invalidate) {
+        let taken = {
+            let mut state = self.state.lock();
+            state.rootless = false;
+            state.tables.take()
+        };
+        if let Some(mut tables) = taken {
+            let dram = tables.dram.as_mut();
+            // What the device's memory does not take any more waits for the next time.
+            let _ = confirm_rest(&mut tables.host, forgot);
+            let _ = dram.map(|dram| confirm_rest(dram, forgot));
+            self.state.lock().tables = Some(tables);
+        }
     }
 
     /// Tells the user, if there is one. Whether he is to be woken.
@@ -287,9 +300,10 @@ impl<A: Asic, P: Port> Device<'_, A, P> {
     pub(crate) fn give_seat(&self, ticket: SeatTicket, mut tables: Tables<A, P>) {
         let asid = ticket.asid.into();
         let mut mmu = self.mmu.lock();
-        // A reset wiped the root tables and made the MMUs forget them.
-        let rootless =
-            self.was_reset_since(&ticket) && !self.give_roots(&mut mmu.driver, asid, &mut tables);
+        // A reset wiped the root tables and made the MMUs forget them. Where something that failed was
+        // undone, they may know of its tables, which the next user may need.
+        let begin_anew = self.was_reset_since(&ticket) || tables.host.has_unconfirmed();
+        let rootless = begin_anew && !self.give_roots(&mut mmu.driver, asid, &mut tables);
         if let Some(seat) = self.seat(&ticket) {
             seat.put(tables, rootless);
         }
@@ -338,6 +352,29 @@ fn give_root<F: Format, M: TableMemory, U: MmuControl>(
     asid: Asid,
     table: &mut PageTable<F, M>,
 ) -> bool {
-    // Nothing was mapped there: nothing is lost with a removal that is not confirmed.
-    table.wipe().confirm(mmu).is_ok() && mmu.set_root(asid, table.root()).is_ok()
+    wipe(table);
+    confirm_rest(table, mmu) && mmu.set_root(asid, table.root()).is_ok()
+}
+
+/// Writes the root of a table anew, which keeps what is removed until somebody has it confirmed.
+fn wipe<F: Format, M: TableMemory>(table: &mut PageTable<F, M>) {
+    let removed = table.wipe();
+    // It comes from this table.
+    let _ = table.absorb(removed);
+}
+
+/// Has what a table keeps confirmed. Returns whether it keeps nothing any more.
+fn confirm_rest<F: Format, M: TableMemory>(
+    table: &mut PageTable<F, M>,
+    mmu: &mut impl Invalidate,
+) -> bool {
+    if !table.has_unconfirmed() {
+        return true;
+    }
+    let Err(refused) = table.sweep_all().confirm(mmu) else {
+        return true;
+    };
+    // It comes from this table.
+    let _ = table.absorb(refused.into_removed());
+    false
 }

@@ -118,6 +118,26 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         removed
     }
 
+    /// Takes back a removal of this table that was not confirmed: the next one has its tables, and takes
+    /// everything for stale. For whoever has no place to keep it.
+    ///
+    /// # Errors
+    ///
+    /// Hands `removed` back when it was removed from another page table.
+    pub fn absorb(&mut self, removed: Removed<M>) -> Result<(), Removed<M>> {
+        let tables = removed.into_tables(self.memory, self.root())?;
+        self.has_undone = true;
+        self.memory.append_chain(&mut self.undone, tables);
+        Ok(())
+    }
+
+    /// Whether the next removal has something of before: what a map that failed had to undo after the
+    /// device could see it, or what was [taken back](Self::absorb).
+    #[must_use]
+    pub fn has_unconfirmed(&self) -> bool {
+        self.has_undone
+    }
+
     #[inline(always)]
     pub(super) fn removed(&mut self, extent: Extent, freed: Chain) -> Removed<M> {
         let (extent, freed) = if core::mem::take(&mut self.has_undone) {

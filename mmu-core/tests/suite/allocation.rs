@@ -22,6 +22,7 @@ for_every_format!(
     tables_of_an_unconfirmed_removal_are_not_used_again,
     closing_returns_every_table,
     two_page_tables_share_a_pool_without_sharing_tables,
+    a_removal_that_is_taken_back_goes_with_the_next_one,
 );
 for_every_format_with_large_leaves!(a_split_without_a_free_table_changes_nothing);
 
@@ -375,8 +376,33 @@ fn two_page_tables_share_a_pool_without_sharing_tables<F: Shape>() {
         .unwrap();
     // Removals of two address spaces cannot be confirmed as one.
     let foreign = removed.absorb(foreign).unwrap_err();
+    let foreign = one.absorb(foreign).unwrap_err();
     confirm(removed);
     confirm(foreign);
     confirm(other.sweep_all());
     assert_eq!(pool.usage().used(), 2);
+}
+
+fn a_removal_that_is_taken_back_goes_with_the_next_one<F: Shape>() {
+    let len = 3 * F::slots() * F::small();
+    let mut memory = Memory::new(64);
+    let pool: Pool<'_> = memory.pool();
+    let mut table = PageTable::<F, _>::new(&pool).unwrap().unwrap();
+    let options = MapOptions::default();
+    table
+        .map(device(F::EDGE), run(F::BUS, len), &options)
+        .unwrap();
+    let used = pool.usage().used();
+    let removed = table.unmap(range(F::EDGE, len)).unwrap();
+    let tables = removed.tables();
+    assert!(!table.has_unconfirmed());
+    table.absorb(removed).unwrap();
+    assert!(table.has_unconfirmed() && table.is_empty());
+    assert_eq!(pool.usage().used(), used);
+    // What it says of the next one, which is of an address that the first knew nothing of.
+    let removed = table.sweep(range(F::EDGE + len, F::small()));
+    assert!(!table.has_unconfirmed());
+    assert_eq!(removed.tables(), tables);
+    assert_eq!(confirm(removed).extent, mmu_core::Extent::Everything);
+    assert_eq!(pool.usage().used(), 1);
 }

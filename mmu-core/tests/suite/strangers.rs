@@ -87,6 +87,8 @@ fn a_removal_from_the_pool_of_another_device_is_not_absorbed() {
     let mut removed = one.unmap(range(0, 0x1000)).unwrap();
     let foreign = other.unmap(range(0, 0x1000)).unwrap();
     let foreign = removed.absorb(foreign).unwrap_err();
+    let foreign = one.absorb(foreign).unwrap_err();
+    assert!(!one.has_unconfirmed());
     confirm(removed);
     assert_eq!((here.usage().used(), there.usage().used()), (1, 5));
     confirm(foreign);
