@@ -165,7 +165,8 @@
 //! follow from the seed alone; the threads of a `parallel` block run as the machine lets them. A failure
 //! in an `interleave` says by which seed its threads took turns: with that behind the word, and the
 //! `--seed` of the run, they take the same ones again. `hl-harness random` makes whole scenarios by chance
-//! ([`random`]); one that fails is printed as a file, as short as it still fails in the same way ([`shrink()`]).
+//! ([`random`]); of one that fails, the fewest choices that fail in the same way are printed as a file. A
+//! scenario that somebody wrote is shortened by [`shrink()`], which knows only that it fails.
 //!
 //! # Turns
 //!

@@ -3,7 +3,8 @@
 //! The model is a list of what there is: buffers with the pattern in each page, mappings with their
 //! pages, blocks, device memory. It knows no allocator, no table and no order of release, so that what
 //! it expects (data, pins, charges, errors) is written down without looking at how it comes about. A
-//! scenario is text, and so is what reproduces a failure: see [`shrink`](super::shrink()).
+//! scenario is text, and so is what reproduces a failure. It is made of choices, each of which follows from
+//! its number and from what there is when it is made, so that some of them make a scenario as well.
 
 mod children;
 mod objects;
@@ -123,26 +124,29 @@ struct Model {
 /// A random scenario of about `steps` steps for an ASIC. The same arguments give the same text.
 #[must_use]
 pub fn random(asic: AsicWord, steps: usize, seed: u64) -> String {
-    let mut model = Model {
-        chance: Chance(fastrand::Rng::with_seed(seed)),
-        lines: vec![
-            format!("# Random, from seed {seed}."),
-            format!("asics {asic}"),
-            "machine frames 2048 tables 200 reuse immediate".to_owned(),
-        ],
-        maps_dram: asic != AsicWord::Gaudi,
-        buffers: Vec::new(),
-        own: None,
-        mappings: Vec::new(),
-        blocks: Vec::new(),
-        pieces: Vec::new(),
-        command_buffers: Vec::new(),
-        children: Vec::new(),
-        names: 0,
-    };
-    model.open();
-    while model.lines.len() < steps {
-        model.step();
+    random_of(asic, seed, &choices(asic, steps, seed))
+}
+
+/// The choices that a random scenario is made of, by their numbers.
+pub(super) fn choices(asic: AsicWord, steps: usize, seed: u64) -> Vec<u64> {
+    let mut model = Model::new(asic, seed);
+    let mut choices = Vec::new();
+    for choice in 0.. {
+        if model.lines.len() >= steps {
+            break;
+        }
+        model.choose(seed, choice);
+        choices.push(choice);
+    }
+    choices
+}
+
+/// The scenario of some of the choices. What is expected in it is what these lead to, without those that
+/// are left out.
+pub(super) fn random_of(asic: AsicWord, seed: u64, choices: &[u64]) -> String {
+    let mut model = Model::new(asic, seed);
+    for choice in choices {
+        model.choose(seed, *choice);
     }
     let mut text = model.lines.join("\n");
     text.push('\n');
@@ -150,6 +154,37 @@ pub fn random(asic: AsicWord, steps: usize, seed: u64) -> String {
 }
 
 impl Model {
+    /// A machine, and a process that has opened it.
+    fn new(asic: AsicWord, seed: u64) -> Self {
+        let mut model = Self {
+            chance: Chance(fastrand::Rng::with_seed(seed)),
+            lines: vec![
+                format!("# Random, from seed {seed}."),
+                format!("asics {asic}"),
+                "machine frames 2048 tables 200 reuse immediate".to_owned(),
+            ],
+            maps_dram: asic != AsicWord::Gaudi,
+            buffers: Vec::new(),
+            own: None,
+            mappings: Vec::new(),
+            blocks: Vec::new(),
+            pieces: Vec::new(),
+            command_buffers: Vec::new(),
+            children: Vec::new(),
+            names: 0,
+        };
+        model.open();
+        model
+    }
+
+    /// Makes a choice, which follows from its number and from what there is.
+    fn choose(&mut self, seed: u64, choice: u64) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let scattered = random.u64(..).wrapping_add(choice);
+        self.chance = Chance(fastrand::Rng::with_seed(scattered));
+        self.step();
+    }
+
     fn say(&mut self, line: impl Into<String>) {
         self.lines.push(line.into());
     }

@@ -267,15 +267,15 @@ fn the_loops_around_a_failure_are_told() {
 fn the_program_exits_with_1_and_shows_the_line() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenario/failing.hl");
     let file = file.display().to_string();
-    let output = program(&["run", &file, "--asic", "gaudi2"]);
+    let output = program(&["run", &file, "--asic", "gaudi2", "--seed", "7"]);
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{text}");
     let parts = [
-        "failing.hl:5:1: failed on gaudi2-six",
+        "failing.hl:5:1: failed on gaudi2-six with seed 7\n",
         "   4 | map c1 b\n   5 | expect pins b 2\n     | ^^^^",
         "expected  pins b = 2\n",
         "found     1\n",
-        "failing.hl:5:1: failed on gaudi2-five",
+        "failing.hl:5:1: failed on gaudi2-five with seed 7\n",
         "0 passed, 2 failed",
     ];
     for part in parts {
@@ -312,5 +312,6 @@ fn each_step_and_the_outcome_are_a_json_object_each() {
         (&outcome["expected"], &outcome["found"]),
         (&"pins b = 2".into(), &"1".into())
     );
+    assert_eq!(outcome["seed"], 1);
     assert_eq!(summary["failed"], 1);
 }

@@ -60,10 +60,17 @@ impl Model {
 
     /// A child finds what its parent had at the fork, or what it has written since.
     fn child_reads(&mut self, index: usize) {
-        let (buffer, page, _) = self.part();
         let Some(Child { name, buffers, .. }) = self.children.get(index) else {
             return;
         };
+        // What has become different tells more than what both have.
+        let pages = (0..BUFFERS).flat_map(|buffer| (0..PAGES).map(move |page| (buffer, page)));
+        let differs = |(buffer, page): &(u64, u64)| {
+            content(buffers, *buffer, *page) != content(&self.buffers, *buffer, *page)
+        };
+        let different: Vec<(u64, u64)> = pages.filter(differs).collect();
+        let chosen = self.chance.one_of(&different);
+        let (buffer, page) = chosen.unwrap_or_default();
         let content = content(buffers, buffer, page).words();
         let name = *name;
         self.say(format!(

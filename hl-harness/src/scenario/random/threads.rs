@@ -58,10 +58,19 @@ impl Model {
         }
     }
 
-    /// Each thread with memory of its own, so that what it finds is known whatever the order.
+    /// Each thread with memory of its own, so that what it finds is known whatever the order; and one that
+    /// reads what the others may have unmapped.
     pub(super) fn interleave(&mut self) {
         let seed = self.chance.below(1000);
         self.say(format!("interleave seed {seed}"));
+        self.say("thread 1");
+        for Mapping { name, pages, .. } in self.mappings.clone() {
+            let count = 1 + self.chance.below(8);
+            self.say(format!(
+                "access c1 m{name} {pages} * page count {count} reads -> ok or faults"
+            ));
+        }
+        self.say("end");
         for buffer in 0..BUFFERS {
             self.say("thread 1");
             self.own = Some(buffer);
