@@ -195,7 +195,7 @@ fn both_ends_of_a_ring_work_at_a_time_without_a_mapping<A: Model>() {
 fn small(storage: FrameStorage) -> MachineConfig {
     MachineConfig {
         frames: 128,
-        tables: 48,
+        tables: 24,
         timestamps: 4,
         dram_pages: Some(2),
         storage,
