@@ -34,9 +34,9 @@ enum Content {
 
 /// Physical memory. Offsets are in bytes, and callers have checked them.
 ///
-/// Numbers may be stored by one thread while another loads them. Bytes may, too, but whoever has a model
-/// explored has nobody write what another reads: loom is told of the pages that [`read`](Self::read),
-/// [`write`](Self::write) and [`fill`](Self::fill) touch.
+/// In a model loom is told of each page that [`read`](Self::read), [`write`](Self::write) and
+/// [`fill`](Self::fill) touch, so that bytes which are written while somebody uses them fail it. Numbers are
+/// what threads meet by, and may be loaded while they are stored.
 pub(super) struct Memory {
     content: Content,
     /// One for each page.

@@ -1,7 +1,7 @@
 //! The smallest device and host that the real code can drive under loom.
 //!
-//! Everything here that threads share is one of loom's types, so that each step of it is a point
-//! where loom may change threads: the entries of page tables that a walk reads ([`tables`]), the
+//! Everything here that threads share is one of loom's types, or is the host model behind one, so that
+//! each step of it is a point where loom may change threads: the entries of page tables that a walk reads ([`tables`]), the
 //! MMU with its caches ([`device`]), the bus in front of tables in device memory ([`bus`]), the pages
 //! of the host model ([`pages`]) and the locks ([`lock`]); for the drivers of MMUs, their [`registers`]. [`port`] puts them together as `hl-mem` wants
 //! them.
