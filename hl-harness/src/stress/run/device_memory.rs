@@ -1,13 +1,14 @@
 //! Device memory: allocated, mapped, exported, freed.
 
+use hl_mem::context::DramExport;
 use hl_mem::dram::PackHandle;
 use hl_mem::uapi::{Errno, FLAG_CONTIGUOUS, FLAG_SHARED, OP_ALLOC, OP_FREE, OP_MAP};
-use mmu_core::DeviceAddr;
+use mmu_core::{BusAddr, DeviceAddr, Run};
 
 use super::super::model::{Expected, Memory, Pack};
 use super::super::operations::{Failure, Place};
 use super::super::scribe::Handles;
-use super::{Epoch, Exported};
+use super::{Epoch, Exported, USERS};
 use crate::machine;
 
 impl<A: machine::Model> Epoch<'_, '_, '_, A> {
@@ -175,28 +176,38 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         let Some(&(at, pack)) = mapped.get(which as usize % mapped.len().max(1)) else {
             return Ok(());
         };
-        // Peers reach the first half of what users have.
-        let asid = self.context(user)?.asid().get();
-        let there = self.machine.asic.explain(asid, DeviceAddr::new(at)).outcome;
-        let bus = there.map_err(|reason| format!("{at:#x} is not mapped: {reason}"))?;
-        let memory = A::PROFILE.dram.user_memory();
-        let memory = memory.ok_or("no memory for users")?;
-        let reached = bus
-            .offset_from(memory.start())
-            .is_some_and(|offset| offset < memory.len() / 2);
-        let export = self.context(user)?;
-        let export = export.export_dram(DeviceAddr::new(at), self.rules.page, 0);
-        let expected = match reached {
+        let page = self.rules.page;
+        let bytes = self.model.packs.get(&pack).map_or(0, |pack| pack.pages) * self.rules.dram_page;
+        // Parts at the beginning, across a boundary of pages, at the end, and beyond it.
+        let boundary = self.rules.dram_page - page;
+        let (offset, len) = [
+            (0, page),
+            (0, bytes),
+            (boundary, 2 * page),
+            (bytes - page, page),
+            (bytes - page, 2 * page),
+            (page / 2, page),
+            (0, page + 8),
+            (u64::MAX - page + 1, page),
+            (0, 0),
+        ][(which >> 32) as usize % 9];
+        let whole = len != 0 && offset.is_multiple_of(page) && len.is_multiple_of(page);
+        let inside = offset.checked_add(len).is_some_and(|end| end <= bytes);
+        let expected = match whole && inside && self.is_reached(user, at, (offset, len))? {
             true => Expected::Done,
             false => Expected::Refused(Errno::EINVAL),
         };
+        let export = self.context(user)?;
+        let export = export.export_dram(DeviceAddr::new(at), len, offset);
         let export = export.map_err(Errno::from);
         let name = format!("e[{}]", self.summary.steps);
         let written = self.scribe.address(user, at);
-        self.scribe
-            .step(format_args!("export u[{user}] {written} page as {name}"));
+        self.scribe.step(format_args!(
+            "export u[{user}] {written} {len:#x} from {offset:#x} as {name}"
+        ));
         self.check(expected, None, &export)?;
         if let Ok(export) = export {
+            self.check_export(&export, at, (offset, len), user)?;
             let number = self.model.files[user].number;
             if let Some(mapping) = self.model.files[user].mappings.get_mut(&at)
                 && let Memory::Dram(_, exports) = &mut mapping.memory
@@ -232,24 +243,83 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             export,
         } = self.exports.swap_remove(number);
         self.scribe.step(format_args!("unexport {name}"));
+        // No other file ends it.
+        let other = self.context((user + 1) % USERS)?;
+        let export = match other.end_export(export) {
+            Ok(()) => return Err("the file of another ended the export".to_owned()),
+            Err(export) => export,
+        };
         let open = self.model.files[user].number == file;
-        let foreign = self.context(user)?.end_export(export);
-        match (foreign, open) {
-            (Ok(()), true) => {
-                let mapping = self.model.files[user].mappings.get_mut(&at);
-                if let Some(Memory::Dram(_, exports)) = mapping.map(|m| &mut m.memory) {
-                    *exports -= 1;
-                }
+        // And the device only where its own is closed.
+        let export = match (self.machine.device.end_export(export), open) {
+            (Err(export), true) => export,
+            (Ok(()), false) => {
+                self.model.release_pack(pack);
+                return Ok(());
             }
-            (Err(export), false) => {
-                let ended = self.machine.device.end_export(export);
-                ended.map_err(|export| format!("nobody takes the {export}"))?;
-            }
-            (Ok(()), false) => return Err("another file ended the export".to_owned()),
-            (Err(_), true) => return Err("the file does not know its export".to_owned()),
+            (Ok(()), true) => return Err("the device ended what a file has to".to_owned()),
+            (Err(export), false) => return Err(format!("nobody takes the {export}")),
+        };
+        if self.context(user)?.end_export(export).is_err() {
+            return Err("the file does not know its export".to_owned());
+        }
+        let mapping = self.model.files[user].mappings.get_mut(&at);
+        if let Some(Memory::Dram(_, exports)) = mapping.map(|m| &mut m.memory) {
+            *exports -= 1;
         }
         self.model.release_pack(pack);
         Ok(())
+    }
+
+    /// Where the device finds an address of a user in its memory.
+    fn bus_of(&self, user: usize, at: u64) -> Result<BusAddr, String> {
+        let asid = self.context(user)?.asid().get();
+        let there = self.machine.asic.explain(asid, DeviceAddr::new(at)).outcome;
+        there.map_err(|reason| format!("{at:#x} is not mapped: {reason}"))
+    }
+
+    /// Whether peers reach a part of a mapping: they do the first half of what users have.
+    fn is_reached(&self, user: usize, at: u64, (offset, len): (u64, u64)) -> Result<bool, String> {
+        let memory = A::PROFILE.dram.user_memory();
+        let memory = memory.ok_or("no memory for users")?;
+        let page = self.rules.dram_page;
+        let mut reached = true;
+        for number in offset / page..(offset + len).div_ceil(page) {
+            // Both ends of what there is of it in this page, which may lie across the middle.
+            let from = offset.max(number * page);
+            let to = (offset + len).min((number + 1) * page) - 1;
+            for byte in [from, to] {
+                let there = self.bus_of(user, at + byte)?.offset_from(memory.start());
+                reached &= there.is_some_and(|there| there < memory.len() / 2);
+            }
+        }
+        Ok(reached)
+    }
+
+    /// A peer is told the addresses that the device finds itself.
+    fn check_export(
+        &self,
+        export: &DramExport,
+        at: u64,
+        (offset, len): (u64, u64),
+        user: usize,
+    ) -> Result<(), String> {
+        let device = &self.machine.device;
+        let runs: Vec<Run> = device.with_export(export, |runs| runs.collect());
+        let mut next = offset;
+        for run in &runs {
+            for byte in [0, run.len() - 1] {
+                let found = self.bus_of(user, at + next + byte)?;
+                if run.start().checked_add(byte) != Some(found) {
+                    return Err(format!("{run} is exported for {found}"));
+                }
+            }
+            next += run.len();
+        }
+        match next == offset + len && export.bytes() == len {
+            true => Ok(()),
+            false => Err(format!("{runs:?} are exported for {len:#x} bytes")),
+        }
     }
 
     /// The first run of a piece of device memory lies in what users have, and is no longer than it.
