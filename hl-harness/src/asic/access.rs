@@ -331,13 +331,13 @@ impl Asic {
         use_target(self, target, *count as usize).map_err(|_| refuse(FaultReason::Decode { bus }))
     }
 
-    /// Uses device memory past the MMU.
+    /// Uses `count` bytes of device memory past the MMU.
     pub(crate) fn with_device_memory(
         &self,
         initiator: InitiatorId,
         offset: u64,
         access: AccessKind,
-        count: &mut u64,
+        count: u64,
         use_target: impl FnOnce(&Self, Target, usize) -> Result<(), BusAddr>,
     ) -> Result<(), Stopped> {
         if self.is_lost() {
@@ -356,12 +356,11 @@ impl Asic {
         if !direct {
             return Err(refuse(FaultReason::DirectRefused));
         }
-        *count = (*count).min(4096 - offset % 4096);
         let bus = BusAddr::new(physical);
-        if !self.dram.holds(offset, *count) {
+        if !self.dram.holds(offset, count) {
             return Err(refuse(FaultReason::Decode { bus }));
         }
-        use_target(self, Target::Dram(offset), *count as usize)
+        use_target(self, Target::Dram(offset), count as usize)
             .map_err(|_| refuse(FaultReason::Decode { bus }))
     }
 
@@ -402,6 +401,18 @@ impl Asic {
             Target::Host(bus) => self.host.write(bus, bytes).map_err(|e| e.address)?,
         }
         self.counters.bytes_written.add(bytes.len() as u64);
+        Ok(())
+    }
+
+    pub(crate) fn fill_target(&self, target: Target, byte: u8, len: usize) -> Result<(), BusAddr> {
+        match target {
+            Target::Dram(offset) => self.dram.fill(offset, byte, len as u64),
+            Target::Host(bus) => {
+                let bytes = vec![byte; len];
+                self.host.write(bus, &bytes).map_err(|e| e.address)?;
+            }
+        }
+        self.counters.bytes_written.add(len as u64);
         Ok(())
     }
 
