@@ -1,6 +1,6 @@
 //! Device memory mapped for users: acceptance D-04 and what belongs to it, where the ASIC maps it.
 
-use hl_harness::asic::{Completion, InitiatorMode, MmuInstance, Operation};
+use hl_harness::asic::{Completion, DramContent, InitiatorMode, MmuInstance, Operation};
 use hl_harness::machine::{MachineConfig, Model};
 use hl_mem::budget::Budget;
 use hl_mem::context::UnmapUserError;
@@ -21,6 +21,8 @@ on_each_asic_with_mapped_dram!(
     a_failed_invalidation_keeps_device_memory_until_one_succeeds,
     running_out_of_addresses_or_slots_changes_nothing,
     closing_unmaps_and_frees_what_the_user_left,
+    a_reset_that_forgets_device_memory_leaves_nothing_of_it_to_be_shared_or_thought_clean,
+    a_reset_that_keeps_device_memory_leaves_what_was_shared,
 );
 
 fn input(arguments: [u64; 3], op: u32, flags: u32) -> [u8; 40] {
@@ -315,4 +317,67 @@ fn on_gaudi_device_memory_is_not_mapped() {
         assert_eq!(map, Err(Errno::EINVAL));
         context.close().unwrap();
     });
+}
+
+/// Shares a page of device memory, has the device reset and come back, and asks for the page in a new file,
+/// which says what it gets of it.
+fn what_a_new_file_gets_of_shared_memory_after<A: Model>(
+    content: DramContent,
+) -> (Result<u64, Errno>, u32) {
+    const SECRET: u64 = 0x5EC2_E700_5EC2_E700;
+    let mut got = (Ok(0), 0);
+    let config = MachineConfig {
+        users: 2,
+        // A page of Gaudi2 is too much to overwrite in a test; nothing here does.
+        dram_pages: Some(8),
+        ..MachineConfig::default()
+    };
+    machine_of::<A>(config, |machine| {
+        let (budget, process) = (Budget::unlimited(), machine.spawn());
+        let (mut one, mut two) = (machine.storage(), machine.storage());
+        let owner = machine.open(&process, &budget, &mut one).unwrap();
+        let request = input([page::<A>(), 0, 0], OP_ALLOC, FLAG_SHARED);
+        let handle = uapi::dispatch(&owner, &request).unwrap().value;
+        let request = input([0, handle, 0], OP_MAP, 0);
+        let at = uapi::dispatch(&owner, &request).unwrap().value;
+        let engine = machine.asic.add_initiator("dma", user_mode(owner.asid()));
+        let secret = SECRET.to_le_bytes();
+        let written = machine.asic.write(engine, DeviceAddr::new(at), &secret);
+        written.unwrap();
+
+        machine.reset(content);
+        // A first attempt fails, and the next one still knows.
+        machine.asic.lose();
+        machine.recover().unwrap_err();
+        machine.reset(DramContent::Kept);
+        machine.recover().unwrap();
+        let clean = machine.device.usage().dram.clean;
+
+        let stranger = machine.open(&process, &budget, &mut two).unwrap();
+        let asid = user_mode(stranger.asid());
+        let engine = machine.asic.add_initiator("dma of the new file", asid);
+        let mapped = uapi::dispatch(&stranger, &request);
+        let word = mapped.map(|reply| {
+            let mut word = [0; 8];
+            let at = DeviceAddr::new(reply.value);
+            machine.asic.read(engine, at, &mut word).unwrap();
+            u64::from_le_bytes(word) ^ SECRET
+        });
+        got = (word, clean);
+        stranger.close().unwrap();
+        owner.close().unwrap();
+    });
+    got
+}
+
+fn a_reset_that_forgets_device_memory_leaves_nothing_of_it_to_be_shared_or_thought_clean<
+    A: Model,
+>() {
+    let got = what_a_new_file_gets_of_shared_memory_after::<A>(DramContent::Undefined);
+    assert_eq!(got, (Err(Errno::ENODEV), 0));
+}
+
+fn a_reset_that_keeps_device_memory_leaves_what_was_shared<A: Model>() {
+    let (word, clean) = what_a_new_file_gets_of_shared_memory_after::<A>(DramContent::Kept);
+    assert_eq!((word, clean > 0), (Ok(0), true));
 }

@@ -1,7 +1,8 @@
 //! Device memory: allocated, mapped, exported, freed.
 
 use hl_mem::context::DramExport;
-use hl_mem::dram::PackHandle;
+use hl_mem::device::DramRunError;
+use hl_mem::dram::{PackError, PackHandle};
 use hl_mem::uapi::{Errno, FLAG_CONTIGUOUS, FLAG_SHARED, OP_ALLOC, OP_FREE, OP_MAP};
 use mmu_core::{BusAddr, DeviceAddr, Run};
 
@@ -124,6 +125,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
                 shared,
                 pages: count,
                 holds: 0,
+                lost: false,
             };
             if self.model.packs.insert(handle, pack).is_some() {
                 return Err(format!("the handle {handle:#x} is another's"));
@@ -330,7 +332,12 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             .machine
             .device
             .dram_run(&self.machine.privilege, owner, pack);
-        let run = run.map_err(|error| format!("{handle:#x}: {error}"))?;
+        let lost = self.model.packs.get(&handle).is_some_and(|pack| pack.lost);
+        let run = match run {
+            Err(DramRunError::Pack(PackError::Lost)) if lost => return Ok(()),
+            Ok(run) if lost => return Err(format!("{run} is still there, and undefined")),
+            run => run.map_err(|error| format!("{handle:#x}: {error}"))?,
+        };
         let memory = A::PROFILE.dram.user_memory().ok_or("no memory for users")?;
         match memory.contains_range(run) {
             true => Ok(()),
