@@ -324,7 +324,8 @@ pub fn with_machine<A: Model, R>(
             let mut seats: Vec<_> = (0..config.users)
                 .map(|_| Seat::new([EventSlot::new(); EVENTS]))
                 .collect();
-            let dram = DramPool::new(region, &mut dram_pages, &mut packs, DramContent::Scrubbed)
+            // Nobody knows what is in memory that was just switched on.
+            let dram = DramPool::new(region, &mut dram_pages, &mut packs, DramContent::Unknown)
                 .expect("there is a record for each page");
             let parts = DeviceParts {
                 host: HarnessHost::new(&host, &registers),

@@ -91,11 +91,6 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         let page = self.rules.dram_page;
         let most = if page > 2 << 20 { 2 } else { 4 };
         let (count, less) = (1 + pages % most, (pages >> 32) % page);
-        // To scrub pages of that size takes more memory than there should have to be.
-        let clean = u64::from(self.machine.device.usage().dram.clean);
-        if page > 2 << 20 && clean < count {
-            return Ok(());
-        }
         let flags = if contiguous { FLAG_CONTIGUOUS } else { 0 };
         let flags = flags | if shared { FLAG_SHARED } else { 0 };
         let left = self.rules.dram_pages - self.model.dram_used();
