@@ -189,10 +189,11 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         for pack in self.model.packs.values_mut() {
             pack.lost = true;
         }
-        self.close(user)?;
-        if self.storages.len() == 0 {
+        // One for him now, and one for everybody afterwards.
+        if self.storages.len() <= USERS {
             return Ok(());
         }
+        self.close(user)?;
         self.open(user)?;
         let others = self.model.packs.iter();
         let others: Vec<_> = others.map(|(handle, pack)| (*handle, *pack)).collect();
