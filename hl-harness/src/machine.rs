@@ -13,6 +13,7 @@ pub use reset::scrubber;
 use core::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use hl_mem::budget::Budget;
 use hl_mem::buffer::{BufferSlot, ViewPolicy};
@@ -20,8 +21,7 @@ use hl_mem::context::{
     Context, ContextStorage, MappingSlot, Object, OpenError, TimestampPlace, TimestampStorage,
 };
 use hl_mem::device::{
-    BringUpError, BufferView, Device, DeviceOptions, DeviceParts, Privilege, RegisterBlock, Seat,
-    SpaceNodes,
+    BufferView, Device, DeviceOptions, DeviceParts, Privilege, RegisterBlock, Seat, SpaceNodes,
 };
 use hl_mem::dram::{DramContent, DramPool, DramRegion, PackRecord, PageRecord};
 use hl_mem::events::EventSlot;
@@ -141,6 +141,8 @@ pub struct Machine<'s, 'm, A: Model> {
     pub engines: HarnessEngines,
     tables: &'m dyn TablePools,
     config: MachineConfig,
+    /// A [reset](Self::reset) made the device memory undefined, and the driver has not been told yet.
+    forgot_dram: AtomicBool,
 }
 
 impl<A: Model> fmt::Debug for Machine<'_, '_, A> {
@@ -193,29 +195,6 @@ impl<A: Model> fmt::Debug for FileStorage<'_, A> {
 }
 
 impl<'s, 'm, A: Model> Machine<'s, 'm, A> {
-    /// Brings the device back after a reset, as [`recover_with`](Self::recover_with), where the driver knows
-    /// what this ASIC leaves: device memory as it was, or a pattern which is nobody's content. So pages
-    /// that were clean need not be scrubbed, which for one of Gaudi2 takes a second.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Device::recover`].
-    pub fn recover(&self) -> Result<(), BringUpError> {
-        self.recover_with(DramContent::Scrubbed)
-    }
-
-    /// Brings the device back after a reset that left `content` in device memory, and gives the engine that
-    /// overwrites that its bypass back.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Device::recover`].
-    pub fn recover_with(&self, content: DramContent) -> Result<(), BringUpError> {
-        self.asic
-            .set_initiator_mode(scrubber(), InitiatorMode::Bypass);
-        self.device.recover(content)
-    }
-
     /// Storage for one open file.
     #[must_use]
     pub fn storage(&self) -> FileStorage<'m, A> {
@@ -349,7 +328,8 @@ pub fn with_machine<A: Model, R>(
             let mut seats: Vec<_> = (0..config.users)
                 .map(|_| Seat::new([EventSlot::new(); EVENTS]))
                 .collect();
-            let dram = DramPool::new(region, &mut dram_pages, &mut packs, DramContent::Scrubbed)
+            // Nobody knows what is in memory that was just switched on.
+            let dram = DramPool::new(region, &mut dram_pages, &mut packs, DramContent::Unknown)
                 .expect("there is a record for each page");
             let parts = DeviceParts {
                 host: HarnessHost::new(&host, &registers),
@@ -387,6 +367,7 @@ pub fn with_machine<A: Model, R>(
                 engines: engines.clone(),
                 tables,
                 config: config.clone(),
+                forgot_dram: AtomicBool::new(false),
             };
             log.watching(tables, || run(&machine))
         },

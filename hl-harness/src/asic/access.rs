@@ -348,14 +348,14 @@ impl Asic {
         use_target(self, target, *count as usize).map_err(|_| refuse(FaultReason::Decode { bus }))
     }
 
-    /// Uses device memory past the MMU.
+    /// Uses `count` bytes of device memory past the MMU.
     pub(crate) fn with_device_memory(
         &self,
         life: u64,
         initiator: InitiatorId,
         offset: u64,
         access: AccessKind,
-        count: &mut u64,
+        count: u64,
         use_target: impl FnOnce(&Self, Target, usize) -> Result<(), BusAddr>,
     ) -> Result<(), Stopped> {
         let physical = self.dram_base.wrapping_add(offset);
@@ -376,12 +376,11 @@ impl Asic {
         if !direct {
             return Err(refuse(FaultReason::DirectRefused));
         }
-        *count = (*count).min(4096 - offset % 4096);
         let bus = BusAddr::new(physical);
-        if !self.dram.holds(offset, *count) {
+        if !self.dram.holds(offset, count) {
             return Err(refuse(FaultReason::Decode { bus }));
         }
-        use_target(self, Target::Dram(offset), *count as usize)
+        use_target(self, Target::Dram(offset), count as usize)
             .map_err(|_| refuse(FaultReason::Decode { bus }))
     }
 
@@ -422,6 +421,18 @@ impl Asic {
             Target::Host(bus) => self.host.write(bus, bytes).map_err(|e| e.address)?,
         }
         self.counters.bytes_written.add(bytes.len() as u64);
+        Ok(())
+    }
+
+    pub(crate) fn fill_target(&self, target: Target, byte: u8, len: usize) -> Result<(), BusAddr> {
+        match target {
+            Target::Dram(offset) => self.dram.fill(offset, byte, len as u64),
+            Target::Host(bus) => {
+                let bytes = vec![byte; len];
+                self.host.write(bus, &bytes).map_err(|e| e.address)?;
+            }
+        }
+        self.counters.bytes_written.add(len as u64);
         Ok(())
     }
 
@@ -468,12 +479,12 @@ mod tests {
             assert!(asic.mmus[0].is_accessed());
             Ok(())
         };
-        asic.with_device_memory(asic.life(), user, 0x2000_0000, write, &mut 8, under_way)
+        asic.with_device_memory(asic.life(), user, 0x2000_0000, write, 8, under_way)
             .unwrap();
         assert!(!asic.mmus[0].is_accessed());
         asic.halt_user(1);
         let never = |_: &Asic, _: Target, _: usize| panic!("a halted engine accessed memory");
-        let stopped = asic.with_device_memory(asic.life(), user, 0x2000_0000, write, &mut 8, never);
+        let stopped = asic.with_device_memory(asic.life(), user, 0x2000_0000, write, 8, never);
         assert_eq!(stopped, Err(Stopped::Halted));
     }
 }

@@ -54,6 +54,8 @@ pub struct Descriptor {
 
 /// Bytes moved at a time.
 const PIECE: u64 = 4096;
+/// Bytes of device memory filled at a time, in what may be a thousand megabytes.
+const FILLED: u64 = 1 << 20;
 
 impl DmaEngine {
     /// A new initiator called `name` in `mode`, as an engine. On Gaudi2 its device-memory accesses go
@@ -175,18 +177,29 @@ impl DmaEngine {
     /// As [`copy`](Self::copy).
     pub fn fill(&self, to: Endpoint, byte: u8, len: u64) -> Result<(), AccessError> {
         let life = self.asic.life();
-        let buffer = [byte; PIECE as usize];
         let mut done = 0;
         while done < len {
-            let mut count = PIECE.min(len - done);
-            self.one(
-                life,
-                to.skip(done),
-                AccessKind::Write,
-                &mut count,
-                |asic, target, count| asic.write_target(target, &buffer[..count]),
-            )
-            .map_err(|stopped| AccessError {
+            let rest = len - done;
+            let mut count = rest.min(PIECE);
+            let fill =
+                |asic: &Asic, target: Target, count: usize| asic.fill_target(target, byte, count);
+            let filled = match to.skip(done) {
+                Endpoint::DeviceMemory(offset) => {
+                    count = rest.min(FILLED - offset % FILLED);
+                    self.asic.with_device_memory(
+                        life,
+                        self.initiator,
+                        offset,
+                        AccessKind::Write,
+                        count,
+                        fill,
+                    )
+                }
+                end @ Endpoint::Virtual(_) => {
+                    self.one(life, end, AccessKind::Write, &mut count, fill)
+                }
+            };
+            filled.map_err(|stopped| AccessError {
                 bytes_done: done,
                 stopped,
             })?;
@@ -282,14 +295,17 @@ impl DmaEngine {
                 self.asic
                     .with_target(life, self.initiator, address, access, count, move_bytes)
             }
-            Endpoint::DeviceMemory(offset) => self.asic.with_device_memory(
-                life,
-                self.initiator,
-                offset,
-                access,
-                count,
-                move_bytes,
-            ),
+            Endpoint::DeviceMemory(offset) => {
+                *count = (*count).min(PIECE - offset % PIECE);
+                self.asic.with_device_memory(
+                    life,
+                    self.initiator,
+                    offset,
+                    access,
+                    *count,
+                    move_bytes,
+                )
+            }
         }
     }
 

@@ -16,11 +16,18 @@ const UNDEFINED_BYTE: u8 = 0xD1;
 const PAGE_SHIFT: u32 = 16;
 const PAGE: usize = 1 << PAGE_SHIFT;
 
-/// Device DRAM by offset from its first byte. Pages of 64 KiB exist once something was written to
-/// them, so that 96 GiB cost nothing.
+/// Device DRAM by offset from its first byte. Pages of 64 KiB have words once something but a fill was
+/// written to them, so that 96 GiB cost nothing and scrubbing them little.
 pub(crate) struct Dram {
     size: u64,
-    pages: RwLock<HashMap<u64, Box<[AtomicU64]>>>,
+    pages: RwLock<HashMap<u64, Page>>,
+}
+
+/// What was written to a page of which anything was.
+enum Page {
+    /// The same byte everywhere.
+    Filled(u8),
+    Words(Box<[AtomicU64]>),
 }
 
 impl fmt::Debug for Dram {
@@ -58,7 +65,8 @@ impl Dram {
             let within = at as usize % PAGE;
             let (part, tail) = rest.split_at_mut(rest.len().min(PAGE - within));
             match pages.get(&(at >> PAGE_SHIFT)) {
-                Some(page) => words::read(page, within, part),
+                Some(Page::Words(page)) => words::read(page, within, part),
+                Some(Page::Filled(byte)) => part.fill(*byte),
                 None => part.fill(UNDEFINED_BYTE),
             }
             at += part.len() as u64;
@@ -76,6 +84,24 @@ impl Dram {
             self.with_page(at, |page| words::write(page, within, part));
             at += part.len() as u64;
             rest = tail;
+        }
+    }
+
+    /// Writes the same byte everywhere; the caller has checked the bounds.
+    pub(crate) fn fill(&self, offset: u64, byte: u8, len: u64) {
+        let end = offset + len;
+        let mut at = offset;
+        while at < end {
+            let within = at as usize % PAGE;
+            let part = (end - at).min((PAGE - within) as u64) as usize;
+            if part == PAGE {
+                let mut pages = self.pages.write().unwrap_or_else(PoisonError::into_inner);
+                pages.insert(at >> PAGE_SHIFT, Page::Filled(byte));
+            } else {
+                let bytes = vec![byte; part];
+                self.with_page(at, |page| words::write(page, within, &bytes));
+            }
+            at += part as u64;
         }
     }
 
@@ -97,7 +123,11 @@ impl Dram {
             .iter_mut()
             .zip((offset as usize % PAGE..).step_by(words::WORD))
         {
-            *word = page.map_or(UNDEFINED_WORD, |page| words::load_u64(page, at));
+            *word = match page {
+                Some(Page::Words(page)) => words::load_u64(page, at),
+                Some(Page::Filled(byte)) => u64::from_le_bytes([*byte; words::WORD]),
+                None => UNDEFINED_WORD,
+            };
         }
     }
 
@@ -115,21 +145,26 @@ impl Dram {
             .clear();
     }
 
-    fn pages(&self) -> std::sync::RwLockReadGuard<'_, HashMap<u64, Box<[AtomicU64]>>> {
+    fn pages(&self) -> std::sync::RwLockReadGuard<'_, HashMap<u64, Page>> {
         self.pages.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn with_page<R>(&self, offset: u64, use_page: impl FnOnce(&[AtomicU64]) -> R) -> R {
         let number = offset >> PAGE_SHIFT;
-        if let Some(page) = self.pages().get(&number) {
-            return use_page(page);
+        if let Some(Page::Words(words)) = self.pages().get(&number) {
+            return use_page(words);
         }
         let mut pages = self.pages.write().unwrap_or_else(PoisonError::into_inner);
-        let fresh = || {
-            let words = PAGE / words::WORD;
-            (0..words).map(|_| AtomicU64::new(UNDEFINED_WORD)).collect()
-        };
-        use_page(pages.entry(number).or_insert_with(fresh))
+        let page = pages.entry(number).or_insert(Page::Filled(UNDEFINED_BYTE));
+        if let Page::Filled(byte) = *page {
+            let word = u64::from_le_bytes([byte; words::WORD]);
+            let words = (0..PAGE / words::WORD).map(|_| AtomicU64::new(word));
+            *page = Page::Words(words.collect());
+        }
+        match page {
+            Page::Words(words) => use_page(words),
+            Page::Filled(_) => unreachable!("it has words now"),
+        }
     }
 }
 

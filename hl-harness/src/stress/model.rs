@@ -61,17 +61,16 @@ impl Model {
 
     /// Whether a word may be what is read from a page.
     #[must_use]
-    pub fn may_read(&self, page: PageName, place: u64, word: u64, undefined: u64) -> bool {
+    pub fn may_read(&self, page: PageName, place: u64, word: u64) -> bool {
         match (self.words.get(&(page, place)), page) {
             (Some(written), _) => word == *written,
             // Fresh pages are zeroed.
             (None, PageName::User(_) | PageName::Buffer(..)) => word == 0,
-            // Fresh device memory is what a scrub leaves, or what was there before anybody came, or what
-            // the same owner left there.
+            // Fresh device memory is what a scrub leaves, or what the same owner left there.
             (None, PageName::Dram(handle, _)) => {
                 let owner = self.packs.get(&handle).map(|pack| pack.first_owner);
                 let own = |authors: &BTreeSet<u64>| owner.is_some_and(|o| authors.contains(&o));
-                word == 0 || word == undefined || self.authors.get(&word).is_some_and(own)
+                word == 0 || self.authors.get(&word).is_some_and(own)
             }
         }
     }

@@ -29,7 +29,7 @@ use super::model::{Model, PageName, Rules};
 use super::operations::{Operation, Step};
 use super::scribe::Scribe;
 use super::snapshot::Snapshot;
-use crate::asic::{InitiatorId, InitiatorMode, UNDEFINED_WORD};
+use crate::asic::{InitiatorId, InitiatorMode};
 use crate::host::{Permission, Process, UserAddress};
 use crate::log::EventLog;
 use crate::machine::{
@@ -456,12 +456,12 @@ impl<'c, 's, 'm, A: machine::Model> Epoch<'c, 's, 'm, A> {
     /// Compares a word that was read from a page.
     fn check_word(&mut self, page: PageName, place: u64, word: u64) -> Result<(), String> {
         self.summary.compared += 1;
-        let wanted = match self.model.may_read(page, place, word, UNDEFINED_WORD) {
+        let wanted = match self.model.may_read(page, place, word) {
             true => word,
             false => self.model.wanted(page, place),
         };
         self.scribe.outcome(format_args!("expect word {wanted:#x}"));
-        if self.model.may_read(page, place, word, UNDEFINED_WORD) {
+        if self.model.may_read(page, place, word) {
             Ok(())
         } else {
             Err(format!("{word:#x} is read from {page:?} + {place:#x}"))

@@ -3,6 +3,7 @@ use std::thread;
 
 use hl_harness::asic::{
     Descriptor, DmaEngine, DramContent, Endpoint, FaultReason, InitiatorMode, Stopped,
+    UNDEFINED_WORD,
 };
 use hl_harness::host::{FRAME_SIZE, KernelBlock};
 use hl_harness::log::{Event, EventKind};
@@ -251,4 +252,42 @@ fn once_an_invalidation_is_confirmed_no_engine_still_writes_to_the_page() {
     assert_eq!(rig.host.statistics().free_accesses, 0);
     assert_eq!(rig.host.statistics().poison_damaged, 0);
     assert_eq!(rig.host.damaged_free_frames(), []);
+}
+
+#[test]
+fn device_memory_that_was_filled_reads_so_until_a_word_of_it_is_written() {
+    let rig = Rig::new(Kind::Goya);
+    let bypass = DmaEngine::new(&rig.asic, "bypass", InitiatorMode::Bypass);
+    let read = |offset: u64| {
+        let mut bytes = [0; 16];
+        let at = BusAddr::new(rig.asic.dram_base().get() + offset);
+        assert!(rig.asic.peek(at, &mut bytes));
+        bytes
+    };
+    let undefined = UNDEFINED_WORD.to_le_bytes()[0];
+    // From the middle of one of the pieces that the model keeps to the middle of another.
+    let (start, end) = (0x1234_8008, 0x1288_4018);
+    let fill = |byte| {
+        bypass
+            .fill(Endpoint::DeviceMemory(start), byte, end - start)
+            .unwrap();
+    };
+    let inside = [start, 0x1235_0000, 0x123F_FFF0, 0x1240_0000, end - 16];
+    for byte in [0, 0x5A] {
+        fill(byte);
+        for offset in inside {
+            assert_eq!(read(offset), [byte; 16], "{offset:#x}");
+        }
+        for offset in [start - 16, end] {
+            assert_eq!(read(offset), [undefined; 16], "{offset:#x}");
+        }
+        for offset in inside {
+            let at = BusAddr::new(rig.asic.dram_base().get() + offset);
+            assert!(rig.asic.poke(at, b"a word  "));
+            assert_eq!(read(offset)[..8], *b"a word  ", "{offset:#x}");
+            assert_eq!(read(offset)[8..], [byte; 8], "{offset:#x}");
+        }
+    }
+    rig.asic.reset(DramContent::Undefined);
+    assert_eq!(read(inside[1]), [undefined; 16]);
 }

@@ -1,18 +1,20 @@
 //! Device memory mapped for users: acceptance D-04 and what belongs to it, where the ASIC maps it.
 
-use hl_harness::asic::{Completion, InitiatorMode, MmuInstance, Operation};
+use hl_harness::asic::{Completion, DramContent, InitiatorMode, MmuInstance, Operation};
 use hl_harness::machine::{MachineConfig, Model};
 use hl_mem::budget::Budget;
 use hl_mem::context::UnmapUserError;
+use hl_mem::dram::PackHandle;
 use hl_mem::profile::Gaudi;
 use hl_mem::uapi::{
     self, Errno, FLAG_CONTIGUOUS, FLAG_FORCE_HINT, FLAG_SHARED, MemoryInput, OP_ALLOC, OP_FREE,
     OP_MAP, OP_UNMAP,
 };
-use mmu_core::DeviceAddr;
+use mmu_core::{BusAddr, DeviceAddr};
 
-use crate::rig::{machine, machine_of, on_each_asic_with_mapped_dram, user_mode};
+use crate::rig::{machine, machine_of, on_each_asic, on_each_asic_with_mapped_dram, user_mode};
 
+on_each_asic!(the_first_owner_of_device_memory_reads_zeroes);
 on_each_asic_with_mapped_dram!(
     device_memory_is_reached_at_each_of_its_addresses_until_it_is_unmapped,
     mapped_memory_is_not_freed,
@@ -21,6 +23,8 @@ on_each_asic_with_mapped_dram!(
     a_failed_invalidation_keeps_device_memory_until_one_succeeds,
     running_out_of_addresses_or_slots_changes_nothing,
     closing_unmaps_and_frees_what_the_user_left,
+    a_reset_that_forgets_device_memory_leaves_nothing_of_it_to_be_shared,
+    a_reset_that_keeps_device_memory_leaves_what_was_shared,
 );
 
 fn input(arguments: [u64; 3], op: u32, flags: u32) -> [u8; 40] {
@@ -113,10 +117,8 @@ fn device_memory_is_reached_at_each_of_its_addresses_until_it_is_unmapped<A: Mod
         let after = machine.counters();
         assert_eq!((after.tables, after.host), (before.tables, before.host));
         // Freed, and to be scrubbed before another owner sees it.
-        assert_eq!(
-            (after.device.dram.dirty, after.device.dram.allocated),
-            (3, 0)
-        );
+        let (after, before) = (after.device.dram, before.device.dram);
+        assert_eq!((after.dirty, after.allocated), (before.dirty, 0));
     });
 }
 
@@ -314,5 +316,86 @@ fn on_gaudi_device_memory_is_not_mapped() {
         let map = uapi::dispatch(&context, &input([0, alloc.value, 0], OP_MAP, 0));
         assert_eq!(map, Err(Errno::EINVAL));
         context.close().unwrap();
+    });
+}
+
+/// Shares a page of device memory, has the device reset and come back, and asks for the page in a new file,
+/// which says what it gets of it.
+fn what_a_new_file_gets_of_shared_memory_after<A: Model>(
+    content: DramContent,
+) -> Result<u64, Errno> {
+    const SECRET: u64 = 0x5EC2_E700_5EC2_E700;
+    let mut got = Ok(0);
+    machine::<A>(|machine| {
+        let (budget, process) = (Budget::unlimited(), machine.spawn());
+        let (mut one, mut two) = (machine.storage(), machine.storage());
+        let owner = machine.open(&process, &budget, &mut one).unwrap();
+        let request = input([page::<A>(), 0, 0], OP_ALLOC, FLAG_SHARED);
+        let handle = uapi::dispatch(&owner, &request).unwrap().value;
+        let request = input([0, handle, 0], OP_MAP, 0);
+        let at = uapi::dispatch(&owner, &request).unwrap().value;
+        let engine = machine.asic.add_initiator("dma", user_mode(owner.asid()));
+        let secret = SECRET.to_le_bytes();
+        let written = machine.asic.write(engine, DeviceAddr::new(at), &secret);
+        written.unwrap();
+
+        machine.reset(content);
+        // A first attempt fails, and the next one still knows.
+        machine.asic.lose();
+        machine.recover().unwrap_err();
+        machine.reset(DramContent::Kept);
+        machine.recover().unwrap();
+
+        let stranger = machine.open(&process, &budget, &mut two).unwrap();
+        let asid = user_mode(stranger.asid());
+        let engine = machine.asic.add_initiator("dma of the new file", asid);
+        let mapped = uapi::dispatch(&stranger, &request);
+        got = mapped.map(|reply| {
+            let mut word = [0; 8];
+            let at = DeviceAddr::new(reply.value);
+            machine.asic.read(engine, at, &mut word).unwrap();
+            u64::from_le_bytes(word) ^ SECRET
+        });
+        stranger.close().unwrap();
+        owner.close().unwrap();
+    });
+    got
+}
+
+fn a_reset_that_forgets_device_memory_leaves_nothing_of_it_to_be_shared<A: Model>() {
+    let got = what_a_new_file_gets_of_shared_memory_after::<A>(DramContent::Undefined);
+    assert_eq!(got, Err(Errno::ENODEV));
+}
+
+fn a_reset_that_keeps_device_memory_leaves_what_was_shared<A: Model>() {
+    let got = what_a_new_file_gets_of_shared_memory_after::<A>(DramContent::Kept);
+    assert_eq!(got, Ok(0), "what differs from what was written");
+}
+
+fn the_first_owner_of_device_memory_reads_zeroes<A: Model>() {
+    machine::<A>(|machine| {
+        // Of a machine that was just switched on, and of one whose memory a reset made undefined.
+        for _ in 0..2 {
+            let (budget, process) = (Budget::unlimited(), machine.spawn());
+            let mut storage = machine.storage();
+            let context = machine.open(&process, &budget, &mut storage).unwrap();
+            let request = input([3 * page::<A>(), 0, 0], OP_ALLOC, FLAG_CONTIGUOUS);
+            let handle = PackHandle::new(uapi::dispatch(&context, &request).unwrap().value);
+            let (device, privilege) = (&machine.device, &machine.privilege);
+            let run = device.dram_run(privilege, context.owner(), handle).unwrap();
+            assert_eq!(run.len(), 3 * page::<A>());
+            for offset in (0..run.len()).step_by(page::<A>() as usize / 4) {
+                for at in [offset, offset + page::<A>() / 4 - 8] {
+                    let mut word = [0xFF; 8];
+                    let at = BusAddr::new(run.start().get() + at);
+                    assert!(machine.asic.peek(at, &mut word));
+                    assert_eq!(word, [0; 8], "{at}");
+                    assert!(machine.asic.poke(at, b"a secret"));
+                }
+            }
+            context.close().unwrap();
+            machine.reset(DramContent::Undefined);
+            machine.recover().unwrap();
+        }
     });
 }

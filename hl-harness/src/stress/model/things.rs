@@ -123,6 +123,8 @@ pub struct Pack {
     pub pages: u64,
     /// Mappings and exports.
     pub holds: u32,
+    /// A reset made its content undefined: nobody maps it any more.
+    pub lost: bool,
 }
 
 /// Timestamps of a file: there until no handle names them and nothing waits to write them.

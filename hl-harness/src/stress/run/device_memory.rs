@@ -1,7 +1,8 @@
 //! Device memory: allocated, mapped, exported, freed.
 
 use hl_mem::context::DramExport;
-use hl_mem::dram::PackHandle;
+use hl_mem::device::DramRunError;
+use hl_mem::dram::{PackError, PackHandle};
 use hl_mem::uapi::{Errno, FLAG_CONTIGUOUS, FLAG_SHARED, OP_ALLOC, OP_FREE, OP_MAP};
 use mmu_core::{BusAddr, DeviceAddr, Run};
 
@@ -90,11 +91,6 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         let page = self.rules.dram_page;
         let most = if page > 2 << 20 { 2 } else { 4 };
         let (count, less) = (1 + pages % most, (pages >> 32) % page);
-        // To scrub pages of that size takes more memory than there should have to be.
-        let clean = u64::from(self.machine.device.usage().dram.clean);
-        if page > 2 << 20 && clean < count {
-            return Ok(());
-        }
         let flags = if contiguous { FLAG_CONTIGUOUS } else { 0 };
         let flags = flags | if shared { FLAG_SHARED } else { 0 };
         let left = self.rules.dram_pages - self.model.dram_used();
@@ -124,6 +120,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
                 shared,
                 pages: count,
                 holds: 0,
+                lost: false,
             };
             if self.model.packs.insert(handle, pack).is_some() {
                 return Err(format!("the handle {handle:#x} is another's"));
@@ -330,7 +327,12 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             .machine
             .device
             .dram_run(&self.machine.privilege, owner, pack);
-        let run = run.map_err(|error| format!("{handle:#x}: {error}"))?;
+        let lost = self.model.packs.get(&handle).is_some_and(|pack| pack.lost);
+        let run = match run {
+            Err(DramRunError::Pack(PackError::Lost)) if lost => return Ok(()),
+            Ok(run) if lost => return Err(format!("{run} is still there, and undefined")),
+            run => run.map_err(|error| format!("{handle:#x}: {error}"))?,
+        };
         let memory = A::PROFILE.dram.user_memory().ok_or("no memory for users")?;
         match memory.contains_range(run) {
             true => Ok(()),

@@ -2,7 +2,8 @@
 
 use hl_mem::uapi::{Errno, FLAG_USERPTR, OP_MAP};
 
-use super::super::model::Memory;
+use super::super::model::{Expected, Memory};
+use super::super::scribe::Handles;
 use super::{BUDGET, Epoch, Summary, USERS};
 use crate::asic::{DramContent, InitiatorMode};
 use crate::machine;
@@ -174,12 +175,41 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         self.machine
             .asic
             .set_initiator_mode(privileged, InitiatorMode::Privileged);
+        self.share_nothing_of_before(user)?;
         self.end_everything()?;
         if self.storages.len() < USERS {
             self.over = true;
             return Ok(());
         }
         (0..USERS).try_for_each(|user| self.open(user))
+    }
+
+    /// Opens a new file among those of before the reset, whose device memory it does not get, shared or not.
+    fn share_nothing_of_before(&mut self, user: usize) -> Result<(), String> {
+        for pack in self.model.packs.values_mut() {
+            pack.lost = true;
+        }
+        // One for him now, and one for everybody afterwards.
+        if self.storages.len() <= USERS {
+            return Ok(());
+        }
+        self.close(user)?;
+        self.open(user)?;
+        let others = self.model.packs.iter();
+        let others: Vec<_> = others.map(|(handle, pack)| (*handle, *pack)).collect();
+        for (handle, pack) in others {
+            let expected = match (self.rules.dram, pack.owner, pack.shared) {
+                (None, ..) | (_, None, _) => Errno::EINVAL,
+                (Some(_), Some(_), false) => Errno::EPERM,
+                (Some(_), Some(_), true) => Errno::ENODEV,
+            };
+            let written = self.scribe.handle(Handles::Memory, handle);
+            self.scribe
+                .step(format_args!("map u[{user}] dram {written}"));
+            let got = self.call(user, [0, handle, 0], OP_MAP, 0)?;
+            self.check(Expected::Refused(expected), None, &got)?;
+        }
+        Ok(())
     }
 
     /// Closes every file and ends every view and export.
