@@ -243,16 +243,21 @@ fn a_quarantine_that_a_dead_device_ends_is_found() {
 }
 
 /// A user maps a second page, which takes him long: meanwhile the device is reset, another thread of
-/// his unmaps the first page, and the device is reset once more.
-fn map_across_two_resets() {
-    with_threads(2, 2, None, |hold, machine, context| {
+/// his unmaps the first page, and the device is reset once more; planted: its memory loses its content,
+/// and nobody is told.
+fn map_across_two_resets(told: bool) {
+    with_threads(2, 2, None, move |hold, machine, context| {
         assert_eq!(map(context), FIRST_ADDRESS);
         let user = Arc::clone(context);
         let second = &*hold.keep(Mutex::new(None));
         hold.spawn(move || *second.lock().unwrap() = try_map(&user).ok());
         reset(machine, || ());
         let _ = context.unmap(FIRST_ADDRESS);
-        reset(machine, || ());
+        if told {
+            reset(machine, || ());
+        } else {
+            machine.rig.hardware.lose_tables();
+        }
         hold.join();
         if let Some(at) = second.lock().unwrap().take() {
             context.unmap(at).expect("the device confirms");
@@ -280,7 +285,16 @@ fn map_across_two_resets() {
 fn a_map_across_two_resets_leaves_nothing_behind() {
     explore_large(
         "a map that takes longer than a reset leaves no garbage in its tables after the next",
-        map_across_two_resets,
+        || map_across_two_resets(true),
+    );
+}
+
+#[test]
+fn a_second_loss_that_nobody_is_told_of_is_found() {
+    expect_failure_in_large(
+        "a map takes longer than a reset, and tables lose their content again, of which nobody is told",
+        GARBAGE,
+        || map_across_two_resets(false),
     );
 }
 
