@@ -52,23 +52,12 @@ impl<H> Buffers<'_, H> {
     /// A block, at slot `from` or after it, that no handle names and that is mapped all the same:
     /// its producer did not stop.
     pub(crate) fn next_unnamed_mapped(&self, from: &mut usize) -> Option<BufferId> {
-        while let Some(slot) = self.slots.get(*from) {
-            let id = BufferId {
-                slot: *from as u32,
-                generation: slot.generation,
-                device: self.device,
-            };
-            *from += 1;
-            if let State::Used(Buffer {
-                memory: Memory::Mapped(_),
-                name: Name::Nobody,
-                ..
-            }) = &slot.state
-            {
-                return Some(id);
-            }
-        }
-        None
+        self.next(from, |buffer| {
+            matches!(
+                (&buffer.memory, &buffer.name),
+                (Memory::Mapped(_), Name::Nobody)
+            )
+        })
     }
 
     /// The removal of a block that was not found to be confirmed; `None` where there is none.
@@ -87,6 +76,11 @@ impl<H> Buffers<'_, H> {
 
     /// A block whose removal was not found to be confirmed, at slot `from` or after it.
     pub(crate) fn next_quarantined(&self, from: &mut usize) -> Option<BufferId> {
+        self.next(from, |buffer| matches!(buffer.memory, Memory::Detached(_)))
+    }
+
+    /// A buffer that `is_one`, at slot `from` or after it.
+    fn next(&self, from: &mut usize, is_one: impl Fn(&Buffer<H>) -> bool) -> Option<BufferId> {
         while let Some(slot) = self.slots.get(*from) {
             let id = BufferId {
                 slot: *from as u32,
@@ -94,10 +88,8 @@ impl<H> Buffers<'_, H> {
                 device: self.device,
             };
             *from += 1;
-            if let State::Used(Buffer {
-                memory: Memory::Detached(_),
-                ..
-            }) = &slot.state
+            if let State::Used(buffer) = &slot.state
+                && is_one(buffer)
             {
                 return Some(id);
             }
