@@ -195,8 +195,8 @@ pub const MANUAL: &[StepManual] = &[
     ),
     step(
         "fail",
-        "fail alloc|pin|dma-map|flush NTH | fail invalidate|root NTH timeout|slow LOOKS [times N] | fail nothing",
-        "makes the NTH next occasion fail, 1 being the next; `flush` is a read of device memory that is answered by all ones",
+        "fail alloc|pin|dma-map|flush|access NTH | fail invalidate|root NTH timeout|slow LOOKS [times N] | fail nothing",
+        "makes the NTH next occasion fail, 1 being the next; `flush` is a read of device memory that is answered by all ones; `access` is any access of the host to the device, be it to a register or to its memory, and the device is lost before it",
     ),
     step("lose", "lose", "the device falls off the bus"),
     step(

@@ -99,7 +99,7 @@
 //!          | "pause" "dma" name "after" "translate"
 //!          | "resume" "dma" name result?
 //!          | "register" n n
-//!          | "fail" ( ( "alloc" | "pin" ) n
+//!          | "fail" ( ( "alloc" | "pin" | "dma-map" | "flush" | "access" ) n
 //!                   | ( "invalidate" | "root" ) n ( "timeout" | "slow" n ) ( "times" n )?
 //!                   | "nothing" )
 //!          | "lose" | "reset" "undefined"? | "notice" | "recover" result? | "settle" name? result?

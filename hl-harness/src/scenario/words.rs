@@ -287,6 +287,8 @@ choice! {
         Invalidate "invalidate",
         /// The taking over of a root table.
         Root "root",
+        /// An access of the host to a register or to device memory, before which the device is lost.
+        HostAccess "access",
     }
 }
 

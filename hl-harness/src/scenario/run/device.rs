@@ -69,6 +69,12 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                             .asic
                             .inject(operation, nth, times, Completion::Never);
                     }
+                    Fails::HostAccess => {
+                        let operation = Operation::HostAccess;
+                        machine
+                            .asic
+                            .inject(operation, nth, times, Completion::Never);
+                    }
                     Fails::Invalidate => {
                         let operation = Operation::Invalidation;
                         machine.asic.inject(operation, nth, times, completion);
