@@ -131,6 +131,8 @@ pub struct FaultWords {
     pub asid: Option<Expr>,
     /// Where.
     pub at: Option<Expr>,
+    /// In which piece of a copy.
+    pub piece: Option<Expr>,
     /// Why.
     pub reason: Option<Reason>,
     /// How many bytes moved before.
@@ -205,8 +207,19 @@ pub enum Transfer {
     Read(Expr, Expr, Vec<Data>),
     /// It writes.
     Write(Expr, Expr, Data),
-    /// It copies so many bytes.
-    Copy(End, End, Expr),
+    /// It copies these pieces, as one DMA.
+    Copy(Vec<PieceWords>),
+}
+
+/// A piece of a copy: one element of a scatter list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PieceWords {
+    /// Where the bytes are.
+    pub from: End,
+    /// Where they go.
+    pub to: End,
+    /// How many.
+    pub size: Expr,
 }
 
 /// What a processor of the device does: small accesses at random places of a window.

@@ -170,8 +170,8 @@ pub const MANUAL: &[StepManual] = &[
     ),
     step(
         "dma",
-        "dma read WHO ADDRESS BYTES [expect DATA [or DATA]...] | dma write WHO ADDRESS BYTES DATA | dma copy WHO END END BYTES   [hmmu N] [as DMA] [-> RESULT]",
-        "the device accesses memory",
+        "dma read WHO ADDRESS BYTES [expect DATA [or DATA]...] | dma write WHO ADDRESS BYTES DATA | dma copy WHO END END BYTES[, END END BYTES]...   [hmmu N] [as DMA] [-> RESULT]",
+        "the device accesses memory; END is an ADDRESS or `device OFFSET`; a copy of several pieces is one DMA by a scatter list",
     ),
     step(
         "access",

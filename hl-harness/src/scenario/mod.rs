@@ -93,7 +93,7 @@
 //!          | "export" name n n ( "from" n )? "as" name result? | "unexport" name
 //!          | "report" "faults" result?
 //!          | "dma" ( "read" who n n found? | "write" who n n data
-//!                  | "copy" who end end n ) ( "hmmu" n )? ( "as" name )? result?
+//!                  | "copy" who piece ( "," piece )* ) ( "hmmu" n )? ( "as" name )? result?
 //!          | "access" who n n "count" n ( "reads" | "writes" )? ( "mark" n )? ( "seed" n )? found?
 //!                     ( "hmmu" n )? result?
 //!          | "pause" "dma" name "after" "translate"
@@ -118,13 +118,14 @@
 //! data     = "pattern" n ( "from" n )? | "byte" n | "word" n | "mark" n "from" n
 //! found    = "expect" data ( "or" data )*
 //! who      = name | "asid" n | "privileged" | "bypass"
+//! piece    = end end n
 //! end      = n | "device" n
 //! moment   = ( "first" | "last" ) EVENT          EVENT = clear, or a kind of the event log
 //! result   = "->" ( "ok" ( "or" ERRNO )* | name ( "or" ERRNO )*
 //!                 | "fails" ( ERRNO ( "or" ERRNO )* )?
 //!                 | "ok" "or" "faults" | "faults" fault | "lost"
 //!                 | "left" ( ( "mappings" | "handles" | "dram" | "buffers" ) n )* )
-//! fault    = ( "read" | "write" )? ( "asid" n )? ( "at" n )? ( "because" REASON )? ( "after" n )?
+//! fault    = ( "read" | "write" )? ( "asid" n )? ( "at" n )? ( "in" "piece" n )? ( "because" REASON )? ( "after" n )?
 //!            REASON = not-present no-root disabled malformed table-fetch decode refused
 //!                     hole read-only outside
 //! quantity = ( "pins" | "dirty" ) name ( "page" n )?

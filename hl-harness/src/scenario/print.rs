@@ -7,7 +7,7 @@ use core::fmt::Display;
 
 use super::ast::{
     AccessWords, Between, CacheWords, Data, End, Expr, ExprKind, FaultWords, Line, MachineWords,
-    Memory, Name, Outcome, Place, Quantity, Script, Series, Step, ThreadWords, Who,
+    Memory, Name, Outcome, PieceWords, Place, Quantity, Script, Series, Step, ThreadWords, Who,
 };
 use super::words::Failure;
 
@@ -137,6 +137,7 @@ impl Display for FaultWords {
             .try_for_each(|access| write!(f, " {access}"))?;
         option(f, "asid", self.asid.as_ref())?;
         option(f, "at", self.at.as_ref())?;
+        option(f, "in piece", self.piece.as_ref())?;
         option(f, "because", self.reason.as_ref())?;
         option(f, "after", self.after.as_ref())
     }
@@ -201,6 +202,12 @@ impl Display for End {
             Self::Virtual(address) => address.fmt(f),
             Self::Device(offset) => write!(f, "device {offset}"),
         }
+    }
+}
+
+impl Display for PieceWords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.from, self.to, self.size)
     }
 }
 

@@ -18,6 +18,20 @@ const INVALID: &[(&str, u32, u32, &str)] = &[
         15,
         "expected the end of the line",
     ),
+    ("open c1\ndma copy c1 0 0 1, 2", 2, 21, "expected a number"),
+    ("open c1\ndma copy c1 0 0 1,", 2, 19, "expected a number"),
+    (
+        "open c1\ndma copy c1 0 0 1, 2 2 1 as d1",
+        2,
+        26,
+        "and one of one piece",
+    ),
+    (
+        "open c1\ndma copy c1 0 0 1 -> faults in 2",
+        2,
+        32,
+        "expected `piece`",
+    ),
 ];
 
 #[test]
@@ -48,4 +62,23 @@ fn the_device_is_lost_before_the_access_that_is_named_and_not_before_another_one
         recover\n\
         expect events lost 1\n";
     passes(AsicWord::Goya, text);
+}
+
+#[test]
+fn a_copy_that_is_refused_says_in_which_of_its_pieces() {
+    let start = "open c1\nbuffer c1 b 1 pages\nmap c1 b -> va\n";
+    for (copy, found) in [
+        ("dma copy c1 va va 9, 0 va 1 -> faults in piece 0", Some(1)),
+        ("dma copy c1 0 va 1, va va 9 -> faults in piece 1", Some(0)),
+        ("dma copy c1 va va 1, va va 0, va 0 1, va va 1", Some(2)),
+        ("dma copy c1 0 va 1 -> faults in piece 0", None),
+    ] {
+        for asic in [AsicWord::Goya, AsicWord::Gaudi2] {
+            let failure = failure(asic, &format!("{start}{copy}\n"));
+            assert_eq!(failure.span.line, 4, "{copy}");
+            let piece = failure.found.split_once(" in piece ");
+            let piece = piece.and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
+            assert_eq!(piece, found, "{copy}: {}", failure.found);
+        }
+    }
 }

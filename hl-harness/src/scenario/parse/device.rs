@@ -1,6 +1,6 @@
 //! The steps of the device that are one line.
 
-use super::super::ast::{AccessWords, End, Step, Transfer};
+use super::super::ast::{AccessWords, End, PieceWords, Step, Transfer};
 use super::super::names::{Kind, Names};
 use super::super::text::Invalid;
 use super::super::words::{Accesses, Failure, Wrong};
@@ -21,11 +21,13 @@ impl Cursor {
                 self.expected_data(names)?,
             ),
             "write" => Transfer::Write(self.expr(names)?, self.expr(names)?, self.data(names)?),
-            _ => Transfer::Copy(
-                self.copy_end(names)?,
-                self.copy_end(names)?,
-                self.expr(names)?,
-            ),
+            _ => {
+                let mut pieces = vec![self.copy_piece(names)?];
+                while self.take_sign(",") {
+                    pieces.push(self.copy_piece(names)?);
+                }
+                Transfer::Copy(pieces)
+            }
         };
         let hmmu = self.option("hmmu", names)?;
         let at = self.place();
@@ -33,10 +35,14 @@ impl Cursor {
             true => Some(self.define(names, Kind::Dma)?),
             false => None,
         };
-        if name.is_some() && !matches!(transfer, Transfer::Copy(..)) {
+        let paused = match &transfer {
+            Transfer::Copy(pieces) => pieces.len() == 1,
+            Transfer::Read(..) | Transfer::Write(..) => false,
+        };
+        if name.is_some() && !paused {
             return Err(Invalid::new(
                 at,
-                "only a copy has a name, since only a copy can be paused",
+                "only a copy has a name, and one of one piece, since only that can be paused",
             ));
         }
         Ok(Step::Dma {
@@ -78,6 +84,14 @@ impl Cursor {
             words: Box::new(words),
             hmmu: self.option("hmmu", names)?,
             outcome: self.outcome(names)?,
+        })
+    }
+
+    fn copy_piece(&mut self, names: &Names) -> Result<PieceWords, Invalid> {
+        Ok(PieceWords {
+            from: self.copy_end(names)?,
+            to: self.copy_end(names)?,
+            size: self.expr(names)?,
         })
     }
 

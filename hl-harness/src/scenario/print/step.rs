@@ -277,8 +277,9 @@ impl Display for Step {
                     Transfer::Write(at, size, data) => {
                         write!(f, "dma write {who} {at} {size} {data}")?;
                     }
-                    Transfer::Copy(from, to, size) => {
-                        write!(f, "dma copy {who} {from} {to} {size}")?;
+                    Transfer::Copy(pieces) => {
+                        write!(f, "dma copy {who} ")?;
+                        list(f, ", ", pieces)?;
                     }
                 }
                 option(f, "hmmu", hmmu.as_ref())?;
