@@ -6,8 +6,8 @@ pub use step::Step;
 
 use super::text::Span;
 use super::words::{
-    Access, Accesses, Asics, Cache, Constant, LeftWord, Operator, Reason, Reuse, Setting, Unit,
-    Views, Which, WindowWord,
+    Access, Accesses, Asics, Cache, Constant, HostPages, LeftWord, Operator, RangeEndWord, Reason,
+    Reuse, Setting, Unit, Views, Which, WindowWord,
 };
 
 /// A whole scenario file.
@@ -34,6 +34,12 @@ pub struct MachineWords {
     pub views: Option<Views>,
     /// The order of host pages.
     pub reuse: Option<Reuse>,
+    /// Where their content is.
+    pub host: Option<HostPages>,
+    /// What the range end register of a Gaudi2 means.
+    pub range_end: Option<RangeEndWord>,
+    /// Which HMMUs a Gaudi2 has, one bit each; the others were fused off.
+    pub hmmus: Option<u64>,
     /// Where it stands.
     pub span: Span,
 }
@@ -284,6 +290,8 @@ pub enum Quantity {
     Records(Name),
     /// Faults that nobody has looked at.
     Faults,
+    /// Where in device memory the window begins by which the host reaches it.
+    Bar,
 }
 
 /// A request about a command buffer.

@@ -46,12 +46,14 @@
 //! script   = asics? machine? line*
 //! asics    = "asics" ASIC+                       ASIC = goya gaudi gaudi2 gaudi2-six gaudi2-five
 //! machine  = "machine" ( SIZE number | ( "cache" | "leaf-cache" | "line-cache" ) cache
-//!                      | "default-page" | "views" VIEWS | "reuse" REUSE )+
+//!                      | "default-page" | "views" VIEWS | "reuse" REUSE
+//!                      | "host" HOST | "range-end" END | "hmmus" number )+
 //!            SIZE = frames tables buffers mappings handles users dram-pages packs
 //!                   pools timestamps counters
 //! cache    = CACHE | number "sets" number "ways"
 //!            CACHE = infinite finite none        REUSE = immediate scattered
-//!            VIEWS = single counted
+//!            VIEWS = single counted              HOST = file memory
+//!            END = inclusive exclusive
 //! line     = block | step
 //! block    = ( "repeat" n | "for" name "in" series | "if" n COMPARE n | "on" ASIC+ ) line* "end"
 //!          | ( "parallel" | "interleave" ( "seed" n )? ) thread* "end"
@@ -101,7 +103,8 @@
 //!          | "register" n n
 //!          | "fail" ( ( "alloc" | "pin" | "dma-map" | "flush" | "access" ) n
 //!                   | ( "invalidate" | "root" ) n ( "timeout" | "slow" n ) ( "times" n )?
-//!                   | "nothing" )
+//!                   | "stop" name | "nothing" )
+//!          | "bar" n
 //!          | "lose" | "reset" "undefined"? | "notice" | "recover" result? | "settle" name? result?
 //!          | "snapshot" name | "mark" name | "forget" "faults" | "allow" "stray" "accesses"
 //!          | "let" name "=" ( n | quantity )
@@ -133,7 +136,7 @@
 //!          | "records" name | "dram-offset" name n
 //!          | "leaf" who n | "leaves" who n "size" n
 //!          | "entry" who n "hop" n | "bus" who n
-//!          | "counter" COUNTER | "events" EVENT ( "since" name )? | "register" n | "faults"
+//!          | "counter" COUNTER | "events" EVENT ( "since" name )? | "register" n | "faults" | "bar"
 //!
 //! n        = term ( ( "+" | "-" ) term )*        checked: leaving 64 bits is an error
 //! term     = factor ( ( "*" | "/" | "%" ) factor )*

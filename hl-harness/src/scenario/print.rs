@@ -241,6 +241,7 @@ impl Display for Quantity {
             Self::Pending(name) => write!(f, "pending {name}"),
             Self::Records(name) => write!(f, "records {name}"),
             Self::Faults => f.write_str("faults"),
+            Self::Bar => f.write_str("bar"),
         }
     }
 }
@@ -295,7 +296,12 @@ impl Display for MachineWords {
         }
         flag(f, "default-page", self.default_page)?;
         option(f, "views", self.views.as_ref())?;
-        option(f, "reuse", self.reuse.as_ref())
+        option(f, "reuse", self.reuse.as_ref())?;
+        option(f, "host", self.host.as_ref())?;
+        option(f, "range-end", self.range_end.as_ref())?;
+        self.hmmus
+            .iter()
+            .try_for_each(|hmmus| write!(f, " hmmus {hmmus:#x}"))
     }
 }
 

@@ -405,6 +405,26 @@ choice! {
 }
 
 choice! {
+    /// Where the content of the host's pages is.
+    HostPages {
+        /// In a file in memory, which processes map for real.
+        File "file",
+        /// In memory of the program, without a system call.
+        Memory "memory",
+    }
+}
+
+choice! {
+    /// Whether a range invalidation of Gaudi2 drops the page that its end register names.
+    RangeEndWord {
+        /// It does.
+        Inclusive "inclusive",
+        /// It does not.
+        Exclusive "exclusive",
+    }
+}
+
+choice! {
     /// Which of several like events.
     Which {
         /// The first one.

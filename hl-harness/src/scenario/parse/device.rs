@@ -3,7 +3,7 @@
 use super::super::ast::{AccessWords, End, PieceWords, Step, Transfer};
 use super::super::names::{Kind, Names};
 use super::super::text::Invalid;
-use super::super::words::{Accesses, Failure, Wrong};
+use super::super::words::{Accesses, Choice, Failure, Wrong};
 use super::cursor::Cursor;
 
 impl Cursor {
@@ -106,7 +106,13 @@ impl Cursor {
         if self.take("nothing") {
             return Ok(Step::FailNothing);
         }
-        let what = self.choice::<Failure>("what is to fail, or `nothing`")?;
+        if self.take("stop") {
+            let name = self.used(names, &[Kind::Block, Kind::Context])?;
+            let user = names.check(&name, &[Kind::Context]).is_ok();
+            return Ok(Step::FailStop { name, user });
+        }
+        let words = Failure::words().chain(["stop", "nothing"]);
+        let what = self.choice_of::<Failure>("what is to fail, or `nothing`", words)?;
         let nth = self.expr(names)?;
         let how = match what.is_hardware() {
             false => None,

@@ -312,6 +312,8 @@ impl Display for Step {
                 }
                 option(f, "times", times.as_ref())
             }
+            Self::FailStop { name, .. } => write!(f, "fail stop {name}"),
+            Self::Bar { offset } => write!(f, "bar {offset}"),
             Self::FailNothing => f.write_str("fail nothing"),
             Self::Lose => f.write_str("lose"),
             Self::Reset { undefined } => {
