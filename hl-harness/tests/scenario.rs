@@ -10,6 +10,7 @@ use hl_harness::scenario::{Failure, MANUAL, Options, Script, Stop, run};
 mod scenario {
     mod asics;
     mod failing;
+    mod hardware;
     mod invalid;
     mod random;
     mod resets;

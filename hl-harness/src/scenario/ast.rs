@@ -6,8 +6,8 @@ pub use step::Step;
 
 use super::text::Span;
 use super::words::{
-    Access, Accesses, Asics, Cache, Constant, LeftWord, Operator, Reason, Reuse, Setting, Unit,
-    Views, Which, WindowWord,
+    Access, Accesses, Asics, Cache, Constant, HostPages, LeftWord, Operator, RangeEndWord, Reason,
+    Reuse, Setting, Unit, Views, Which, WindowWord,
 };
 
 /// A whole scenario file.
@@ -34,6 +34,12 @@ pub struct MachineWords {
     pub views: Option<Views>,
     /// The order of host pages.
     pub reuse: Option<Reuse>,
+    /// Where their content is.
+    pub host: Option<HostPages>,
+    /// What the range end register of a Gaudi2 means.
+    pub range_end: Option<RangeEndWord>,
+    /// Which HMMUs a Gaudi2 has, one bit each; the others were fused off.
+    pub hmmus: Option<u64>,
     /// Where it stands.
     pub span: Span,
 }
@@ -131,6 +137,8 @@ pub struct FaultWords {
     pub asid: Option<Expr>,
     /// Where.
     pub at: Option<Expr>,
+    /// In which piece of a copy.
+    pub piece: Option<Expr>,
     /// Why.
     pub reason: Option<Reason>,
     /// How many bytes moved before.
@@ -205,8 +213,19 @@ pub enum Transfer {
     Read(Expr, Expr, Vec<Data>),
     /// It writes.
     Write(Expr, Expr, Data),
-    /// It copies so many bytes.
-    Copy(End, End, Expr),
+    /// It copies these pieces, as one DMA.
+    Copy(Vec<PieceWords>),
+}
+
+/// A piece of a copy: one element of a scatter list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PieceWords {
+    /// Where the bytes are.
+    pub from: End,
+    /// Where they go.
+    pub to: End,
+    /// How many.
+    pub size: Expr,
 }
 
 /// What a processor of the device does: small accesses at random places of a window.
@@ -271,6 +290,8 @@ pub enum Quantity {
     Records(Name),
     /// Faults that nobody has looked at.
     Faults,
+    /// Where in device memory the window begins by which the host reaches it.
+    Bar,
 }
 
 /// A request about a command buffer.

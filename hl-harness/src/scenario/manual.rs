@@ -24,8 +24,8 @@ pub const MANUAL: &[StepManual] = &[
     ),
     step(
         "machine",
-        "machine [frames N] [tables N] [buffers N] [mappings N] [handles N] [users N] [dram-pages N] [packs N] [pools N] [timestamps N] [counters N] [cache|leaf-cache|line-cache infinite|finite|none|SETS sets WAYS ways] [default-page] [views single|counted] [reuse immediate|scattered]",
-        "before the first step: how large the machine is; `cache`: what the MMUs remember of translations (leaf) and of page tables (line); `default-page`: on Goya, what a user has not mapped leads to a page of 0x99",
+        "machine [frames N] [tables N] [buffers N] [mappings N] [handles N] [users N] [dram-pages N] [packs N] [pools N] [timestamps N] [counters N] [cache|leaf-cache|line-cache infinite|finite|none|SETS sets WAYS ways] [default-page] [views single|counted] [reuse immediate|scattered] [host file|memory] [range-end exclusive|inclusive] [hmmus MASK]",
+        "before the first step: how large the machine is; `cache`: what the MMUs remember of translations (leaf) and of page tables (line); `default-page`: on Goya, what a user has not mapped leads to a page of 0x99; `host`: where the content of host pages is, in a file that processes map or in memory of the program, without a system call; of Gaudi2, `range-end`: whether an invalidation up to a page drops that page too, and `hmmus`: which of its 16 HMMUs are there, one bit each, while the others are fused off",
     ),
     step(
         "open",
@@ -170,8 +170,8 @@ pub const MANUAL: &[StepManual] = &[
     ),
     step(
         "dma",
-        "dma read WHO ADDRESS BYTES [expect DATA [or DATA]...] | dma write WHO ADDRESS BYTES DATA | dma copy WHO END END BYTES   [hmmu N] [as DMA] [-> RESULT]",
-        "the device accesses memory",
+        "dma read WHO ADDRESS BYTES [expect DATA [or DATA]...] | dma write WHO ADDRESS BYTES DATA | dma copy WHO END END BYTES[, END END BYTES]...   [hmmu N] [as DMA] [-> RESULT]",
+        "the device accesses memory; END is an ADDRESS or `device OFFSET`; a copy of several pieces is one DMA by a scatter list",
     ),
     step(
         "access",
@@ -195,8 +195,13 @@ pub const MANUAL: &[StepManual] = &[
     ),
     step(
         "fail",
-        "fail alloc|pin|dma-map|flush NTH | fail invalidate|root NTH timeout|slow LOOKS [times N] | fail nothing",
-        "makes the NTH next occasion fail, 1 being the next; `flush` is a read of device memory that is answered by all ones",
+        "fail alloc|pin|dma-map|flush|access NTH | fail invalidate|root NTH timeout|slow LOOKS [times N] | fail stop BLOCK|CONTEXT | fail nothing",
+        "makes the NTH next occasion fail, 1 being the next; `flush` is a read of device memory that is answered by all ones; `access` is any access of the host to the device, be it to a register or to its memory, and the device is lost before it; with `stop`, the engines that work on a block, or for a user, do not stop when they are told to, until nothing fails any more",
+    ),
+    step(
+        "bar",
+        "bar OFFSET",
+        "somebody else moves the window by which the host reaches device memory, to where the offset lies in it; the quantity `bar` is where it begins",
     ),
     step("lose", "lose", "the device falls off the bus"),
     step(

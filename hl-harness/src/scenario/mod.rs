@@ -46,12 +46,14 @@
 //! script   = asics? machine? line*
 //! asics    = "asics" ASIC+                       ASIC = goya gaudi gaudi2 gaudi2-six gaudi2-five
 //! machine  = "machine" ( SIZE number | ( "cache" | "leaf-cache" | "line-cache" ) cache
-//!                      | "default-page" | "views" VIEWS | "reuse" REUSE )+
+//!                      | "default-page" | "views" VIEWS | "reuse" REUSE
+//!                      | "host" HOST | "range-end" END | "hmmus" number )+
 //!            SIZE = frames tables buffers mappings handles users dram-pages packs
 //!                   pools timestamps counters
 //! cache    = CACHE | number "sets" number "ways"
 //!            CACHE = infinite finite none        REUSE = immediate scattered
-//!            VIEWS = single counted
+//!            VIEWS = single counted              HOST = file memory
+//!            END = inclusive exclusive
 //! line     = block | step
 //! block    = ( "repeat" n | "for" name "in" series | "if" n COMPARE n | "on" ASIC+ ) line* "end"
 //!          | ( "parallel" | "interleave" ( "seed" n )? ) thread* "end"
@@ -93,15 +95,16 @@
 //!          | "export" name n n ( "from" n )? "as" name result? | "unexport" name
 //!          | "report" "faults" result?
 //!          | "dma" ( "read" who n n found? | "write" who n n data
-//!                  | "copy" who end end n ) ( "hmmu" n )? ( "as" name )? result?
+//!                  | "copy" who piece ( "," piece )* ) ( "hmmu" n )? ( "as" name )? result?
 //!          | "access" who n n "count" n ( "reads" | "writes" )? ( "mark" n )? ( "seed" n )? found?
 //!                     ( "hmmu" n )? result?
 //!          | "pause" "dma" name "after" "translate"
 //!          | "resume" "dma" name result?
 //!          | "register" n n
-//!          | "fail" ( ( "alloc" | "pin" ) n
+//!          | "fail" ( ( "alloc" | "pin" | "dma-map" | "flush" | "access" ) n
 //!                   | ( "invalidate" | "root" ) n ( "timeout" | "slow" n ) ( "times" n )?
-//!                   | "nothing" )
+//!                   | "stop" name | "nothing" )
+//!          | "bar" n
 //!          | "lose" | "reset" "undefined"? | "notice" | "recover" result? | "settle" name? result?
 //!          | "snapshot" name | "mark" name | "forget" "faults" | "allow" "stray" "accesses"
 //!          | "let" name "=" ( n | quantity )
@@ -118,13 +121,14 @@
 //! data     = "pattern" n ( "from" n )? | "byte" n | "word" n | "mark" n "from" n
 //! found    = "expect" data ( "or" data )*
 //! who      = name | "asid" n | "privileged" | "bypass"
+//! piece    = end end n
 //! end      = n | "device" n
 //! moment   = ( "first" | "last" ) EVENT          EVENT = clear, or a kind of the event log
 //! result   = "->" ( "ok" ( "or" ERRNO )* | name ( "or" ERRNO )*
 //!                 | "fails" ( ERRNO ( "or" ERRNO )* )?
 //!                 | "ok" "or" "faults" | "faults" fault | "lost"
 //!                 | "left" ( ( "mappings" | "handles" | "dram" | "buffers" ) n )* )
-//! fault    = ( "read" | "write" )? ( "asid" n )? ( "at" n )? ( "because" REASON )? ( "after" n )?
+//! fault    = ( "read" | "write" )? ( "asid" n )? ( "at" n )? ( "in" "piece" n )? ( "because" REASON )? ( "after" n )?
 //!            REASON = not-present no-root disabled malformed table-fetch decode refused
 //!                     hole read-only outside
 //! quantity = ( "pins" | "dirty" ) name ( "page" n )?
@@ -132,7 +136,7 @@
 //!          | "records" name | "dram-offset" name n
 //!          | "leaf" who n | "leaves" who n "size" n
 //!          | "entry" who n "hop" n | "bus" who n
-//!          | "counter" COUNTER | "events" EVENT ( "since" name )? | "register" n | "faults"
+//!          | "counter" COUNTER | "events" EVENT ( "since" name )? | "register" n | "faults" | "bar"
 //!
 //! n        = term ( ( "+" | "-" ) term )*        checked: leaving 64 bits is an error
 //! term     = factor ( ( "*" | "/" | "%" ) factor )*

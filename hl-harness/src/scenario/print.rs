@@ -7,7 +7,7 @@ use core::fmt::Display;
 
 use super::ast::{
     AccessWords, Between, CacheWords, Data, End, Expr, ExprKind, FaultWords, Line, MachineWords,
-    Memory, Name, Outcome, Place, Quantity, Script, Series, Step, ThreadWords, Who,
+    Memory, Name, Outcome, PieceWords, Place, Quantity, Script, Series, Step, ThreadWords, Who,
 };
 use super::words::Failure;
 
@@ -137,6 +137,7 @@ impl Display for FaultWords {
             .try_for_each(|access| write!(f, " {access}"))?;
         option(f, "asid", self.asid.as_ref())?;
         option(f, "at", self.at.as_ref())?;
+        option(f, "in piece", self.piece.as_ref())?;
         option(f, "because", self.reason.as_ref())?;
         option(f, "after", self.after.as_ref())
     }
@@ -204,6 +205,12 @@ impl Display for End {
     }
 }
 
+impl Display for PieceWords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.from, self.to, self.size)
+    }
+}
+
 impl Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let of_page = |f: &mut fmt::Formatter<'_>, word, name, page: &Option<Expr>| {
@@ -234,6 +241,7 @@ impl Display for Quantity {
             Self::Pending(name) => write!(f, "pending {name}"),
             Self::Records(name) => write!(f, "records {name}"),
             Self::Faults => f.write_str("faults"),
+            Self::Bar => f.write_str("bar"),
         }
     }
 }
@@ -288,7 +296,12 @@ impl Display for MachineWords {
         }
         flag(f, "default-page", self.default_page)?;
         option(f, "views", self.views.as_ref())?;
-        option(f, "reuse", self.reuse.as_ref())
+        option(f, "reuse", self.reuse.as_ref())?;
+        option(f, "host", self.host.as_ref())?;
+        option(f, "range-end", self.range_end.as_ref())?;
+        self.hmmus
+            .iter()
+            .try_for_each(|hmmus| write!(f, " hmmus {hmmus:#x}"))
     }
 }
 

@@ -287,6 +287,8 @@ choice! {
         Invalidate "invalidate",
         /// The taking over of a root table.
         Root "root",
+        /// An access of the host to a register or to device memory, before which the device is lost.
+        HostAccess "access",
     }
 }
 
@@ -399,6 +401,26 @@ choice! {
         Immediate "immediate",
         /// Scattered, by the seed.
         Scattered "scattered",
+    }
+}
+
+choice! {
+    /// Where the content of the host's pages is.
+    HostPages {
+        /// In a file in memory, which processes map for real.
+        File "file",
+        /// In memory of the program, without a system call.
+        Memory "memory",
+    }
+}
+
+choice! {
+    /// Whether a range invalidation of Gaudi2 drops the page that its end register names.
+    RangeEndWord {
+        /// It does.
+        Inclusive "inclusive",
+        /// It does not.
+        Exclusive "exclusive",
     }
 }
 

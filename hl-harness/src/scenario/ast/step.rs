@@ -330,6 +330,11 @@ pub enum Step {
         /// The value.
         value: Expr,
     },
+    /// Somebody moves the window by which the host reaches device memory.
+    Bar {
+        /// The offset in device memory that is to lie in it.
+        offset: Expr,
+    },
     /// Something is going to fail.
     Fail {
         /// What.
@@ -340,6 +345,13 @@ pub enum Step {
         how: Option<(Wrong, Option<Expr>)>,
         /// How often in a row.
         times: Option<Expr>,
+    },
+    /// The engines that work on a block, or for a user, do not stop when they are told to.
+    FailStop {
+        /// The block, or the context of the user.
+        name: Name,
+        /// The latter.
+        user: bool,
     },
     /// Nothing is going to fail any more.
     FailNothing,

@@ -74,6 +74,7 @@ const QUANTITIES: &[&str] = &[
     "events",
     "register",
     "pending",
+    "bar",
 ];
 
 /// A line, and how far it has been read.

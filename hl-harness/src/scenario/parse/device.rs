@@ -1,9 +1,9 @@
 //! The steps of the device that are one line.
 
-use super::super::ast::{AccessWords, End, Step, Transfer};
+use super::super::ast::{AccessWords, End, PieceWords, Step, Transfer};
 use super::super::names::{Kind, Names};
 use super::super::text::Invalid;
-use super::super::words::{Accesses, Failure, Wrong};
+use super::super::words::{Accesses, Choice, Failure, Wrong};
 use super::cursor::Cursor;
 
 impl Cursor {
@@ -21,11 +21,13 @@ impl Cursor {
                 self.expected_data(names)?,
             ),
             "write" => Transfer::Write(self.expr(names)?, self.expr(names)?, self.data(names)?),
-            _ => Transfer::Copy(
-                self.copy_end(names)?,
-                self.copy_end(names)?,
-                self.expr(names)?,
-            ),
+            _ => {
+                let mut pieces = vec![self.copy_piece(names)?];
+                while self.take_sign(",") {
+                    pieces.push(self.copy_piece(names)?);
+                }
+                Transfer::Copy(pieces)
+            }
         };
         let hmmu = self.option("hmmu", names)?;
         let at = self.place();
@@ -33,10 +35,14 @@ impl Cursor {
             true => Some(self.define(names, Kind::Dma)?),
             false => None,
         };
-        if name.is_some() && !matches!(transfer, Transfer::Copy(..)) {
+        let paused = match &transfer {
+            Transfer::Copy(pieces) => pieces.len() == 1,
+            Transfer::Read(..) | Transfer::Write(..) => false,
+        };
+        if name.is_some() && !paused {
             return Err(Invalid::new(
                 at,
-                "only a copy has a name, since only a copy can be paused",
+                "only a copy has a name, and one of one piece, since only that can be paused",
             ));
         }
         Ok(Step::Dma {
@@ -81,6 +87,14 @@ impl Cursor {
         })
     }
 
+    fn copy_piece(&mut self, names: &Names) -> Result<PieceWords, Invalid> {
+        Ok(PieceWords {
+            from: self.copy_end(names)?,
+            to: self.copy_end(names)?,
+            size: self.expr(names)?,
+        })
+    }
+
     fn copy_end(&mut self, names: &Names) -> Result<End, Invalid> {
         if self.take("device") {
             return self.expr(names).map(End::Device);
@@ -92,7 +106,13 @@ impl Cursor {
         if self.take("nothing") {
             return Ok(Step::FailNothing);
         }
-        let what = self.choice::<Failure>("what is to fail, or `nothing`")?;
+        if self.take("stop") {
+            let name = self.used(names, &[Kind::Block, Kind::Context])?;
+            let user = names.check(&name, &[Kind::Context]).is_ok();
+            return Ok(Step::FailStop { name, user });
+        }
+        let words = Failure::words().chain(["stop", "nothing"]);
+        let what = self.choice_of::<Failure>("what is to fail, or `nothing`", words)?;
         let nth = self.expr(names)?;
         let how = match what.is_hardware() {
             false => None,

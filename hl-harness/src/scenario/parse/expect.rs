@@ -219,6 +219,10 @@ impl Cursor {
                 self.skip();
                 Ok(Some(Quantity::Faults))
             }
+            "bar" => {
+                self.skip();
+                Ok(Some(Quantity::Bar))
+            }
             _ => Ok(None),
         }
     }

@@ -11,7 +11,7 @@ use super::lex;
 use super::manual;
 use super::names::{Kind, Names};
 use super::text::{Invalid, Span};
-use super::words::{Asics, Choice, Reuse, Setting, Views};
+use super::words::{Asics, Choice, HostPages, RangeEndWord, Reuse, Setting, Views};
 use cursor::Cursor;
 pub(super) use expect::{CLEAR, event_word};
 
@@ -272,6 +272,7 @@ fn alone(body: &[Line]) -> Result<(), Invalid> {
                 | Step::ExpectFault { .. }
                 | Step::ExpectEvent { .. }
                 | Step::ForgetFaults
+                | Step::Bar { .. }
         );
         if refused {
             let message = "this concerns all threads, so that no single one does it";
@@ -322,9 +323,16 @@ fn machine(line: &mut Cursor) -> Result<MachineWords, Invalid> {
             words.views = Some(line.choice::<Views>("`single` or `counted`")?);
         } else if line.take("reuse") {
             words.reuse = Some(line.choice::<Reuse>("an order")?);
+        } else if line.take("host") {
+            words.host = Some(line.choice::<HostPages>("where the host's pages are")?);
+        } else if line.take("range-end") {
+            words.range_end = Some(line.choice::<RangeEndWord>("what the end of a range means")?);
+        } else if line.take("hmmus") {
+            words.hmmus = Some(line.number()?);
         } else {
             let others = ["cache", "leaf-cache", "line-cache", "default-page"];
-            let known = Setting::words().chain(others).chain(["views", "reuse"]);
+            let more = ["views", "reuse", "host", "range-end", "hmmus"];
+            let known = Setting::words().chain(others).chain(more);
             let setting = line.choice_of::<Setting>("a size of the machine", known)?;
             let value = line.number()?;
             words.settings.push((setting, value));

@@ -147,6 +147,13 @@ impl Cursor {
         };
         let asid = self.option("asid", names)?;
         let at = self.option("at", names)?;
+        let piece = match self.take("in") {
+            true => {
+                self.keyword("piece")?;
+                Some(self.expr(names)?)
+            }
+            false => None,
+        };
         let reason = match self.take("because") {
             true => Some(self.choice("a reason")?),
             false => None,
@@ -156,6 +163,7 @@ impl Cursor {
             access,
             asid,
             at,
+            piece,
             reason,
             after,
         })

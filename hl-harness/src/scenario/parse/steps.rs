@@ -159,6 +159,9 @@ impl Cursor {
                 offset: self.expr(names)?,
                 value: self.expr(names)?,
             }),
+            "bar" => Ok(Step::Bar {
+                offset: self.expr(names)?,
+            }),
             "fail" => self.fail(names),
             "lose" => Ok(Step::Lose),
             "reset" => Ok(Step::Reset {

@@ -277,8 +277,9 @@ impl Display for Step {
                     Transfer::Write(at, size, data) => {
                         write!(f, "dma write {who} {at} {size} {data}")?;
                     }
-                    Transfer::Copy(from, to, size) => {
-                        write!(f, "dma copy {who} {from} {to} {size}")?;
+                    Transfer::Copy(pieces) => {
+                        write!(f, "dma copy {who} ")?;
+                        list(f, ", ", pieces)?;
                     }
                 }
                 option(f, "hmmu", hmmu.as_ref())?;
@@ -311,6 +312,8 @@ impl Display for Step {
                 }
                 option(f, "times", times.as_ref())
             }
+            Self::FailStop { name, .. } => write!(f, "fail stop {name}"),
+            Self::Bar { offset } => write!(f, "bar {offset}"),
             Self::FailNothing => f.write_str("fail nothing"),
             Self::Lose => f.write_str("lose"),
             Self::Reset { undefined } => {

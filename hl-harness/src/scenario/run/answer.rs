@@ -15,6 +15,8 @@ pub(crate) struct Refused {
     /// In which address space, where it was the device's.
     pub(crate) asid: Option<u16>,
     pub(crate) at: u64,
+    /// In which piece, where it was a copy of several.
+    pub(crate) piece: Option<u64>,
     pub(crate) reason: Option<Reason>,
     /// Bytes moved before, where that is known.
     pub(crate) after: Option<u64>,
@@ -29,6 +31,7 @@ impl Refused {
             },
             asid: Some(fault.asid),
             at: fault.address.get(),
+            piece: None,
             reason: Reason::of_device(fault.reason),
             after,
         }
@@ -42,6 +45,9 @@ impl fmt::Display for Refused {
             .iter()
             .try_for_each(|asid| write!(f, " asid {asid}"))?;
         write!(f, " at {:#x}", self.at)?;
+        self.piece
+            .iter()
+            .try_for_each(|piece| write!(f, " in piece {piece}"))?;
         self.reason
             .iter()
             .try_for_each(|reason| write!(f, " because {reason}"))?;

@@ -4,9 +4,9 @@ use hl_mem::buffer::ViewPolicy;
 
 use super::super::ast::{CacheWords, MachineWords};
 use super::super::text::Invalid;
-use super::super::words::{Cache, Reuse, Setting, Views};
-use crate::asic::{AsicConfig, CacheSize};
-use crate::host::FrameOrder;
+use super::super::words::{Cache, HostPages, RangeEndWord, Reuse, Setting, Views};
+use crate::asic::{AsicConfig, CacheSize, RangeEnd};
+use crate::host::{FrameOrder, FrameStorage};
 use crate::machine::{MachineConfig, Model};
 
 /// The most sets that a cache may have, and the most ways.
@@ -36,10 +36,19 @@ pub(super) fn of_words<A: Model>(
             Some(Reuse::Immediate) => FrameOrder::ImmediateReuse,
             Some(Reuse::Scattered) | None => FrameOrder::Scattered { seed },
         },
+        storage: match words.host {
+            Some(HostPages::Memory) => FrameStorage::Program,
+            Some(HostPages::File) | None => FrameStorage::MemoryFile,
+        },
         default_mapping: words.default_page,
         asic: Some(AsicConfig {
             leaf_cache: cache_size(leaves, finite.leaf_cache, words)?,
             line_cache: cache_size(lines, finite.line_cache, words)?,
+            range_end: match words.range_end {
+                Some(RangeEndWord::Inclusive) => RangeEnd::Inclusive,
+                Some(RangeEndWord::Exclusive) | None => RangeEnd::Exclusive,
+            },
+            hmmu_enabled: hmmus(words)?,
             ..usual
         }),
         ..MachineConfig::default()
@@ -72,6 +81,20 @@ pub(super) fn of_words<A: Model>(
     Ok(config)
 }
 
+/// Which HMMUs there are.
+fn hmmus(words: &MachineWords) -> Result<u16, Invalid> {
+    let mask = words.hmmus.unwrap_or(u64::from(u16::MAX));
+    match u16::try_from(mask) {
+        Ok(mask) if mask != 0 => Ok(mask),
+        _ => {
+            let message = format_args!(
+                "of 16 HMMUs, one bit each, there is one at least: 0x1 to 0xffff, not {mask:#x}"
+            );
+            Err(Invalid::new(words.span, message))
+        }
+    }
+}
+
 /// The size of a cache: `finite` where that is the word.
 fn cache_size(
     cache: Option<CacheWords>,
@@ -95,4 +118,27 @@ fn cache_size(
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use hl_mem::profile::Goya;
+
+    use super::super::super::ast::Script;
+    use super::*;
+
+    /// Where a machine with these words has its pages: nothing in a scenario is to tell.
+    fn storage(words: &str) -> FrameStorage {
+        let text = format!("machine frames 64 {words}\nreclaim\n");
+        let script: Script = text.parse().expect("it is a scenario");
+        let config = of_words::<Goya>(&script.machine, 1).expect("there is such a machine");
+        config.storage
+    }
+
+    #[test]
+    fn the_pages_of_the_host_are_where_the_file_says() {
+        assert_eq!(storage(""), FrameStorage::MemoryFile);
+        assert_eq!(storage("host file"), FrameStorage::MemoryFile);
+        assert_eq!(storage("host memory"), FrameStorage::Program);
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::PoisonError;
 
+use mmu_core::{AddrRange, BusAddr, DeviceAddr};
+
 use super::super::ast::{Expr, Step, Who};
 use super::super::text::{Invalid, Span};
 use super::super::words::{Failure as Fails, Wrong};
@@ -69,6 +71,12 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                             .asic
                             .inject(operation, nth, times, Completion::Never);
                     }
+                    Fails::HostAccess => {
+                        let operation = Operation::HostAccess;
+                        machine
+                            .asic
+                            .inject(operation, nth, times, Completion::Never);
+                    }
                     Fails::Invalidate => {
                         let operation = Operation::Invalidation;
                         machine.asic.inject(operation, nth, times, completion);
@@ -79,6 +87,32 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                     }
                 }
                 Ok("armed".to_owned())
+            }
+            Step::FailStop { name, user: true } => {
+                let asid = self.file(name)?.context.asid();
+                machine.engines.stick_user(asid.get());
+                Ok("armed".to_owned())
+            }
+            Step::FailStop { name, user: false } => {
+                // Its first byte is enough to tell it from others.
+                let start = DeviceAddr::new(self.number_of(name)?);
+                let block = AddrRange::new(start, 1)
+                    .ok_or_else(|| Invalid::new(name.span, "this is no block"))?;
+                machine.engines.stick(block);
+                Ok("armed".to_owned())
+            }
+            Step::Bar { offset } => {
+                let at = self.eval(offset)?;
+                let asic = &machine.asic;
+                let address = asic.dram_base().get().checked_add(at);
+                let moved = address.map(|address| asic.bar_move(BusAddr::new(address)));
+                match moved {
+                    Some(Ok(window)) => Ok(window.to_string()),
+                    Some(Err(_)) | None => {
+                        let message = format_args!("device memory has no offset {at:#x}");
+                        Err(Invalid::new(offset.span, message).into())
+                    }
+                }
             }
             Step::FailNothing => {
                 self.fail_nothing();
@@ -102,6 +136,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
     pub(super) fn fail_nothing(&self) {
         let machine = self.machine();
         machine.asic.clear_injections();
+        machine.engines.release();
         machine.host.fail(HostFailure::FrameAllocation, None);
         machine.host.fail(HostFailure::Pin, None);
         machine.host.fail(HostFailure::DmaMap, None);

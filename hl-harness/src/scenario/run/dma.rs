@@ -7,46 +7,32 @@ use mmu_core::DeviceAddr;
 use super::super::ast::{End, Name, Transfer};
 use super::super::data::Difference;
 use super::Runner;
-use super::answer::Answer;
+use super::answer::{Answer, Refused};
 use super::env::Copy;
 use super::host::PIECE;
 use super::stop::Stop;
 use super::turns::{Part, Work};
-use crate::asic::{DmaEngine, Endpoint, InitiatorId};
+use crate::asic::{Descriptor, DmaEngine, Endpoint, InitiatorId};
 use crate::host::FRAME_SIZE;
 use crate::machine::Model;
 
 const PAGE: u64 = FRAME_SIZE as u64;
 
-/// How many bytes move before others have their turns.
-#[derive(Clone, Copy)]
-enum Pieces {
-    /// All of them.
-    Whole,
-    /// So many, and what is less up to the next multiple of so many.
-    UpTo(u64),
+/// Bytes from `at` up to the next multiple of `most`, and not more than `left`.
+fn up_to(most: u64, at: u64, left: u64) -> u64 {
+    left.min(most - at % most)
 }
 
-impl Pieces {
-    /// Bytes of the piece at `at`, where `left` bytes are left.
-    fn len(self, at: u64, left: u64) -> u64 {
-        match self {
-            Self::Whole => left,
-            Self::UpTo(most) => left.min(most - at % most),
-        }
-    }
-}
-
-/// Moves `size` bytes from `start` on, piece by piece. `piece` is told how many moved before, and how many
-/// are to move.
+/// Moves `size` bytes from `start` on, piece by piece: up to the next multiple of `most`. `piece` is told
+/// how many moved before, and how many are to move.
 fn in_pieces<'m>(
     (start, size): (u64, u64),
-    pieces: Pieces,
+    most: u64,
     mut piece: impl FnMut(u64, u64) -> Result<Answer, Difference> + 'm,
 ) -> Work<'m> {
     let mut done = 0;
     Box::new(move || {
-        let len = pieces.len(start.wrapping_add(done), size - done);
+        let len = up_to(most, start.wrapping_add(done), size - done);
         if len == 0 {
             return Ok(Part::Done(Answer::Done));
         }
@@ -69,6 +55,58 @@ fn skip(end: Endpoint, bytes: u64) -> Endpoint {
     }
 }
 
+/// Copies a page of the source at a time, piece after piece.
+fn in_turns<'m>(engine: DmaEngine, pieces: Vec<Descriptor>) -> Work<'m> {
+    let size = pieces
+        .iter()
+        .fold(0_u64, |size, piece| size.saturating_add(piece.len));
+    let (mut next, mut done_before, mut done) = (0, 0, 0);
+    Box::new(move || {
+        while pieces.get(next).is_some_and(|piece| done == piece.len) {
+            next += 1;
+            done_before += done;
+            done = 0;
+        }
+        let Some(piece) = pieces.get(next) else {
+            return Ok(Part::Done(Answer::Done));
+        };
+        let from = skip(piece.from, done);
+        let at = match from {
+            Endpoint::Virtual(address) => address.get(),
+            Endpoint::DeviceMemory(offset) => offset,
+        };
+        let len = up_to(PAGE, at, piece.len - done);
+        let copied = engine.copy(from, skip(piece.to, done), len);
+        let answer = Answer::of_access(copied, done_before + done);
+        done += len;
+        let moved = done_before + done;
+        Ok(match answer {
+            Answer::Done if moved < size => Part::Going(format!("{moved:#x} of {size:#x} bytes")),
+            answer => Part::Done(in_piece(answer, &pieces)),
+        })
+    })
+}
+
+/// The same answer, with the piece that was refused where there are several.
+fn in_piece(answer: Answer, pieces: &[Descriptor]) -> Answer {
+    match answer {
+        Answer::Refused(refused) if pieces.len() > 1 => {
+            let mut left = refused.after.unwrap_or(0);
+            // An access that is refused moved less than its piece has.
+            let number = pieces.iter().position(|piece| {
+                let here = left < piece.len;
+                left = left.saturating_sub(piece.len);
+                here
+            });
+            Answer::Refused(Refused {
+                piece: number.map(|number| number as u64),
+                ..refused
+            })
+        }
+        answer => answer,
+    }
+}
+
 impl<'m, A: Model> Runner<'_, '_, '_, 'm, A> {
     pub(super) fn dma(
         &mut self,
@@ -78,13 +116,13 @@ impl<'m, A: Model> Runner<'_, '_, '_, 'm, A> {
     ) -> Result<Work<'m>, Stop> {
         let asic = Arc::clone(&self.machine().asic);
         let turns = self.thread.is_some();
-        let pieces = Pieces::UpTo(if turns { PAGE } else { PIECE });
+        let most = if turns { PAGE } else { PIECE };
         match transfer {
             Transfer::Read(start, size, data) => {
                 let (start, size) = (self.eval(start)?, self.eval(size)?);
                 let wanted = self.wanted(data)?;
                 let mut buffer = Vec::new();
-                Ok(in_pieces((start, size), pieces, move |done, len| {
+                Ok(in_pieces((start, size), most, move |done, len| {
                     buffer.resize(len as usize, 0);
                     let at = DeviceAddr::new(start.wrapping_add(done));
                     let read = asic.read(initiator, at, &mut buffer);
@@ -102,21 +140,27 @@ impl<'m, A: Model> Runner<'_, '_, '_, 'm, A> {
                 let (start, size) = (self.eval(start)?, self.eval(size)?);
                 let bytes = self.bytes(data)?;
                 let mut buffer = Vec::new();
-                Ok(in_pieces((start, size), pieces, move |done, len| {
+                Ok(in_pieces((start, size), most, move |done, len| {
                     buffer.resize(len as usize, 0);
                     bytes.fill(done, &mut buffer);
                     let at = DeviceAddr::new(start.wrapping_add(done));
                     Ok(Answer::of_access(asic.write(initiator, at, &buffer), done))
                 }))
             }
-            Transfer::Copy(from, to, size) => {
-                let (from, to) = (self.copy_end(from)?, self.copy_end(to)?);
-                let size = self.eval(size)?;
+            Transfer::Copy(words) => {
+                let mut pieces = Vec::with_capacity(words.len());
+                for words in words {
+                    pieces.push(Descriptor {
+                        from: self.copy_end(&words.from)?,
+                        to: self.copy_end(&words.to)?,
+                        len: self.eval(&words.size)?,
+                    });
+                }
                 let engine = DmaEngine::with_initiator(&asic, initiator);
                 let key = name.map(|name| self.key(name)).transpose()?;
                 let armed = key.filter(|key| matches!(self.env.copies.get(key), Some(Copy::Armed)));
-                if let Some(key) = armed {
-                    let answer = match engine.begin(from, to, size) {
+                if let (Some(key), [piece]) = (armed, pieces.as_slice()) {
+                    let answer = match engine.begin(piece.from, piece.to, piece.len) {
                         Ok(transfer) => {
                             let transfer = Arc::new(Mutex::new(Some(transfer)));
                             self.env.copies.insert(key, Copy::Translated(transfer));
@@ -126,16 +170,15 @@ impl<'m, A: Model> Runner<'_, '_, '_, 'm, A> {
                     };
                     return Ok(Box::new(move || Ok(Part::Done(answer))));
                 }
-                let start = match from {
-                    Endpoint::Virtual(address) => address.get(),
-                    Endpoint::DeviceMemory(offset) => offset,
-                };
                 // As one DMA, where nobody has a turn meanwhile.
-                let pieces = if turns { pieces } else { Pieces::Whole };
-                Ok(in_pieces((start, size), pieces, move |done, len| {
-                    let copied = engine.copy(skip(from, done), skip(to, done), len);
-                    Ok(Answer::of_access(copied, done))
-                }))
+                Ok(match turns {
+                    true => in_turns(engine, pieces),
+                    false => Box::new(move || {
+                        let copied = engine.copy_list(&pieces);
+                        let answer = Answer::of_access(copied, 0);
+                        Ok(Part::Done(in_piece(answer, &pieces)))
+                    }),
+                })
             }
         }
     }

@@ -257,6 +257,10 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
             expected += &format!(" at {at:#x}");
             holds &= at == found.at;
         }
+        if let Some(piece) = self.eval_option(words.piece.as_ref())? {
+            expected += &format!(" in piece {piece}");
+            holds &= Some(piece) == found.piece;
+        }
         if let Some(reason) = words.reason {
             expected += &format!(" because {reason}");
             holds &= Some(reason) == found.reason;

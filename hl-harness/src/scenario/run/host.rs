@@ -92,6 +92,7 @@ fn refused(access: Access, at: u64, reason: Option<Reason>) -> Refused {
         access,
         asid: None,
         at,
+        piece: None,
         reason,
         after: None,
     }

@@ -223,6 +223,10 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 u64::from(self.machine().asic.read_register(offset as u32))
             }
             Quantity::Faults => self.faults().len() as u64,
+            Quantity::Bar => {
+                let asic = &self.machine().asic;
+                asic.bar_base().get() - asic.dram_base().get()
+            }
         };
         Ok(Ok(number))
     }

@@ -283,6 +283,8 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
             | Step::Register { .. }
             | Step::Fail { .. }
             | Step::FailNothing
+            | Step::FailStop { .. }
+            | Step::Bar { .. }
             | Step::Lose
             | Step::Reset { .. } => self.device_step(span, step),
             Step::Snapshot { .. }
