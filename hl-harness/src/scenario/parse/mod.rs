@@ -10,7 +10,7 @@ use super::ast::{CacheWords, Expr, Line, MachineWords, Name, Script, Series, Ste
 use super::lex;
 use super::manual;
 use super::names::{Kind, Names};
-use super::text::{Invalid, Span};
+use super::text::{Invalid, Span, without_mark};
 use super::words::{Asics, Choice, Reuse, Setting, Views};
 use cursor::Cursor;
 pub(super) use expect::{CLEAR, event_word};
@@ -24,10 +24,8 @@ impl core::str::FromStr for Script {
     ///
     /// [`Invalid`]: the first place that is not as it should be.
     fn from_str(source: &str) -> Result<Self, Invalid> {
-        // Editors put a byte order mark in front, which says nothing.
-        let source = source.strip_prefix('\u{feff}').unwrap_or(source);
         let mut lines = Vec::new();
-        for (number, text) in (1..).zip(source.lines()) {
+        for (number, text) in (1..).zip(without_mark(source).lines()) {
             let tokens = lex::line(number, text)?;
             if !tokens.is_empty() {
                 lines.push(tokens);
