@@ -69,6 +69,15 @@ pub struct Name {
     pub span: Span,
 }
 
+/// A word that the machine knows, with its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Word {
+    /// The word.
+    pub text: String,
+    /// Where it stands.
+    pub span: Span,
+}
+
 /// A number to be computed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expr {
@@ -260,7 +269,7 @@ pub enum Quantity {
     /// Leaves from a device address on, in so many bytes.
     Leaves(Who, Expr, Expr),
     /// A counter of the machine.
-    Counter(String),
+    Counter(Word),
     /// Events of a kind so far, or since a mark.
     Events(String, Option<Name>),
     /// A register of the device.

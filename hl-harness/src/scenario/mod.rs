@@ -103,7 +103,8 @@
 //!                   | ( "invalidate" | "root" ) n ( "timeout" | "slow" n ) ( "times" n )?
 //!                   | "nothing" )
 //!          | "lose" | "reset" "undefined"? | "notice" | "recover" result? | "settle" name? result?
-//!          | "snapshot" name | "mark" name | "forget" "faults" | "allow" "stray" "accesses"
+//!          | "snapshot" name | "mark" name | "forget" "faults"
+//!          | "allow" ( "stray" "accesses" | "protocol" "violations" )
 //!          | "let" name "=" ( n | quantity )
 //!          | "expect" ( quantity COMPARE? n | n COMPARE n
 //!                     | "same" "as" name ( "except" COUNTER ( "," COUNTER )* )?
@@ -179,6 +180,7 @@
 
 pub mod ast;
 pub mod command;
+mod counters;
 mod data;
 mod lex;
 mod manual;

@@ -7,7 +7,7 @@ use core::fmt::Display;
 
 use super::ast::{
     AccessWords, Between, CacheWords, Data, End, Expr, ExprKind, FaultWords, Line, MachineWords,
-    Memory, Name, Outcome, Place, Quantity, Script, Series, Step, ThreadWords, Who,
+    Memory, Name, Outcome, Place, Quantity, Script, Series, Step, ThreadWords, Who, Word,
 };
 use super::words::Failure;
 
@@ -20,6 +20,12 @@ impl Display for Name {
         self.of
             .iter()
             .try_for_each(|process| write!(f, " of {process}"))
+    }
+}
+
+impl Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
 }
 

@@ -232,6 +232,28 @@ const INVALID: &[(&str, u32, u32, &str)] = &[
     ),
     ("fail everything", 1, 6, "expected what is to fail"),
     ("expect counter", 1, 15, "expected a counter"),
+    ("expect counter pinz 3", 1, 16, "did you mean `pins`?"),
+    ("let a = counter pinz", 1, 17, "did you mean `pins`?"),
+    (
+        "snapshot s\nexpect same as s except pins, pinz",
+        2,
+        31,
+        "did you mean `pins`?",
+    ),
+    (
+        "open c1\nsnapshot s\nexpect same as s except c1.mapings",
+        3,
+        25,
+        "did you mean `c1.mappings`?",
+    ),
+    (
+        "open c1\nsnapshot s\nexpect same as s except c2.mappings",
+        3,
+        25,
+        "did you mean `c1.mappings`?",
+    ),
+    ("allow protocols", 1, 7, "did you mean `protocol`?"),
+    ("allow everything", 1, 7, "there is stray, protocol"),
     (
         "expect events invalidat 1",
         1,
@@ -334,13 +356,6 @@ const IMPOSSIBLE: &[(&str, u32, u32, &str)] = &[
         3,
         13,
         "no such memory",
-    ),
-    ("expect counter pinz 3", 1, 1, "did you mean `pins`?"),
-    (
-        "snapshot s\nexpect same as s except pinz",
-        2,
-        1,
-        "did you mean `pins`?",
     ),
     (
         "on gaudi\nlet a = dram.start\nend",
