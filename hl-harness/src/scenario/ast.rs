@@ -25,7 +25,7 @@ pub struct Script {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MachineWords {
     /// Sizes, in the order written.
-    pub settings: Vec<(Setting, u64)>,
+    pub settings: Vec<(Setting, Count)>,
     /// The caches of finished translations and of lines of the page tables.
     pub caches: [Option<CacheWords>; 2],
     /// Every file gets the default page of its ASIC.
@@ -34,6 +34,15 @@ pub struct MachineWords {
     pub views: Option<Views>,
     /// The order of host pages.
     pub reuse: Option<Reuse>,
+    /// Where it stands; the start of the file where nothing is said of the machine.
+    pub span: Span,
+}
+
+/// A number that is written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// The number.
+    pub value: u64,
     /// Where it stands.
     pub span: Span,
 }
@@ -44,7 +53,7 @@ pub enum CacheWords {
     /// By a word.
     Known(Cache),
     /// So many sets of so many ways.
-    Sets(u64, u64),
+    Sets(Count, Count),
 }
 
 /// A step with its place.

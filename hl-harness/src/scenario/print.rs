@@ -6,8 +6,9 @@ use core::fmt;
 use core::fmt::Display;
 
 use super::ast::{
-    AccessWords, Between, CacheWords, Data, End, Expr, ExprKind, FaultWords, Line, MachineWords,
-    Memory, Name, Outcome, Place, Quantity, Script, Series, Step, ThreadWords, Who, Word,
+    AccessWords, Between, CacheWords, Count, Data, End, Expr, ExprKind, FaultWords, Line,
+    MachineWords, Memory, Name, Outcome, Place, Quantity, Script, Series, Step, ThreadWords, Who,
+    Word,
 };
 use super::words::Failure;
 
@@ -20,6 +21,12 @@ impl Display for Name {
         self.of
             .iter()
             .try_for_each(|process| write!(f, " of {process}"))
+    }
+}
+
+impl Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
     }
 }
 

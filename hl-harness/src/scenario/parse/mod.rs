@@ -37,21 +37,24 @@ impl core::str::FromStr for Script {
             depth: 0,
         };
         let mut script = Self::default();
+        script.machine.span = START;
         parser.header(&mut script)?;
         let end = parser.body(None, &mut script.steps)?;
         debug_assert!(end.is_none(), "only a block is ended");
         if script.steps.is_empty() {
             // It would pass, whatever it was to show.
-            let start = Span {
-                line: 1,
-                column: 1,
-                len: 1,
-            };
-            return Err(Invalid::new(start, "there is no step in this scenario"));
+            return Err(Invalid::new(START, "there is no step in this scenario"));
         }
         Ok(script)
     }
 }
+
+/// Where a file begins.
+const START: Span = Span {
+    line: 1,
+    column: 1,
+    len: 1,
+};
 
 /// The deepest that blocks may lie in each other.
 const MAX_DEPTH: u32 = 32;

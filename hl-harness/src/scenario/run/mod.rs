@@ -151,7 +151,7 @@ fn run_on<A: Model>(
     });
     outcome.unwrap_or_else(|error: io::Error| {
         let message = format_args!("this machine has no memory for that: {error}");
-        Err(Invalid::new(Span::default(), message).into())
+        Err(Invalid::new(script.machine.span, message).into())
     })
 }
 
