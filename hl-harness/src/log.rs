@@ -24,7 +24,7 @@ pub use pools::TablePools;
 
 use core::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use mmu_core::{BusAddr, DeviceAddr};
 use serde::{Deserialize, Serialize};
@@ -205,6 +205,8 @@ struct Shared {
     /// One bit for each kind that is counted and never kept.
     ignored: AtomicU64,
     counts: Vec<AtomicU64>,
+    /// The first register protocol that was broken, recording or not.
+    violation: OnceLock<Event>,
     kept: Mutex<Kept>,
 }
 
@@ -232,6 +234,7 @@ impl EventLog {
                 recording: AtomicBool::new(false),
                 ignored: AtomicU64::new(0),
                 counts: EventKind::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+                violation: OnceLock::new(),
                 kept: Mutex::default(),
             }),
         }
@@ -266,6 +269,10 @@ impl EventLog {
     /// Counts `event` and, while recording and unless its kind is ignored, keeps it.
     pub fn record(&self, event: Event) {
         self.count_one(event.kind());
+        if let Event::ProtocolViolation { .. } = event {
+            // Whoever was first stays.
+            self.shared.violation.get_or_init(|| event);
+        }
         if self.keeps(event.kind()) {
             self.up_to_date().events.push(event);
         }
@@ -284,6 +291,13 @@ impl EventLog {
     #[must_use]
     pub fn count(&self, kind: EventKind) -> u64 {
         self.shared.counts[kind as usize].load(Ordering::Relaxed)
+    }
+
+    /// The first register protocol that was broken, whether events are kept or not: it is a mistake of
+    /// the driver, to be found without a second run.
+    #[must_use]
+    pub fn first_violation(&self) -> Option<Event> {
+        self.shared.violation.get().copied()
     }
 
     /// The sequence number the next kept event will have.

@@ -12,6 +12,9 @@ macro_rules! counters {
         }
 
         impl $name {
+            /// The names of the counters, in declaration order.
+            pub(crate) const NAMES: &'static [&'static str] = &[$($label),*];
+
             /// The counters by name, in declaration order.
             #[must_use]
             pub fn named(&self) -> Vec<(&'static str, u64)> {

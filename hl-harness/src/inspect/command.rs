@@ -12,6 +12,11 @@ use super::sample::{SampleOptions, sample};
 use super::state::State;
 use crate::asic::AsicKind;
 use crate::demo::AsicName;
+use crate::scenario::words::Asics;
+
+/// What the commands that look end with.
+const STATUS: &str = "Exit status: 0 when there is a picture, 1 when the scenario failed: then the picture is that of the \
+     failure, which is told on standard error; 2 when there is none.";
 
 /// Commands that look at the state of a machine.
 #[derive(Clone, Debug, Subcommand)]
@@ -19,12 +24,16 @@ pub enum LookCommand {
     /// Run a small built-in workload and save what the machine looks like at its end.
     Sample(SampleArguments),
     /// Walk one device address hop by hop, with the meaning of each field.
+    #[command(after_help = STATUS)]
     Walk(WalkArguments),
     /// Print the page tables as a tree, runs of equal entries folded.
+    #[command(after_help = STATUS)]
     Dump(DumpArguments),
     /// Draw the device addresses as SVG: free and used, leaves, tables, what is behind them.
+    #[command(after_help = STATUS)]
     Map(PictureArguments),
     /// Draw the event log as SVG: when each mapping was unmapped, invalidated, released.
+    #[command(after_help = STATUS)]
     Timeline(PictureArguments),
 }
 
@@ -40,8 +49,29 @@ pub struct Source {
     pub scenario: Option<PathBuf>,
 
     /// The ASIC to run the scenario on [default: the first of the file's, or gaudi2].
-    #[arg(long, value_name = "ASIC", conflicts_with = "state")]
-    pub asic: Option<String>,
+    #[arg(long, value_enum, value_name = "ASIC", conflicts_with = "state")]
+    pub asic: Option<Asics>,
+
+    /// What everything random in the scenario is decided by, as with `run` [default: 1].
+    #[arg(long, conflicts_with = "state")]
+    pub seed: Option<u64>,
+}
+
+impl Source {
+    /// What decides everything random.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed.unwrap_or(1)
+    }
+}
+
+/// What there is to look at.
+#[derive(Debug)]
+pub struct Sight {
+    /// The state of the machine.
+    pub state: State,
+    /// What failed, in words, where the scenario that led to the state did.
+    pub failure: Option<String>,
 }
 
 /// Options of `hl-harness sample`.
@@ -113,23 +143,39 @@ pub struct PictureArguments {
     pub output: Option<PathBuf>,
 }
 
-/// Runs a command on a saved state, or on what `run_scenario` makes of a scenario file and the name of
-/// an ASIC.
+/// Runs a command on a saved state, or on what `run_scenario` makes of a scenario file, an ASIC and a
+/// seed.
+///
+/// A scenario that failed is looked at all the same, since that is when somebody wants to; it is told
+/// apart by what stands on standard error and by the exit status.
 #[must_use]
 pub fn main(
     command: &LookCommand,
-    run_scenario: impl FnOnce(&Path, Option<&str>) -> Result<State, String>,
+    run_scenario: impl FnOnce(&Path, Option<Asics>, u64) -> Result<Sight, String>,
 ) -> ExitCode {
-    let load = |source: &Source| match (&source.state, &source.scenario) {
-        (Some(file), _) => load(file),
-        (None, Some(file)) => run_scenario(file, source.asic.as_deref()),
-        (None, None) => Err("there is nothing to look at".to_owned()),
+    let mut failure = None;
+    let load = |source: &Source| {
+        let sight = match (&source.state, &source.scenario) {
+            (Some(file), _) => load(file).map(|state| Sight {
+                state,
+                failure: None,
+            }),
+            (None, Some(file)) => run_scenario(file, source.asic, source.seed()),
+            (None, None) => Err("there is nothing to look at".to_owned()),
+        }?;
+        failure = sight.failure;
+        Ok(sight.state)
     };
-    match run(command, load) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            // A reader that went away has no use for the message.
-            let _ = writeln!(io::stderr(), "hl-harness: {message}");
+    let done = run(command, load);
+    // A reader that went away has no use for messages.
+    if let Some(failure) = &failure {
+        let _ = write!(io::stderr(), "{failure}");
+    }
+    match (done, failure) {
+        (Ok(()), None) => ExitCode::SUCCESS,
+        (Ok(()), Some(_)) => ExitCode::from(1),
+        (Err(message), _) => {
+            let _ = writeln!(io::stderr(), "hl-harness: {}", message.trim_end());
             ExitCode::from(2)
         }
     }

@@ -31,7 +31,8 @@ mod timeline;
 mod walk;
 
 pub use command::{
-    DumpArguments, LookCommand, PictureArguments, SampleArguments, Source, WalkArguments, main,
+    DumpArguments, LookCommand, PictureArguments, SampleArguments, Sight, Source, WalkArguments,
+    main,
 };
 pub use dump::{Dump, Totals, Tree};
 pub use events::{Claim, Event, Record};

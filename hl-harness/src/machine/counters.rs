@@ -30,38 +30,55 @@ impl MachineCounters {
     /// Each counter by name.
     #[must_use]
     pub fn named(&self) -> Vec<(&'static str, u64)> {
-        let device = self.device;
-        let DramUsage {
-            clean,
-            dirty,
-            scrubbing,
-            allocated,
-            packs,
-            orphans,
-            ..
-        } = device.dram;
-        let mut named = vec![
-            ("page tables", u64::from(self.tables)),
-            ("privileged address bytes", device.privileged_bytes),
-            (
-                "privileged free extents",
-                u64::from(device.privileged_extents),
-            ),
-            ("kernel buffers", u64::from(device.buffers.buffers)),
-            (
-                "kernel buffers in quarantine",
-                u64::from(device.buffers.quarantined),
-            ),
-            ("views of kernel buffers", u64::from(device.buffers.views)),
-            ("holds of kernel buffers", u64::from(device.buffers.holds)),
-            ("views of registers", u64::from(device.register_views)),
-            ("free user address spaces", u64::from(device.free_asids)),
-            ("free device memory pages", u64::from(clean + dirty)),
-            ("device memory pages being scrubbed", u64::from(scrubbing)),
-            ("device memory pages in use", u64::from(allocated)),
-            ("device memory packs", u64::from(packs + orphans)),
-        ];
-        named.extend(self.host.named());
-        named
+        let device = OF_DEVICE.iter().map(|(name, count)| (*name, count(self)));
+        device.chain(self.host.named()).collect()
+    }
+
+    /// The names alone, in the same order.
+    pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+        let device = OF_DEVICE.iter().map(|(name, _)| *name);
+        device.chain(HostCounters::NAMES.iter().copied())
     }
 }
+
+/// A counter's name, and what it counts.
+type Counter = (&'static str, fn(&MachineCounters) -> u64);
+
+/// What is counted besides the pages of the host.
+const OF_DEVICE: &[Counter] = &[
+    ("page tables", |all| all.tables.into()),
+    ("privileged address bytes", |all| {
+        all.device.privileged_bytes
+    }),
+    ("privileged free extents", |all| {
+        all.device.privileged_extents.into()
+    }),
+    ("kernel buffers", |all| all.device.buffers.buffers.into()),
+    ("kernel buffers in quarantine", |all| {
+        all.device.buffers.quarantined.into()
+    }),
+    ("views of kernel buffers", |all| {
+        all.device.buffers.views.into()
+    }),
+    ("holds of kernel buffers", |all| {
+        all.device.buffers.holds.into()
+    }),
+    ("views of registers", |all| all.device.register_views.into()),
+    ("free user address spaces", |all| {
+        all.device.free_asids.into()
+    }),
+    ("free device memory pages", |all| {
+        let DramUsage { clean, dirty, .. } = all.device.dram;
+        (clean + dirty).into()
+    }),
+    ("device memory pages being scrubbed", |all| {
+        all.device.dram.scrubbing.into()
+    }),
+    ("device memory pages in use", |all| {
+        all.device.dram.allocated.into()
+    }),
+    ("device memory packs", |all| {
+        let DramUsage { packs, orphans, .. } = all.device.dram;
+        (packs + orphans).into()
+    }),
+];

@@ -25,7 +25,7 @@ pub struct Script {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MachineWords {
     /// Sizes, in the order written.
-    pub settings: Vec<(Setting, u64)>,
+    pub settings: Vec<(Setting, Count)>,
     /// The caches of finished translations and of lines of the page tables.
     pub caches: [Option<CacheWords>; 2],
     /// Every file gets the default page of its ASIC.
@@ -39,7 +39,16 @@ pub struct MachineWords {
     /// What the range end register of a Gaudi2 means.
     pub range_end: Option<RangeEndWord>,
     /// Which HMMUs a Gaudi2 has, one bit each; the others were fused off.
-    pub hmmus: Option<u64>,
+    pub hmmus: Option<Count>,
+    /// Where it stands; the start of the file where nothing is said of the machine.
+    pub span: Span,
+}
+
+/// A number that is written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// The number.
+    pub value: u64,
     /// Where it stands.
     pub span: Span,
 }
@@ -50,7 +59,7 @@ pub enum CacheWords {
     /// By a word.
     Known(Cache),
     /// So many sets of so many ways.
-    Sets(u64, u64),
+    Sets(Count, Count),
 }
 
 /// A step with its place.
@@ -71,6 +80,15 @@ pub struct Name {
     pub index: Option<Box<Expr>>,
     /// Of which process, where that has forked off: what its parent called so.
     pub of: Option<Box<Name>>,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// A word that the machine knows, with its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Word {
+    /// The word.
+    pub text: String,
     /// Where it stands.
     pub span: Span,
 }
@@ -279,7 +297,7 @@ pub enum Quantity {
     /// Leaves from a device address on, in so many bytes.
     Leaves(Who, Expr, Expr),
     /// A counter of the machine.
-    Counter(String),
+    Counter(Word),
     /// Events of a kind so far, or since a mark.
     Events(String, Option<Name>),
     /// A register of the device.

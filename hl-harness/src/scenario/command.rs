@@ -13,7 +13,7 @@ use super::ast::Script;
 use super::run::{Executed, Options, Passed, Stop, Watch, run};
 use super::text::Invalid;
 use super::words::{AsicWord, Asics, Choice};
-use crate::inspect::State;
+use crate::inspect::{Sight, State};
 
 impl ValueEnum for Asics {
     fn value_variants<'a>() -> &'a [Self] {
@@ -135,17 +135,32 @@ fn files(name: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Reads a file: its text, as far as it is one, and the scenario.
+fn read(path: &Path) -> io::Result<(String, Result<Script, Invalid>)> {
+    Ok(match String::from_utf8(fs::read(path)?) {
+        Ok(source) => {
+            let script = source.parse();
+            (source, script)
+        }
+        Err(error) => {
+            let invalid = Invalid::no_text(error.as_bytes(), error.utf8_error());
+            let source = String::from_utf8_lossy(error.as_bytes()).into_owned();
+            (source, Err(invalid))
+        }
+    })
+}
+
 /// Runs one file on each of its ASICs, or on those that were chosen; one that was not `named` but found
 /// in a folder only on those of them that it is for.
 fn one(path: &Path, named: bool, options: &RunOptions, report: &mut Report) -> Vec<Verdict> {
-    let source = match fs::read_to_string(path) {
-        Ok(source) => source,
+    let (source, script) = match read(path) {
+        Ok(read) => read,
         Err(error) => {
             report.broken(path, &error.to_string());
             return vec![Verdict::Invalid];
         }
     };
-    let script: Script = match source.parse() {
+    let script = match script {
         Ok(script) => script,
         Err(invalid) => {
             report.invalid(path, &source, &invalid);
@@ -288,42 +303,30 @@ struct Printer<'r> {
     state: Option<State>,
 }
 
-/// The state of the machine at the end of a scenario, or at the step that failed.
+/// The state of the machine at the end of a scenario, or at the step that failed, with that failure.
+///
+/// Of several parts that the word for the ASIC stands for it is the first.
 ///
 /// # Errors
 ///
-/// What is wrong with the file or the name of the ASIC, in words.
-pub fn state_at_end(path: &Path, asic: Option<&str>) -> Result<State, String> {
-    let source =
-        fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+/// What is wrong with the file, in words: it cannot be read, is no scenario, or cannot be carried out.
+pub fn state_at_end(path: &Path, asic: Option<Asics>, seed: u64) -> Result<Sight, String> {
     let name = path.display().to_string();
-    let script: Script = source
-        .parse()
-        .map_err(|invalid: Invalid| invalid.render(&name, &source))?;
-    let asic = match asic {
-        Some(wanted) => {
-            let known = Asics::of(wanted).ok_or_else(|| {
-                let words: Vec<_> = Asics::words().collect();
-                format!("there is no ASIC {wanted}: one of {}", words.join(", "))
-            })?;
-            known.parts().first()
-        }
-        None => script.asics.first().and_then(|own| own.parts().first()),
-    };
-    let asic = asic.copied().unwrap_or(AsicWord::Gaudi2);
-    let options = Options {
-        seed: 1,
-        events: true,
-    };
+    let (source, script) = read(path).map_err(|error| format!("{name}: {error}"))?;
+    let script = script.map_err(|invalid| invalid.render(&name, &source))?;
+    let wanted = asic.or_else(|| script.asics.first().copied());
+    let part = wanted.and_then(|asics| asics.parts().first().copied());
+    let asic = part.unwrap_or(AsicWord::Gaudi2);
+    let options = Options { seed, events: true };
     let mut last = Last(None);
-    let outcome = run(&script, asic, options, &mut last);
-    match (last.0, outcome) {
-        (Some(state), _) => Ok(state),
-        (None, Err(Stop::Failed(failure))) => {
-            Err(failure.render(&name, asic, options.seed, &source))
-        }
-        (None, Err(Stop::Invalid(invalid))) => Err(invalid.render(&name, &source)),
-        (None, Ok(_)) => Err(format!("{name}: nothing was run")),
+    let failure = match run(&script, asic, options, &mut last) {
+        Ok(_) => None,
+        Err(Stop::Failed(failure)) => Some(failure.render(&name, asic, seed, &source)),
+        Err(Stop::Invalid(invalid)) => return Err(invalid.render(&name, &source)),
+    };
+    match last.0 {
+        Some(state) => Ok(Sight { state, failure }),
+        None => Err(failure.unwrap_or_else(|| format!("{name}: nothing was run"))),
     }
 }
 

@@ -246,8 +246,8 @@ pub const MANUAL: &[StepManual] = &[
     ),
     step(
         "allow",
-        "allow stray accesses",
-        "the device is known to touch pages that it should not; otherwise that fails the scenario at its end, and the step is named",
+        "allow stray accesses | allow protocol violations",
+        "the device is known to touch pages that it should not; registers are known to be written out of turn; otherwise that fails the scenario at its end, and the step is named",
     ),
     step("let", "let NAME = N | let NAME = QUANTITY", "a variable"),
     step(

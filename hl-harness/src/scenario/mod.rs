@@ -40,24 +40,28 @@
 //!
 //! # Grammar
 //!
-//! Whatever stands in quotes is written as it is; `?` is at most once, `*` any number of times.
+//! Whatever stands in quotes is written as it is; `?` is at most once, `*` any number of times, `+` once at
+//! least; a name in capitals is one of the words behind it; `--` begins a remark.
 //!
 //! ```text
 //! script   = asics? machine? line*
-//! asics    = "asics" ASIC+                       ASIC = goya gaudi gaudi2 gaudi2-six gaudi2-five
+//! asics    = "asics" ASIC+
+//! ASIC     = goya gaudi gaudi2 gaudi2-six gaudi2-five
 //! machine  = "machine" ( SIZE number | ( "cache" | "leaf-cache" | "line-cache" ) cache
 //!                      | "default-page" | "views" VIEWS | "reuse" REUSE
 //!                      | "host" HOST | "range-end" END | "hmmus" number )+
-//!            SIZE = frames tables buffers mappings handles users dram-pages packs
-//!                   pools timestamps counters
+//! SIZE     = frames tables buffers mappings handles users dram-pages packs pools timestamps counters
 //! cache    = CACHE | number "sets" number "ways"
-//!            CACHE = infinite finite none        REUSE = immediate scattered
-//!            VIEWS = single counted              HOST = file memory
-//!            END = inclusive exclusive
+//! CACHE    = infinite finite none
+//! VIEWS    = single counted
+//! REUSE    = immediate scattered
+//! HOST     = file memory
+//! END      = inclusive exclusive
 //! line     = block | step
-//! block    = ( "repeat" n | "for" name "in" series | "if" n COMPARE n | "on" ASIC+ ) line* "end"
-//!          | ( "parallel" | "interleave" ( "seed" n )? ) thread* "end"
-//! thread   = "thread" n ( "as" name )? line* "end"
+//! block    = "repeat" n body | "for" word "in" series body | "if" n COMPARE n body | "on" ASIC+ body
+//!          | "parallel" thread* "end" | "interleave" ( "seed" n )? thread* "end"
+//! body     = line* "end"
+//! thread   = "thread" n ( "as" word )? body
 //! series   = n ".." n ( "step" n )? | n ( "," n )*
 //!
 //! step     = "open" name ( "budget" n )? ( "process" "of" name )? result?
@@ -81,21 +85,23 @@
 //!          | "attach" name n ( "hint" n )? "force"? result?
 //!          | "fork" name "as" name
 //!          | "cb" ( "create" name n "mapped"? | ( "destroy" | "uses" | "address" ) name n ) result?
-//!          | "ts" ( "alloc" name n | "destroy" name n
+//!          | "ts" ( ( "alloc" | "destroy" ) name n
 //!                 | "register" name n "slot" n "count" n "target" n ( "value" n )? ( "now" n )?
-//!                 | "reach" name "count" n "value" n ( "now" n )? ) result?
-//!          | "window" ( "firmware" | "processor" | name n )
-//!                     ( "host" n | "device" n n ) "as" name result?
+//!                 | "reach" name "count" n "value" n ( "now" n )?
+//!                 | "reap" name ) result?
+//!          | "window" ( WINDOW | name n ) ( "host" n | "device" n n ) "as" name result?
 //!          | "unwindow" name result?
 //!          | "ring" ( "make" name "in" name "record" n "size" n ( "from" n )?
 //!                   | "consume" name "by" name
 //!                   | "push" name data ( "count" n )? "wait"?
-//!                   | "pop" name ( "count" n )? "wait"? found? | "end" name ) result?
+//!                   | "pop" name ( "count" n )? "wait"? found?
+//!                   | "end" name ) result?
 //!          | "registers" name n result?
-//!          | "export" name n n ( "from" n )? "as" name result? | "unexport" name
+//!          | "export" name n n ( "from" n )? "as" name result?
+//!          | "unexport" name
 //!          | "report" "faults" result?
-//!          | "dma" ( "read" who n n found? | "write" who n n data
-//!                  | "copy" who piece ( "," piece )* ) ( "hmmu" n )? ( "as" name )? result?
+//!          | "dma" ( ( "read" who n n found? | "write" who n n data ) ( "hmmu" n )?
+//!                  | "copy" who piece ( "," piece )* ( "hmmu" n )? ( "as" name )? ) result?
 //!          | "access" who n n "count" n ( "reads" | "writes" )? ( "mark" n )? ( "seed" n )? found?
 //!                     ( "hmmu" n )? result?
 //!          | "pause" "dma" name "after" "translate"
@@ -105,48 +111,67 @@
 //!                   | ( "invalidate" | "root" ) n ( "timeout" | "slow" n ) ( "times" n )?
 //!                   | "stop" name | "nothing" )
 //!          | "bar" n
-//!          | "lose" | "reset" "undefined"? | "notice" | "recover" result? | "settle" name? result?
-//!          | "snapshot" name | "mark" name | "forget" "faults" | "allow" "stray" "accesses"
-//!          | "let" name "=" ( n | quantity )
+//!          | "lose"
+//!          | "reset" "undefined"?
+//!          | "notice"
+//!          | "recover" result?
+//!          | "settle" name? result?
+//!          | "snapshot" name
+//!          | "mark" name
+//!          | "forget" "faults"
+//!          | "allow" ( "stray" "accesses" | "protocol" "violations" )
+//!          | "let" name "=" ( quantity | n )
 //!          | "expect" ( quantity COMPARE? n | n COMPARE n
 //!                     | "same" "as" name ( "except" COUNTER ( "," COUNTER )* )?
-//!                     | "free" "extents" ( name | "privileged" ) ( "in" range )? "=" ( "none" | range ( "," range )* )
+//!                     | "free" "extents" ( name | "privileged" ) ( "in" range )?
+//!                       "=" ( "none" | range ( "," range )* )
 //!                     | "order" ( "since" name )? moment ( "," moment )*
 //!                     | "fault" fault
 //!                     | "event" name TOLD ( "at" n )? )
-//!            TOLD = fault aborted lost recovered missed nothing
+//! WINDOW   = firmware processor
+//! TOLD     = fault aborted lost recovered missed nothing
 //!
 //! range    = n ".." n
 //! place    = name ( "at" n )? ( "size" n )?
 //! data     = "pattern" n ( "from" n )? | "byte" n | "word" n | "mark" n "from" n
 //! found    = "expect" data ( "or" data )*
-//! who      = name | "asid" n | "privileged" | "bypass"
+//! who      = name | "asid" factor | "privileged" | "bypass"
 //! piece    = end end n
 //! end      = n | "device" n
-//! moment   = ( "first" | "last" ) EVENT          EVENT = clear, or a kind of the event log
+//! moment   = ( "first" | "last" ) EVENT
 //! result   = "->" ( "ok" ( "or" ERRNO )* | name ( "or" ERRNO )*
 //!                 | "fails" ( ERRNO ( "or" ERRNO )* )?
 //!                 | "ok" "or" "faults" | "faults" fault | "lost"
-//!                 | "left" ( ( "mappings" | "handles" | "dram" | "buffers" ) n )* )
+//!                 | "left" ( LEFT n )* )
+//! LEFT     = mappings handles dram buffers
 //! fault    = ( "read" | "write" )? ( "asid" n )? ( "at" n )? ( "in" "piece" n )? ( "because" REASON )? ( "after" n )?
-//!            REASON = not-present no-root disabled malformed table-fetch decode refused
-//!                     hole read-only outside
-//! quantity = ( "pins" | "dirty" ) name ( "page" n )?
-//!          | ( "charged" | "mappings" | "quarantined" | "handles" | "used" | "extents" | "asid" | "pending" ) name
-//!          | "records" name | "dram-offset" name n
-//!          | "leaf" who n | "leaves" who n "size" n
-//!          | "entry" who n "hop" n | "bus" who n
-//!          | "counter" COUNTER | "events" EVENT ( "since" name )? | "register" n | "faults" | "bar"
+//! REASON   = not-present no-root disabled malformed table-fetch decode refused hole read-only outside
+//! quantity = ( "pins" | "dirty" ) name ( "page" factor )?
+//!          | ( "charged" | "mappings" | "quarantined" | "handles" | "used" | "extents" | "asid"
+//!            | "pending" ) name
+//!          | "records" name
+//!          | "dram-offset" name n
+//!          | "leaf" who n
+//!          | "leaves" who n "size" n
+//!          | "entry" who n "hop" n
+//!          | "bus" who n
+//!          | "counter" COUNTER
+//!          | "events" EVENT ( "since" name )?
+//!          | "register" n
+//!          | "faults"
+//!          | "bar"
 //!
-//! n        = term ( ( "+" | "-" ) term )*        checked: leaving 64 bits is an error
+//! n        = term ( ( "+" | "-" ) term )*            -- leaving 64 bits is an error
 //! term     = factor ( ( "*" | "/" | "%" ) factor )*
 //! factor   = number UNIT? | name | CONSTANT | "(" n ")" | "random" "(" n "," n ")"
-//! name     = word ( "[" n "]" )? ( "of" name )?
-//!            UNIT = KiB MiB GiB pages
-//!            CONSTANT = page max host.start host.end large.start large.end dram.start dram.end
-//!                       dram.page dram.pages host.offset registers.user
-//!            COMPARE = "=" "!=" "<" "<=" ">" ">="
+//! name     = word ( "[" n "]" )? ( "of" name )?      -- `of` with what a child has from its parent
+//! UNIT     = KiB MiB GiB pages
+//! CONSTANT = page max host.start host.end large.start large.end dram.start dram.end dram.page dram.pages
+//!            host.offset registers.user
+//! COMPARE  = "=" "!=" "<" "<=" ">" ">="
 //! ```
+//!
+//! The README lists what EVENT, COUNTER and REASON stand for; ERRNO is the name of an error number.
 //!
 //! # Names
 //!
@@ -183,7 +208,10 @@
 
 pub mod ast;
 pub mod command;
+mod counters;
 mod data;
+#[cfg(test)]
+mod grammar;
 mod lex;
 mod manual;
 mod names;

@@ -53,6 +53,12 @@ impl Kind {
 pub(crate) struct Names(BTreeMap<String, Kind>);
 
 impl Names {
+    /// The names that are given to this kind of thing.
+    pub(crate) fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &str> {
+        let given = self.0.iter().filter(move |(_, given)| **given == kind);
+        given.map(|(text, _)| text.as_str())
+    }
+
     /// Gives a name. The same one may be given again to the same kind of thing.
     pub(crate) fn define(&mut self, name: &Name, kind: Kind) -> Result<(), Invalid> {
         match self.0.insert(name.text.clone(), kind) {

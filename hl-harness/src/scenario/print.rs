@@ -6,8 +6,9 @@ use core::fmt;
 use core::fmt::Display;
 
 use super::ast::{
-    AccessWords, Between, CacheWords, Data, End, Expr, ExprKind, FaultWords, Line, MachineWords,
-    Memory, Name, Outcome, PieceWords, Place, Quantity, Script, Series, Step, ThreadWords, Who,
+    AccessWords, Between, CacheWords, Count, Data, End, Expr, ExprKind, FaultWords, Line,
+    MachineWords, Memory, Name, Outcome, PieceWords, Place, Quantity, Script, Series, Step,
+    ThreadWords, Who, Word,
 };
 use super::words::Failure;
 
@@ -20,6 +21,18 @@ impl Display for Name {
         self.of
             .iter()
             .try_for_each(|process| write!(f, " of {process}"))
+    }
+}
+
+impl Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
+    }
+}
+
+impl Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
 }
 
@@ -301,7 +314,7 @@ impl Display for MachineWords {
         option(f, "range-end", self.range_end.as_ref())?;
         self.hmmus
             .iter()
-            .try_for_each(|hmmus| write!(f, " hmmus {hmmus:#x}"))
+            .try_for_each(|hmmus| write!(f, " hmmus {:#x}", hmmus.value))
     }
 }
 

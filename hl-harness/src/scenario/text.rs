@@ -1,6 +1,7 @@
 //! Places in a scenario file, and what is said about them.
 
 use core::fmt;
+use core::str::Utf8Error;
 
 /// A place in a scenario file.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,6 +62,22 @@ impl Invalid {
         }
     }
 
+    /// The bytes of a file are no text.
+    pub(crate) fn no_text(bytes: &[u8], error: Utf8Error) -> Self {
+        let (sound, rest) = bytes.split_at(error.valid_up_to());
+        let sound = String::from_utf8_lossy(sound);
+        let sound = without_mark(&sound);
+        let line = sound.rsplit('\n').next().unwrap_or_default();
+        let span = Span {
+            line: sound.matches('\n').count() as u32 + 1,
+            column: line.chars().count() as u32 + 1,
+            len: 1,
+        };
+        let byte = rest.first().copied().unwrap_or_default();
+        let message = format_args!("byte {byte:#04x} is no part of a text in UTF-8");
+        Self::new(span, message).help("a scenario is a text in UTF-8")
+    }
+
     /// The same with a hint.
     pub(crate) fn help(mut self, help: impl fmt::Display) -> Self {
         self.help = Some(help.to_string());
@@ -96,11 +113,16 @@ impl fmt::Display for Invalid {
 
 impl core::error::Error for Invalid {}
 
+/// A text without the byte order mark that editors put in front, which says nothing.
+pub(crate) fn without_mark(source: &str) -> &str {
+    source.strip_prefix('\u{feff}').unwrap_or(source)
+}
+
 /// The lines around a place, with a caret below it.
 pub(crate) fn excerpt(source: &str, span: Span, before: u32) -> String {
     let first = span.line.saturating_sub(before).max(1);
     let mut text = String::new();
-    for (number, line) in (1..).zip(source.lines()) {
+    for (number, line) in (1..).zip(without_mark(source).lines()) {
         if number >= first && number <= span.line {
             // One column for each character, so that the caret stands below its place.
             let line = line.trim_end().replace('\t', " ");

@@ -303,6 +303,26 @@ choice! {
 }
 
 choice! {
+    /// What fails a scenario at its end, unless it says that it may happen.
+    Allowed {
+        /// The device touches pages that it should not.
+        Stray "stray",
+        /// A register is written out of turn.
+        Protocol "protocol",
+    }
+}
+
+impl Allowed {
+    /// The word behind it.
+    pub(crate) const fn what(self) -> &'static str {
+        match self {
+            Self::Stray => "accesses",
+            Self::Protocol => "violations",
+        }
+    }
+}
+
+choice! {
     /// A window of the privileged address space.
     WindowWord {
         /// Where the device's own processor finds its firmware.

@@ -108,3 +108,88 @@ fn a_scenario_is_looked_at_as_it_ends_and_where_it_fails() {
     let refused = run(&["dump", "--scenario", name, "--asic", "greco"]);
     assert_eq!(refused.status.code(), Some(2));
 }
+
+/// The commands that look, each with what else it needs.
+const LOOKS: &[&[&str]] = &[
+    &["walk", "--asid", "1", "0x1_0000_0000_0000"],
+    &["dump"],
+    &["map"],
+    &["timeline"],
+];
+
+/// Looks at a scenario.
+fn look(command: &[&str], scenario: &str, options: &[&str]) -> (Option<i32>, String, String) {
+    let looked = run(&[command, &["--scenario", scenario][..], options].concat());
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        looked.status.code(),
+        text(looked.stdout),
+        text(looked.stderr),
+    )
+}
+
+#[test]
+fn a_scenario_that_fails_is_looked_at_and_said_to_have_failed() {
+    let scenario = file("failing-looked-at.hl");
+    let scenario = scenario.to_str().unwrap();
+    let steps = "open c\nbuffer c b 3 pages\nmap c b -> va\n";
+    let failing = format!("{steps}expect pins b 2\nunmap c va\n");
+    for command in LOOKS {
+        std::fs::write(scenario, steps).unwrap();
+        let (status, at_end, told) = look(command, scenario, &["--asic", "gaudi"]);
+        assert_eq!((status, told.as_str()), (Some(0), ""), "{command:?}");
+        std::fs::write(scenario, &failing).unwrap();
+        let (status, at_failure, told) = look(command, scenario, &["--asic", "gaudi"]);
+        assert_eq!(status, Some(1), "{command:?}: {told}");
+        assert!(!at_end.is_empty() && at_failure == at_end, "{command:?}");
+        let ran = run(&["run", scenario, "--asic", "gaudi"]);
+        let ran = String::from_utf8(ran.stdout).unwrap();
+        assert!(told.contains("failing-looked-at.hl:4:1: failed on gaudi with seed 1\n"));
+        assert!(ran.starts_with(told.trim_end()), "{told}\nis not as\n{ran}");
+    }
+}
+
+#[test]
+fn of_a_scenario_that_is_none_there_is_no_picture() {
+    let scenario = file("invalid-looked-at.hl");
+    let scenario = scenario.to_str().unwrap();
+    for (text, place) in [
+        (
+            &b"open c1\nbuffer c1 h 200 GiB\nmap c1 h -> va\n"[..],
+            ":2:13: ",
+        ),
+        (b"open c1\nmapp c1\n", ":2:1: "),
+        (b"open c1\nmap \xff\n", ":2:5: "),
+    ] {
+        std::fs::write(scenario, text).unwrap();
+        for command in LOOKS {
+            let (status, picture, told) = look(command, scenario, &[]);
+            assert_eq!((status, picture.as_str()), (Some(2), ""), "{told}");
+            assert!(told.contains(&format!("{scenario}{place}")), "{told}");
+        }
+    }
+}
+
+#[test]
+fn a_scenario_is_looked_at_with_the_seed_of_its_run() {
+    let scenario = file("seed-looked-at.hl");
+    let scenario = scenario.to_str().unwrap();
+    std::fs::write(
+        scenario,
+        "asics goya\nlet a = random(0, max)\nexpect a = 0\n",
+    )
+    .unwrap();
+    for command in LOOKS {
+        let found = |options: &[&str]| {
+            let (status, _, told) = look(command, scenario, options);
+            assert_eq!(status, Some(1), "{told}");
+            let ran = run(&[&["run", scenario], options].concat());
+            let ran = String::from_utf8(ran.stdout).unwrap();
+            assert!(ran.starts_with(told.trim_end()), "{told}\nis not as\n{ran}");
+            told
+        };
+        let seeded = found(&["--seed", "7"]);
+        assert!(seeded.contains("failed on goya with seed 7"), "{seeded}");
+        assert_ne!(seeded.lines().last(), found(&[]).lines().last());
+    }
+}

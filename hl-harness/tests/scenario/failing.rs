@@ -254,6 +254,8 @@ resume dma late
     );
     let allowed = format!("allow stray accesses\n{text}");
     assert!(on(AsicWord::Gaudi, &allowed).is_ok());
+    let other = format!("allow protocol violations\n{text}");
+    assert_eq!(super::super::failure(AsicWord::Gaudi, &other).span.line, 11);
 }
 
 #[test]
@@ -314,4 +316,22 @@ fn each_step_and_the_outcome_are_a_json_object_each() {
     );
     assert_eq!(outcome["seed"], 1);
     assert_eq!(summary["failed"], 1);
+}
+
+#[test]
+fn a_register_written_out_of_turn_fails_the_scenario_at_its_step_and_says_what_it_was() {
+    // The index of invalidations moves before one is armed.
+    let text = "open c1\nfor i in 5..6\nregister 0xC12010 i\nend\nopen c2\nclose c2\n";
+    let failure = failure(AsicWord::Gaudi, text);
+    assert_eq!(failure.span.line, 3, "{failure:?}");
+    assert!(failure.expected.starts_with("the end"), "{failure:?}");
+    let note = "register protocols broken: 1, since line 3: register 0xc12010 i, with i = 5 \
+                (mmu: producer index written without arming first)";
+    assert_eq!(failure.notes, [note]);
+    let allowed =
+        format!("allow protocol violations\n{text}expect counter protocol-violations 1\n");
+    assert!(on(AsicWord::Gaudi, &allowed).is_ok());
+    // The one is not the other.
+    let failure = super::super::failure(AsicWord::Gaudi, &format!("allow stray accesses\n{text}"));
+    assert_eq!(failure.span.line, 4, "{failure:?}");
 }

@@ -232,6 +232,28 @@ const INVALID: &[(&str, u32, u32, &str)] = &[
     ),
     ("fail everything", 1, 6, "expected what is to fail"),
     ("expect counter", 1, 15, "expected a counter"),
+    ("expect counter pinz 3", 1, 16, "did you mean `pins`?"),
+    ("let a = counter pinz", 1, 17, "did you mean `pins`?"),
+    (
+        "snapshot s\nexpect same as s except pins, pinz",
+        2,
+        31,
+        "did you mean `pins`?",
+    ),
+    (
+        "open c1\nsnapshot s\nexpect same as s except c1.mapings",
+        3,
+        25,
+        "did you mean `c1.mappings`?",
+    ),
+    (
+        "open c1\nsnapshot s\nexpect same as s except c2.mappings",
+        3,
+        25,
+        "did you mean `c1.mappings`?",
+    ),
+    ("allow protocols", 1, 7, "did you mean `protocol`?"),
+    ("allow everything", 1, 7, "there is stray, protocol"),
     (
         "expect events invalidat 1",
         1,
@@ -292,11 +314,11 @@ fn a_text_that_is_no_scenario_is_refused_at_its_place() {
 
 /// Texts that are scenarios, and cannot be carried out: the line, the column, a part of what is said.
 const IMPOSSIBLE: &[(&str, u32, u32, &str)] = &[
-    ("machine users 8\nopen c1", 1, 1, "1 to 7 users"),
+    ("machine frames 9 users 8\nopen c1", 1, 24, "1 to 7 users"),
     (
         "machine cache 0 sets 4 ways\nopen c1",
         1,
-        1,
+        15,
         "1 to 4096 sets",
     ),
     (
@@ -310,6 +332,12 @@ const IMPOSSIBLE: &[(&str, u32, u32, &str)] = &[
         2,
         27,
         "nothing from 0x8 to 0x8",
+    ),
+    (
+        "machine frames 9 cache 4 sets 4097 ways\nopen c1",
+        1,
+        31,
+        "1 to 4096 ways",
     ),
     ("let a = max + 1", 1, 9, "no number of 64 bits"),
     ("let a = 1 - 2", 1, 9, "no number of 64 bits"),
@@ -334,13 +362,6 @@ const IMPOSSIBLE: &[(&str, u32, u32, &str)] = &[
         3,
         13,
         "no such memory",
-    ),
-    ("expect counter pinz 3", 1, 1, "did you mean `pins`?"),
-    (
-        "snapshot s\nexpect same as s except pinz",
-        2,
-        1,
-        "did you mean `pins`?",
     ),
     (
         "on gaudi\nlet a = dram.start\nend",
@@ -425,4 +446,26 @@ fn the_program_exits_with_2_and_points_at_the_place() {
     assert_eq!((&object["line"], &object["column"]), (&2.into(), &7.into()));
     assert_eq!(nothing.status.code(), Some(2));
     assert_eq!(missing.status.code(), Some(2));
+}
+
+#[test]
+fn a_file_that_is_no_text_is_refused_at_its_place() {
+    for (name, bytes, place) in [
+        ("latin.hl", &b"open c1\n# \xC3\xBCber\nmap \xFC"[..], "3:5"),
+        ("latin-comment.hl", b"open c1 # \xFCber\n", "1:11"),
+        ("marked.hl", b"\xEF\xBB\xBF# \xFC\nopen c1\n", "1:3"),
+        ("cut.hl", b"open c1\n# \xC3", "2:3"),
+    ] {
+        let file = written(name, bytes);
+        let output = program(&["run", &file]);
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        let said = format!("{file}:{place}: byte 0x");
+        assert!(text.contains(&said), "{said} is not in\n{text}");
+        let json = program(&["run", "--json", &file]);
+        let first = json.stdout.split(|byte| *byte == b'\n').next();
+        let object: serde_json::Value =
+            serde_json::from_slice(first.unwrap_or_default()).expect("the first line is an object");
+        assert_eq!(format!("{}:{}", object["line"], object["column"]), place);
+    }
 }

@@ -1,10 +1,10 @@
 //! The steps.
 
-use super::super::words::{Asics, Comparison, Failure, Told, Wrong};
+use super::super::words::{Allowed, Asics, Comparison, Failure, Told, Wrong};
 use super::{
     AccessWords, Between, CommandBufferWords, Data, Expr, FaultWords, Line, Memory, Moment, Name,
     Outcome, Place, Quantity, RingWords, Series, ThreadWords, TimestampWords, Transfer, Who,
-    WindowMemoryWords, WindowPlace,
+    WindowMemoryWords, WindowPlace, Word,
 };
 
 /// One step.
@@ -386,7 +386,7 @@ pub enum Step {
         /// When.
         name: Name,
         /// But for these counters.
-        except: Vec<String>,
+        except: Vec<Word>,
     },
     /// A number of the machine is this.
     ExpectQuantity {
@@ -429,8 +429,8 @@ pub enum Step {
     },
     /// Nobody cares for the faults so far.
     ForgetFaults,
-    /// The device is known to touch pages that it should not.
-    AllowStray,
+    /// This is known to happen, and no failure.
+    Allow(Allowed),
     /// From here on events are kept; this moment gets a name.
     Mark {
         /// The name.

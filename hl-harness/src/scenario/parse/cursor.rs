@@ -1,6 +1,6 @@
 //! One line, token by token.
 
-use super::super::ast::{Expr, ExprKind, Name};
+use super::super::ast::{Count, Expr, ExprKind, Name};
 use super::super::lex::{Kind as TokenKind, Token};
 use super::super::names::{Kind, Names};
 use super::super::text::{Invalid, Span};
@@ -248,12 +248,13 @@ impl Cursor {
     }
 
     /// A number that is written down.
-    pub(super) fn number(&mut self) -> Result<u64, Invalid> {
+    pub(super) fn number(&mut self) -> Result<Count, Invalid> {
+        let span = self.place();
         match self.peek() {
             Some(TokenKind::Number { value, .. }) => {
                 let value = *value;
                 self.next += 1;
-                Ok(value)
+                Ok(Count { value, span })
             }
             _ => Err(self.expected("a number")),
         }

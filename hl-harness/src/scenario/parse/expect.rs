@@ -1,6 +1,7 @@
 //! What is expected, and numbers of the machine.
 
-use super::super::ast::{Between, Moment, Name, Quantity, Step, Who};
+use super::super::ast::{Between, Moment, Name, Quantity, Step, Who, Word};
+use super::super::counters;
 use super::super::names::{Kind, Names};
 use super::super::text::Invalid;
 use super::super::words::{Comparison, Which};
@@ -36,9 +37,10 @@ impl Cursor {
             let name = self.used(names, &[Kind::Snapshot])?;
             let mut except = Vec::new();
             if self.take("except") {
-                except.push(self.word("a counter")?.0);
+                let known = counters::names_in_snapshot(names.of_kind(Kind::Context));
+                except.push(self.counter(&known)?);
                 while self.take_sign(",") {
-                    except.push(self.word("a counter")?.0);
+                    except.push(self.counter(&known)?);
                 }
             }
             return Ok(Step::ExpectSame { name, except });
@@ -195,7 +197,7 @@ impl Cursor {
             }
             "counter" => {
                 self.skip();
-                let (counter, _) = self.word("a counter")?;
+                let counter = self.counter(&counters::names())?;
                 Ok(Some(Quantity::Counter(counter)))
             }
             "events" => {
@@ -224,6 +226,15 @@ impl Cursor {
                 Ok(Some(Quantity::Bar))
             }
             _ => Ok(None),
+        }
+    }
+
+    fn counter(&mut self, known: &[String]) -> Result<Word, Invalid> {
+        let (text, span) = self.word("a counter")?;
+        let counter = Word { text, span };
+        match known.contains(&counter.text) {
+            true => Ok(counter),
+            false => Err(counters::unknown(&counter, known)),
         }
     }
 

@@ -10,7 +10,7 @@ use super::ast::{CacheWords, Expr, Line, MachineWords, Name, Script, Series, Ste
 use super::lex;
 use super::manual;
 use super::names::{Kind, Names};
-use super::text::{Invalid, Span};
+use super::text::{Invalid, Span, without_mark};
 use super::words::{Asics, Choice, HostPages, RangeEndWord, Reuse, Setting, Views};
 use cursor::Cursor;
 pub(super) use expect::{CLEAR, event_word};
@@ -24,10 +24,8 @@ impl core::str::FromStr for Script {
     ///
     /// [`Invalid`]: the first place that is not as it should be.
     fn from_str(source: &str) -> Result<Self, Invalid> {
-        // Editors put a byte order mark in front, which says nothing.
-        let source = source.strip_prefix('\u{feff}').unwrap_or(source);
         let mut lines = Vec::new();
-        for (number, text) in (1..).zip(source.lines()) {
+        for (number, text) in (1..).zip(without_mark(source).lines()) {
             let tokens = lex::line(number, text)?;
             if !tokens.is_empty() {
                 lines.push(tokens);
@@ -39,21 +37,24 @@ impl core::str::FromStr for Script {
             depth: 0,
         };
         let mut script = Self::default();
+        script.machine.span = START;
         parser.header(&mut script)?;
         let end = parser.body(None, &mut script.steps)?;
         debug_assert!(end.is_none(), "only a block is ended");
         if script.steps.is_empty() {
             // It would pass, whatever it was to show.
-            let start = Span {
-                line: 1,
-                column: 1,
-                len: 1,
-            };
-            return Err(Invalid::new(start, "there is no step in this scenario"));
+            return Err(Invalid::new(START, "there is no step in this scenario"));
         }
         Ok(script)
     }
 }
+
+/// Where a file begins.
+const START: Span = Span {
+    line: 1,
+    column: 1,
+    len: 1,
+};
 
 /// The deepest that blocks may lie in each other.
 const MAX_DEPTH: u32 = 32;

@@ -7,7 +7,7 @@ use super::super::ast::{
 use super::super::manual::MANUAL;
 use super::super::names::{Kind, Names};
 use super::super::text::{Invalid, Span};
-use super::super::words::{Choice, WindowWord};
+use super::super::words::{Allowed, Choice, WindowWord};
 use super::cursor::Cursor;
 
 impl Cursor {
@@ -186,9 +186,9 @@ impl Cursor {
             }),
             "forget" => self.keyword("faults").map(|()| Step::ForgetFaults),
             "allow" => {
-                self.keyword("stray")?;
-                self.keyword("accesses")?;
-                Ok(Step::AllowStray)
+                let allowed = self.choice::<Allowed>("what may happen")?;
+                self.keyword(allowed.what())?;
+                Ok(Step::Allow(allowed))
             }
             "expect" => self.expect(names),
             "let" => self.assign(names),

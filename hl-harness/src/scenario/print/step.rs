@@ -369,7 +369,7 @@ impl Display for Step {
             }
             Self::ExpectFault { fault } => write!(f, "expect fault{fault}"),
             Self::ForgetFaults => f.write_str("forget faults"),
-            Self::AllowStray => f.write_str("allow stray accesses"),
+            Self::Allow(allowed) => write!(f, "allow {allowed} {}", allowed.what()),
             Self::Mark { name } => write!(f, "mark {name}"),
             Self::Let { name, value } => write!(f, "let {name} = {value}"),
             Self::LetQuantity { name, quantity } => write!(f, "let {name} = {quantity}"),

@@ -2,7 +2,7 @@
 
 use hl_mem::buffer::ViewPolicy;
 
-use super::super::ast::{CacheWords, MachineWords};
+use super::super::ast::{CacheWords, Count, MachineWords};
 use super::super::text::Invalid;
 use super::super::words::{Cache, HostPages, RangeEndWord, Reuse, Setting, Views};
 use crate::asic::{AsicConfig, CacheSize, RangeEnd};
@@ -42,8 +42,8 @@ pub(super) fn of_words<A: Model>(
         },
         default_mapping: words.default_page,
         asic: Some(AsicConfig {
-            leaf_cache: cache_size(leaves, finite.leaf_cache, words)?,
-            line_cache: cache_size(lines, finite.line_cache, words)?,
+            leaf_cache: cache_size(leaves, finite.leaf_cache)?,
+            line_cache: cache_size(lines, finite.line_cache)?,
             range_end: match words.range_end {
                 Some(RangeEndWord::Inclusive) => RangeEnd::Inclusive,
                 Some(RangeEndWord::Exclusive) | None => RangeEnd::Exclusive,
@@ -53,8 +53,7 @@ pub(super) fn of_words<A: Model>(
         }),
         ..MachineConfig::default()
     };
-    for (setting, value) in &words.settings {
-        let value = *value;
+    for &(setting, Count { value, span }) in &words.settings {
         let limit = match setting {
             // The drivers of the MMUs are built for so many, the privileged one included.
             Setting::Users => 7,
@@ -62,7 +61,7 @@ pub(super) fn of_words<A: Model>(
         };
         if value == 0 || value > limit {
             let message = format_args!("a machine has 1 to {limit} {setting}, not {value}");
-            return Err(Invalid::new(words.span, message));
+            return Err(Invalid::new(span, message));
         }
         match setting {
             Setting::Frames => config.frames = value as u32,
@@ -83,38 +82,37 @@ pub(super) fn of_words<A: Model>(
 
 /// Which HMMUs there are.
 fn hmmus(words: &MachineWords) -> Result<u16, Invalid> {
-    let mask = words.hmmus.unwrap_or(u64::from(u16::MAX));
+    let Some(Count { value: mask, span }) = words.hmmus else {
+        return Ok(u16::MAX);
+    };
     match u16::try_from(mask) {
         Ok(mask) if mask != 0 => Ok(mask),
         _ => {
             let message = format_args!(
                 "of 16 HMMUs, one bit each, there is one at least: 0x1 to 0xffff, not {mask:#x}"
             );
-            Err(Invalid::new(words.span, message))
+            Err(Invalid::new(span, message))
         }
     }
 }
 
 /// The size of a cache: `finite` where that is the word.
-fn cache_size(
-    cache: Option<CacheWords>,
-    finite: CacheSize,
-    words: &MachineWords,
-) -> Result<CacheSize, Invalid> {
+fn cache_size(cache: Option<CacheWords>, finite: CacheSize) -> Result<CacheSize, Invalid> {
     Ok(match cache {
         None | Some(CacheWords::Known(Cache::Infinite)) => CacheSize::Infinite,
         Some(CacheWords::Known(Cache::Finite)) => finite,
         Some(CacheWords::Known(Cache::None)) => CacheSize::None,
         Some(CacheWords::Sets(sets, ways)) => {
-            let fits = |number| (1..=MAX_SETS).contains(&number);
-            if !fits(sets) || !fits(ways) {
-                let message =
-                    format_args!("a cache has 1 to {MAX_SETS} sets of 1 to {MAX_SETS} ways");
-                return Err(Invalid::new(words.span, message));
-            }
+            let fitting = |count: Count, what| {
+                if (1..=MAX_SETS).contains(&count.value) {
+                    return Ok(count.value as usize);
+                }
+                let message = format_args!("a cache has 1 to {MAX_SETS} {what}");
+                Err(Invalid::new(count.span, message))
+            };
             CacheSize::SetAssociative {
-                sets: sets as usize,
-                ways: ways as usize,
+                sets: fitting(sets, "sets")?,
+                ways: fitting(ways, "ways")?,
             }
         }
     })

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::super::text::Span;
+use super::super::words::Allowed;
 use super::Runner;
 use super::env::{File, Viewed, key_text};
 use super::stop::{Failure, Stop};
@@ -91,22 +92,18 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 machine.host.damaged_free_frames().len() as u64,
             ),
         ];
+        let (mut broken, began) = self.broken_rules();
         // What a stray access leaves behind, where there may be any.
-        let (mut strays, strayed) = self.broken_rules();
         let damaged = damaged
             .into_iter()
-            .filter(|(_, count)| !self.strays_allowed() && *count > 0);
-        strays.extend(damaged.map(|(what, count)| format!("{what}: {count}")));
-        let violations = machine.asic.counters().protocol_violations;
-        if violations > 0 {
-            notes.push(format!("register protocols broken: {violations}"));
-        }
-        // Where nothing else is wrong, it is the step that strayed which is to be looked at.
-        let place = match strayed {
-            Some(strayed) if notes.is_empty() => strayed,
+            .filter(|(_, count)| !self.is_allowed(Allowed::Stray) && *count > 0);
+        broken.extend(damaged.map(|(what, count)| format!("{what}: {count}")));
+        // Where nothing else is wrong, it is the step that broke a rule which is to be looked at.
+        let place = match began {
+            Some(began) if notes.is_empty() => began,
             _ => last,
         };
-        notes.extend(strays);
+        notes.extend(broken);
         let found = match notes.len() {
             0 => return Ok(()),
             1 => "1 difference".to_owned(),

@@ -4,6 +4,7 @@ use hl_mem::dram::PackHandle;
 use mmu_core::DeviceAddr;
 
 use super::super::ast::{Quantity, Step};
+use super::super::counters;
 use super::super::parse::event_word;
 use super::super::text::{Invalid, Span};
 use super::super::words::Comparison;
@@ -35,7 +36,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 comparison,
                 value,
             } => {
-                let found = self.quantity(span, quantity)?;
+                let found = self.quantity(quantity)?;
                 let value = self.eval(value)?;
                 check(span, &quantity.to_string(), found, *comparison, value)
             }
@@ -78,8 +79,8 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 let forgotten = core::mem::take(&mut *self.faults()).len();
                 Ok(format!("{forgotten} faults"))
             }
-            Step::AllowStray => {
-                self.allow_strays();
+            Step::Allow(allowed) => {
+                self.allow(*allowed);
                 Ok("allowed".to_owned())
             }
             Step::Mark { name } => {
@@ -95,7 +96,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
                 self.set_variable(name, value)?;
                 Ok(format!("{value:#x}"))
             }
-            Step::LetQuantity { name, quantity } => match self.quantity(span, quantity)? {
+            Step::LetQuantity { name, quantity } => match self.quantity(quantity)? {
                 Ok(value) => {
                     self.set_variable(name, value)?;
                     Ok(format!("{value:#x}"))
@@ -108,7 +109,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
         }
     }
 
-    fn quantity(&mut self, span: Span, quantity: &Quantity) -> Result<Number, Stop> {
+    fn quantity(&mut self, quantity: &Quantity) -> Result<Number, Stop> {
         let number = match quantity {
             Quantity::Pins(name, page) => {
                 let buffer = self.buffer(name)?;
@@ -186,20 +187,11 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
             }
             Quantity::Counter(name) => {
                 let counters = self.counters();
-                let found = counters.iter().find(|(known, _)| known == name);
-                match found {
+                match counters.iter().find(|(known, _)| *known == name.text) {
                     Some((_, value)) => *value,
                     None => {
-                        let known: Vec<&str> =
-                            counters.iter().map(|(name, _)| name.as_str()).collect();
-                        let message = format_args!("there is no counter `{name}`");
-                        let invalid = Invalid::new(span, message);
-                        let near = invalid.suggest(name, known.iter().copied());
-                        return Err(match near.help {
-                            Some(_) => near,
-                            None => near.help(format_args!("there is {}", known.join(", "))),
-                        }
-                        .into());
+                        let known: Vec<_> = counters.into_iter().map(|(known, _)| known).collect();
+                        return Err(counters::unknown(name, &known).into());
                     }
                 }
             }
@@ -253,31 +245,10 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
     }
 
     /// Everything that the machine counts, by name.
-    pub(super) fn counters(&self) -> Vec<(String, u64)> {
+    fn counters(&self) -> Vec<(String, u64)> {
         let machine = self.machine();
-        let asic = machine.asic.counters();
-        let device = [
-            ("translations", asic.translations),
-            ("leaf hits", asic.leaf_hits),
-            ("line hits", asic.line_hits),
-            ("table fetches", asic.table_fetches),
-            ("faults raised", asic.faults),
-            ("bytes read", asic.bytes_read),
-            ("bytes written", asic.bytes_written),
-            ("posted writes", asic.posted_writes),
-            ("flushes", asic.flushes),
-            ("invalidations", asic.invalidations),
-            ("invalidations done", asic.invalidations_done),
-            ("protocol violations", asic.protocol_violations),
-        ];
-        let dashed = |(name, value): (&str, u64)| (name.replace(' ', "-"), value);
-        let machine_counters = machine.counters().named().into_iter();
-        let statistics = machine.host.statistics().named().into_iter();
-        machine_counters
-            .chain(statistics)
-            .chain(device)
-            .map(dashed)
-            .collect()
+        let (host, asic) = (machine.host.statistics(), machine.asic.counters());
+        counters::all(&machine.counters(), &host, &asic)
     }
 }
 

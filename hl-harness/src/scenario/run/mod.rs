@@ -17,9 +17,9 @@ mod look;
 mod objects;
 mod processes;
 mod ring;
+mod rules;
 mod snapshot;
 mod stop;
-mod stray;
 mod threads;
 mod turns;
 mod windows;
@@ -41,9 +41,9 @@ use crate::inspect::State;
 use crate::log::{EventLog, Record};
 use crate::machine::{Machine, Model, with_machine};
 use env::{Arenas, Env, Key};
+use rules::Broken;
 use snapshot::Snapshot;
 use std::sync::Arc;
-use stray::Strays;
 use windows::Window;
 
 /// How a scenario is run.
@@ -132,7 +132,7 @@ fn run_on<A: Model>(
             options,
             initiators: Mutex::default(),
             faults: Mutex::default(),
-            strays: Mutex::default(),
+            broken: Mutex::default(),
         };
         let mut runner = Runner {
             world: &world,
@@ -151,7 +151,7 @@ fn run_on<A: Model>(
     });
     outcome.unwrap_or_else(|error: io::Error| {
         let message = format_args!("this machine has no memory for that: {error}");
-        Err(Invalid::new(Span::default(), message).into())
+        Err(Invalid::new(script.machine.span, message).into())
     })
 }
 
@@ -164,7 +164,7 @@ struct World<'c, 's, 'm, A: Model> {
     initiators: Mutex<Vec<((InitiatorMode, u8), InitiatorId)>>,
     /// Faults that no step has looked at.
     faults: Mutex<Vec<Fault>>,
-    strays: Mutex<Strays>,
+    broken: Mutex<Broken>,
 }
 
 /// One thread of a scenario.
@@ -296,7 +296,7 @@ impl<'c, 's, 'm, A: Model> Runner<'_, 'c, 's, 'm, A> {
             | Step::ExpectFault { .. }
             | Step::ExpectEvent { .. }
             | Step::ForgetFaults
-            | Step::AllowStray
+            | Step::Allow(_)
             | Step::Mark { .. }
             | Step::Let { .. }
             | Step::LetQuantity { .. } => self.look_step(span, step),

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use mmu_core::BusAddr;
 
-use super::super::ast::Name;
+use super::super::ast::{Name, Word};
+use super::super::counters;
 use super::super::text::{Invalid, Span};
 use super::env::key_text;
 use super::stop::Failure;
@@ -36,10 +37,11 @@ impl fmt::Display for Snapshot {
 
 impl Snapshot {
     /// What is not as it was `before`, in lines; nothing of the counters in `except`.
-    fn differences(&self, before: &Self, except: &[String]) -> Vec<String> {
+    fn differences(&self, before: &Self, except: &[Word]) -> Vec<String> {
         let mut lines = Vec::new();
         let names = before.counters.keys().chain(self.counters.keys());
-        let mut names: Vec<_> = names.filter(|name| !except.contains(name)).collect();
+        let excepted = |name: &String| except.iter().any(|counter| counter.text == *name);
+        let mut names: Vec<_> = names.filter(|name| !excepted(name)).collect();
         names.sort();
         names.dedup();
         for name in names {
@@ -53,11 +55,7 @@ impl Snapshot {
             }
         }
         for (counter, old) in &before.extents {
-            if let Some(new) = self
-                .extents
-                .get(counter)
-                .filter(|_| !except.contains(counter))
-            {
+            if let Some(new) = self.extents.get(counter).filter(|_| !excepted(counter)) {
                 let differences = new.differences(old).into_iter();
                 lines.extend(differences.map(|line| format!("{counter}: {line}")));
             }
@@ -95,7 +93,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
         let machine = self.machine();
         let counters = machine.counters().named().into_iter();
         let mut counters: BTreeMap<String, u64> = counters
-            .map(|(name, value)| (name.replace(' ', "-"), value))
+            .map(|(name, value)| (counters::word(name), value))
             .collect();
         let mut tables = BTreeMap::from([(0, machine.asic.tables(0))]);
         let privileged = "privileged-free-extents".to_owned();
@@ -104,15 +102,15 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
             let name = key_text(key);
             let usage = file.context.usage();
             let numbers = [
-                ("mappings", u64::from(usage.mappings)),
-                ("quarantined", u64::from(usage.quarantined)),
-                ("used", usage.bytes),
-                ("extents", u64::from(usage.extents)),
-                ("handles", u64::from(usage.handles)),
-                ("timestamps", u64::from(usage.timestamps)),
-                ("charged", file.budget.charged() as u64),
+                u64::from(usage.mappings),
+                u64::from(usage.quarantined),
+                usage.bytes,
+                u64::from(usage.extents),
+                u64::from(usage.handles),
+                u64::from(usage.timestamps),
+                file.budget.charged() as u64,
             ];
-            for (what, value) in numbers {
+            for (what, value) in counters::OF_CONTEXT.into_iter().zip(numbers) {
                 counters.insert(format!("{name}.{what}"), value);
             }
             let pieces = Extents::of_context(&file.context);
@@ -127,7 +125,7 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
         }
     }
 
-    pub(super) fn expect_same(&mut self, span: Span, name: &Name, except: &[String]) -> Words {
+    pub(super) fn expect_same(&mut self, span: Span, name: &Name, except: &[Word]) -> Words {
         let key = self.key(name)?;
         let now = self.snapshot();
         let Some(before) = self.snapshots.get(&key) else {
@@ -135,12 +133,12 @@ impl<A: Model> Runner<'_, '_, '_, '_, A> {
             return Err(Invalid::new(name.span, message).into());
         };
         let unknown = except.iter().find(|counter| {
-            !now.counters.contains_key(*counter) && !before.counters.contains_key(*counter)
+            let name = &counter.text;
+            !now.counters.contains_key(name) && !before.counters.contains_key(name)
         });
         if let Some(unknown) = unknown {
-            let known = now.counters.keys().map(String::as_str);
-            let message = format_args!("there is no counter `{unknown}`");
-            return Err(Invalid::new(span, message).suggest(unknown, known).into());
+            let known: Vec<_> = now.counters.keys().collect();
+            return Err(counters::unknown(unknown, &known).into());
         }
         let differences = now.differences(before, except);
         if differences.is_empty() {

@@ -135,7 +135,7 @@ impl<'m, A: Model> Runner<'_, '_, '_, 'm, A> {
             (Some(_), _) => None,
         };
         let done = part(self).map_err(|stop| self.noted(stop));
-        self.note_strays(line);
+        self.note_broken(line);
         let events = mark.map(|mark| self.machine().log.since(mark));
         if let Some(watch) = &mut self.watch {
             let (progress, answer) = match &done {
