@@ -47,13 +47,13 @@
 //! asics    = "asics" ASIC+                       ASIC = goya gaudi gaudi2 gaudi2-six gaudi2-five
 //! machine  = "machine" ( SIZE number | ( "cache" | "leaf-cache" | "line-cache" ) cache
 //!                      | "default-page" | "views" VIEWS | "reuse" REUSE
-//!                      | "host" HOST | "range-end" END | "hmmus" number )+
+//!                      | "host" HOST | "range-end" END | "posted-writes" POSTED | "hmmus" number )+
 //!            SIZE = frames tables buffers mappings handles users dram-pages packs
 //!                   pools timestamps counters
 //! cache    = CACHE | number "sets" number "ways"
 //!            CACHE = infinite finite none        REUSE = immediate scattered
 //!            VIEWS = single counted              HOST = file memory
-//!            END = inclusive exclusive
+//!            END = inclusive exclusive           POSTED = until-flush immediate
 //! line     = block | step
 //! block    = ( "repeat" n | "for" name "in" series | "if" n COMPARE n | "on" ASIC+ ) line* "end"
 //!          | ( "parallel" | "interleave" ( "seed" n )? ) thread* "end"
