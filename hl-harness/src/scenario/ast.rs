@@ -6,8 +6,8 @@ pub use step::Step;
 
 use super::text::Span;
 use super::words::{
-    Access, Accesses, Asics, Cache, Constant, HostPages, LeftWord, Operator, RangeEndWord, Reason,
-    Reuse, Setting, Unit, Views, Which, WindowWord,
+    Access, Accesses, Asics, Cache, Constant, HostPages, LeftWord, Operator, Posted, RangeEndWord,
+    Reason, Reuse, Setting, Unit, Views, Which, WindowWord,
 };
 
 /// A whole scenario file.
@@ -38,6 +38,8 @@ pub struct MachineWords {
     pub host: Option<HostPages>,
     /// What the range end register of a Gaudi2 means.
     pub range_end: Option<RangeEndWord>,
+    /// When the device sees what the host stores in device memory.
+    pub posted: Option<Posted>,
     /// Which HMMUs a Gaudi2 has, one bit each; the others were fused off.
     pub hmmus: Option<Count>,
     /// Where it stands; the start of the file where nothing is said of the machine.

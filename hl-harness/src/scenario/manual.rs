@@ -24,8 +24,8 @@ pub const MANUAL: &[StepManual] = &[
     ),
     step(
         "machine",
-        "machine [frames N] [tables N] [buffers N] [mappings N] [handles N] [users N] [dram-pages N] [packs N] [pools N] [timestamps N] [counters N] [cache|leaf-cache|line-cache infinite|finite|none|SETS sets WAYS ways] [default-page] [views single|counted] [reuse immediate|scattered] [host file|memory] [range-end exclusive|inclusive] [hmmus MASK]",
-        "before the first step: how large the machine is; `cache`: what the MMUs remember of translations (leaf) and of page tables (line); `default-page`: on Goya, what a user has not mapped leads to a page of 0x99; `host`: where the content of host pages is, in a file that processes map or in memory of the program, without a system call; of Gaudi2, `range-end`: whether an invalidation up to a page drops that page too, and `hmmus`: which of its 16 HMMUs are there, one bit each, while the others are fused off",
+        "machine [frames N] [tables N] [buffers N] [mappings N] [handles N] [users N] [dram-pages N] [packs N] [pools N] [timestamps N] [counters N] [cache|leaf-cache|line-cache infinite|finite|none|SETS sets WAYS ways] [default-page] [views single|counted] [reuse immediate|scattered] [host file|memory] [range-end exclusive|inclusive] [posted-writes until-flush|immediate] [hmmus MASK]",
+        "before the first step: how large the machine is; `cache`: what the MMUs remember of translations (leaf) and of page tables (line); `default-page`: on Goya, what a user has not mapped leads to a page of 0x99; `host`: where the content of host pages is, in a file that processes map or in memory of the program, without a system call; `posted-writes`: when the device sees what the host stores in its memory; of Gaudi2, `range-end`: whether an invalidation up to a page drops that page too, and `hmmus`: which of its 16 HMMUs are there, one bit each, while the others are fused off",
     ),
     step(
         "open",

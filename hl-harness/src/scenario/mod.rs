@@ -49,7 +49,7 @@
 //! ASIC     = goya gaudi gaudi2 gaudi2-six gaudi2-five
 //! machine  = "machine" ( SIZE number | ( "cache" | "leaf-cache" | "line-cache" ) cache
 //!                      | "default-page" | "views" VIEWS | "reuse" REUSE
-//!                      | "host" HOST | "range-end" END | "hmmus" number )+
+//!                      | "host" HOST | "range-end" END | "posted-writes" POSTED | "hmmus" number )+
 //! SIZE     = frames tables buffers mappings handles users dram-pages packs pools timestamps counters
 //! cache    = CACHE | number "sets" number "ways"
 //! CACHE    = infinite finite none
@@ -57,6 +57,7 @@
 //! REUSE    = immediate scattered
 //! HOST     = file memory
 //! END      = inclusive exclusive
+//! POSTED   = until-flush immediate
 //! line     = block | step
 //! block    = "repeat" n body | "for" word "in" series body | "if" n COMPARE n body | "on" ASIC+ body
 //!          | "parallel" thread* "end" | "interleave" ( "seed" n )? thread* "end"

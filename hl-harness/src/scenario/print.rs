@@ -312,6 +312,7 @@ impl Display for MachineWords {
         option(f, "reuse", self.reuse.as_ref())?;
         option(f, "host", self.host.as_ref())?;
         option(f, "range-end", self.range_end.as_ref())?;
+        option(f, "posted-writes", self.posted.as_ref())?;
         self.hmmus
             .iter()
             .try_for_each(|hmmus| write!(f, " hmmus {:#x}", hmmus.value))

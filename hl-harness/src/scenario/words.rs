@@ -445,6 +445,16 @@ choice! {
 }
 
 choice! {
+    /// When the device sees what the host stores in device memory.
+    Posted {
+        /// Once a read by the host has come back, and not before.
+        UntilFlush "until-flush",
+        /// At once.
+        Immediate "immediate",
+    }
+}
+
+choice! {
     /// Which of several like events.
     Which {
         /// The first one.

@@ -28,6 +28,12 @@ const INVALID: &[(&str, u32, u32, &str)] = &[
         19,
         "did you mean `inclusive`?",
     ),
+    (
+        "machine posted-writes later",
+        1,
+        23,
+        "there is until-flush, immediate",
+    ),
     ("machine hmmus all", 1, 15, "expected a number"),
     ("machine hmmu 1", 1, 9, "did you mean `hmmus`?"),
     (
@@ -212,12 +218,17 @@ fn each_word_about_the_machine_is_what_the_file_that_shows_it_needs() {
     for (name, words, instead) in [
         ("range-end.hl", "range-end inclusive", "range-end exclusive"),
         ("hmmus.hl", "hmmus 0x8421", "hmmus 0x8423"),
+        ("posted-writes.hl", " immediate", " until-flush"),
     ] {
+        let asic = match name {
+            "posted-writes.hl" => AsicWord::Goya,
+            _ => AsicWord::Gaudi2,
+        };
         let text = fs::read_to_string(folder().join(name)).expect("the file is shipped");
-        passes(AsicWord::Gaudi2, &text);
+        passes(asic, &text);
         let other = text.replace(words, instead);
         assert_ne!(text, other, "{name}");
-        failure(AsicWord::Gaudi2, &other);
+        failure(asic, &other);
     }
 }
 

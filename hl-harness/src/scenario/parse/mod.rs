@@ -11,7 +11,7 @@ use super::lex;
 use super::manual;
 use super::names::{Kind, Names};
 use super::text::{Invalid, Span, without_mark};
-use super::words::{Asics, Choice, HostPages, RangeEndWord, Reuse, Setting, Views};
+use super::words::{Asics, Choice, HostPages, Posted, RangeEndWord, Reuse, Setting, Views};
 use cursor::Cursor;
 pub(super) use expect::{CLEAR, event_word};
 
@@ -328,11 +328,20 @@ fn machine(line: &mut Cursor) -> Result<MachineWords, Invalid> {
             words.host = Some(line.choice::<HostPages>("where the host's pages are")?);
         } else if line.take("range-end") {
             words.range_end = Some(line.choice::<RangeEndWord>("what the end of a range means")?);
+        } else if line.take("posted-writes") {
+            words.posted = Some(line.choice::<Posted>("when the device sees them")?);
         } else if line.take("hmmus") {
             words.hmmus = Some(line.number()?);
         } else {
             let others = ["cache", "leaf-cache", "line-cache", "default-page"];
-            let more = ["views", "reuse", "host", "range-end", "hmmus"];
+            let more = [
+                "views",
+                "reuse",
+                "host",
+                "range-end",
+                "posted-writes",
+                "hmmus",
+            ];
             let known = Setting::words().chain(others).chain(more);
             let setting = line.choice_of::<Setting>("a size of the machine", known)?;
             let value = line.number()?;

@@ -4,8 +4,8 @@ use hl_mem::buffer::ViewPolicy;
 
 use super::super::ast::{CacheWords, Count, MachineWords};
 use super::super::text::Invalid;
-use super::super::words::{Cache, HostPages, RangeEndWord, Reuse, Setting, Views};
-use crate::asic::{AsicConfig, CacheSize, RangeEnd};
+use super::super::words::{Cache, HostPages, Posted, RangeEndWord, Reuse, Setting, Views};
+use crate::asic::{AsicConfig, CacheSize, PostedWrites, RangeEnd};
 use crate::host::{FrameOrder, FrameStorage};
 use crate::machine::{MachineConfig, Model};
 
@@ -47,6 +47,10 @@ pub(super) fn of_words<A: Model>(
             range_end: match words.range_end {
                 Some(RangeEndWord::Inclusive) => RangeEnd::Inclusive,
                 Some(RangeEndWord::Exclusive) | None => RangeEnd::Exclusive,
+            },
+            posted_writes: match words.posted {
+                Some(Posted::Immediate) => PostedWrites::Immediate,
+                Some(Posted::UntilFlush) | None => PostedWrites::UntilFlush,
             },
             hmmu_enabled: hmmus(words)?,
             ..usual
