@@ -62,7 +62,9 @@ impl Row {
         match self {
             Self::OneThread => "push and pop records of 64 bytes, one thread",
             Self::TwoThreads => "pass records of 64 bytes from thread to thread",
-            Self::TwoThreadsBatch => "pass records of 64 bytes from thread to thread, up to 32 a call",
+            Self::TwoThreadsBatch => {
+                "pass records of 64 bytes from thread to thread, up to 32 a call"
+            }
         }
     }
 }
