@@ -365,6 +365,12 @@ struct Samples {
     ns: Vec<f64>,
 }
 
+impl Samples {
+    fn title(&self) -> String {
+        format!("replace one of {} blocks of addresses", self.count)
+    }
+}
+
 /// What was measured of the allocators.
 #[derive(Debug)]
 pub(crate) struct Report(Vec<Samples>);
@@ -424,12 +430,11 @@ impl Report {
     /// The table for people.
     pub(crate) fn table(&self) -> String {
         let mut text = String::new();
-        let mut title = 0;
+        let mut count = 0;
         for one in &self.0 {
-            if one.count != title {
-                title = one.count;
-                let title = format!("replace one of {title} blocks of addresses");
-                let _ = writeln!(text, "\n{title:<55} best ns  median ns");
+            if one.count != count {
+                count = one.count;
+                let _ = writeln!(text, "\n{:<55} best ns  median ns", one.title());
             }
             let line = format!(
                 "  {:<52} {:>8.1} {:>10.1}  {}",
@@ -448,9 +453,10 @@ impl Report {
         let objects = self.0.iter().map(|one| {
             // No name and no note has a character that JSON would escape.
             format!(
-                "{{\"row\": \"v.replace-{}\", \"implementation\": \"{}\", \"best_ns\": {:.4}, \
+                "{{\"row\": \"v.replace-{}\", \"title\": \"{}\", \"implementation\": \"{}\", \"best_ns\": {:.4}, \
                  \"median_ns\": {:.4}, \"note\": \"{}\"}}",
                 one.count,
+                one.title(),
                 one.subject,
                 best(&one.ns),
                 median(&one.ns),

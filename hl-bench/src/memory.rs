@@ -277,6 +277,19 @@ where
     })
 }
 
+impl Samples {
+    /// What the row is about.
+    fn title(&self) -> String {
+        let Shape { title, pages, .. } = self.shape;
+        let pages = match pages {
+            Pages::Run => "one run",
+            Pages::ShiftedRun => "one run off by a page",
+            Pages::Scattered => "scattered pages",
+        };
+        format!("{} {title}, {pages}", self.section)
+    }
+}
+
 /// What was measured.
 #[derive(Debug)]
 pub(crate) struct Report(Vec<Samples>);
@@ -336,16 +349,10 @@ impl Report {
         let mut text = String::new();
         for row in self.rows() {
             let Some(first) = row.first() else { continue };
-            let Shape { title, pages, .. } = first.shape;
-            let pages = match pages {
-                Pages::Run => "one run",
-                Pages::ShiftedRun => "one run off by a page",
-                Pages::Scattered => "scattered pages",
-            };
-            let title = format!("{} {title}, {pages}", first.section);
             let _ = writeln!(
                 text,
-                "\n{title:<55} best ns  median ns       pin addresses    tables       MMU      rest       own   allowed"
+                "\n{:<55} best ns  median ns       pin addresses    tables       MMU      rest       own   allowed",
+                first.title()
             );
             for one in row {
                 let own = one.own();
@@ -393,12 +400,13 @@ impl Report {
         let objects = self.0.iter().map(|one| {
             // No name has a character that JSON would escape.
             format!(
-                "{{\"row\": \"{}.{}\", \"implementation\": \"{}\", \"best_ns\": {:.4}, \
+                "{{\"row\": \"{}.{}\", \"title\": \"{}\", \"implementation\": \"{}\", \"best_ns\": {:.4}, \
                  \"median_ns\": {:.4}, \"pin_ns\": {:.4}, \"addresses_ns\": {:.4}, \
                  \"tables_ns\": {:.4}, \"mmu_ns\": {:.4}, \"own_ns\": {:.4}, \
                  \"allowed_ns\": {:.4}, \"allocations\": {}, \"note\": \"\"}}",
                 one.shape.id,
                 one.section,
+                one.title(),
                 one.implementation(),
                 one.whole.best(),
                 one.whole.median(),

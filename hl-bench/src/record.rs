@@ -68,7 +68,7 @@ impl Row {
             Self::MapPages => "map 1 GiB of 4 KiB leaves, one call per page",
             Self::MapRun => "map 1 GiB of 4 KiB leaves, one run",
             Self::MapList => "map 1 GiB of scattered 4 KiB pages, one list",
-            Self::MapRuns => "the same as a list of runs that might be of any length",
+            Self::MapRuns => "map 1 GiB of scattered 4 KiB pages, runs of any length",
             Self::MapLargeRun => "map 1 GiB of 2 MiB leaves, one run",
             Self::MapLargePages => "map 1 GiB of 2 MiB leaves, one call per leaf",
             Self::UnmapPages => "unmap 1 GiB of 4 KiB leaves, one call per page",
@@ -83,7 +83,7 @@ impl Row {
             Self::PairAlone => "map and unmap one page alone in its table",
             Self::PairLarge => "map and unmap one 2 MiB leaf in a table that stays",
             Self::MapSparse => "map a page every 2 MiB, one call per page",
-            Self::MapSparseInZeros => "the same with tables in memory known to be zero",
+            Self::MapSparseInZeros => "map a page every 2 MiB, tables in memory known to be zero",
             Self::UnmapSparse => "unmap a page every 2 MiB, one call per page",
             Self::RemapLargeRun => "map 1 GiB of 2 MiB leaves, one run, where it was before",
             Self::RemapSparse => "map a page every 2 MiB where it was before",
@@ -382,10 +382,11 @@ pub(crate) fn json_objects(measurements: &[Measurement<'_>]) -> Vec<String> {
         .map(|one| {
             // No name and no note has a character that JSON would escape.
             let mut object = format!(
-                "{{\"row\": \"{}\", \"implementation\": \"{}\", \"best_ns\": {:.4}, \
+                "{{\"row\": \"{}\", \"title\": \"{}\", \"implementation\": \"{}\", \"best_ns\": {:.4}, \
                  \"median_ns\": {:.4}, \"ratio_to_floor\": {:.4}, \
                  \"median_ratio_to_floor\": {:.4}",
                 one.row,
+                one.title,
                 one.subject,
                 one.best_ns,
                 one.median_ns,

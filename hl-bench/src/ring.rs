@@ -62,7 +62,9 @@ impl Row {
         match self {
             Self::OneThread => "push and pop records of 64 bytes, one thread",
             Self::TwoThreads => "pass records of 64 bytes from thread to thread",
-            Self::TwoThreadsBatch => "the same in batches of up to 32",
+            Self::TwoThreadsBatch => {
+                "pass records of 64 bytes from thread to thread, up to 32 a call"
+            }
         }
     }
 }
@@ -422,9 +424,10 @@ impl Report {
         let objects = self.0.iter().map(|one| {
             // No name and no note has a character that JSON would escape.
             format!(
-                "{{\"row\": \"{}\", \"implementation\": \"{}\", \"best_ns\": {:.4}, \
+                "{{\"row\": \"{}\", \"title\": \"{}\", \"implementation\": \"{}\", \"best_ns\": {:.4}, \
                  \"median_ns\": {:.4}, \"note\": \"{}\"}}",
                 one.row.id(),
+                one.row.title(),
                 one.subject.name(),
                 one.best(),
                 one.median(),
