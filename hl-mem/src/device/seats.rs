@@ -50,7 +50,7 @@ impl<A: Asic, P: Port> State<A, P> {
             return false;
         };
         let posted = now.news(known).map(|event| events.post(event).wake);
-        posted.fold(false, |wake, posted| wake | posted)
+        posted.fold(false, |wake, posted| wake || posted)
     }
 }
 
