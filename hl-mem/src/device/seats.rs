@@ -49,8 +49,8 @@ impl<A: Asic, P: Port> State<A, P> {
         let Some(events) = self.events.told() else {
             return false;
         };
-        let posted = now.news(known).map(|event| events.post(event).wake);
-        posted.fold(false, |wake, posted| wake || posted)
+        let waking = now.news(known).filter(|event| events.post(*event).wake);
+        waking.count() != 0
     }
 }
 
