@@ -10,8 +10,7 @@ use clap::{Args, Subcommand};
 use super::hex;
 use super::sample::{SampleOptions, sample};
 use super::state::State;
-use crate::asic::AsicKind;
-use crate::demo::AsicName;
+use crate::scenario::words::Asics;
 
 /// Commands that look at the state of a machine.
 #[derive(Clone, Debug, Subcommand)]
@@ -48,8 +47,10 @@ pub struct Source {
 #[derive(Clone, Debug, Args)]
 pub struct SampleArguments {
     /// The ASIC to run on.
-    #[arg(long, value_enum, default_value_t = AsicName::Gaudi2)]
-    pub asic: AsicName,
+    ///
+    /// Of those that a word stands for, as gaudi2 does for two, it is the first: the one with six stacks.
+    #[arg(long, value_enum, value_name = "ASIC", default_value_t = Asics::Gaudi2)]
+    pub asic: Asics,
 
     /// How many mappings are made; about one in five is unmapped again.
     #[arg(long, value_name = "N", default_value_t = 10,
@@ -141,12 +142,11 @@ fn run(
 ) -> Result<(), String> {
     match command {
         LookCommand::Sample(arguments) => {
+            let [asic, ..] = arguments.asic.parts() else {
+                return Err("the word stands for no ASIC".to_owned());
+            };
             let options = SampleOptions {
-                asic: match arguments.asic {
-                    AsicName::Goya => AsicKind::Goya,
-                    AsicName::Gaudi => AsicKind::Gaudi,
-                    AsicName::Gaudi2 => AsicKind::Gaudi2,
-                },
+                asic: *asic,
                 mappings: arguments.mappings,
                 seed: arguments.seed,
             };
