@@ -134,6 +134,10 @@ pub enum Operation {
     Settle,
     /// Closes the file, as it is, and opens another.
     Reopen,
+    /// The driver takes the faults that the device captured, and tells the users.
+    Report,
+    /// Reads up to so many of the things that he is told.
+    Hear(u64),
     /// The device is lost and reset; all files are closed.
     Die,
 }
@@ -189,7 +193,7 @@ impl Numbers {
     }
 
     fn operation(&mut self) -> Operation {
-        match self.below(2000) {
+        match self.below(2055) {
             0..400 => Operation::Map {
                 start: self.next(),
                 len: self.next(),
@@ -253,7 +257,9 @@ impl Numbers {
             1930..1945 => Operation::Replace(self.next()),
             1945..1947 => Operation::Reclaim,
             1947..1985 => Operation::Settle,
-            _ => Operation::Reopen,
+            1985..2000 => Operation::Reopen,
+            2000..2035 => Operation::Report,
+            _ => Operation::Hear(self.next()),
         }
     }
 

@@ -5,6 +5,7 @@ mod compare;
 mod data;
 mod device_memory;
 mod driver_memory;
+mod events;
 mod failures;
 mod files;
 mod summary;
@@ -230,6 +231,7 @@ fn rules<A: machine::Model>(config: &MachineConfig) -> Rules {
         counters: config.counters as u64,
         buffers: config.buffers,
         budget: BUDGET as u64,
+        events: machine::EVENTS,
     }
 }
 
@@ -420,6 +422,8 @@ impl<'c, 's, 'm, A: machine::Model> Epoch<'c, 's, 'm, A> {
             }
             Operation::Settle => self.settle(),
             Operation::Reopen => self.reopen(user),
+            Operation::Report => self.report(),
+            Operation::Hear(most) => self.hear(user, 1 + most as usize % 6),
             Operation::Die => self.die(user),
         };
         if failure.is_some() {

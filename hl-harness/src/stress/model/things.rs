@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Model;
+use super::events::Events;
 
 /// Numbers of an ASIC and of a machine.
 #[derive(Clone, Debug)]
@@ -37,6 +38,19 @@ pub struct Rules {
     pub buffers: usize,
     /// Pages that a user may have pinned.
     pub budget: u64,
+    /// Faults that are kept for a user until he has heard of them.
+    pub events: usize,
+}
+
+impl Rules {
+    /// Whether an MMU of its own translates an address, which is one of device memory.
+    #[must_use]
+    pub fn is_apart(&self, at: u64) -> bool {
+        self.dram_apart
+            && self
+                .dram
+                .is_some_and(|(start, end)| start <= at && at < end)
+    }
 }
 
 /// A page by what it belongs to, wherever it lies.
@@ -155,6 +169,8 @@ pub struct File {
     pub pools: BTreeMap<u64, Pool>,
     /// Where something was mapped once.
     pub past: Vec<u64>,
+    /// What the user has not heard of the device.
+    pub events: Events,
 }
 
 impl File {

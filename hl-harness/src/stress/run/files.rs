@@ -40,6 +40,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
                 self.check_pack(user, *handle)?;
             }
         }
+        self.hear(user, usize::MAX)?;
         self.summary.files += 1;
         let context = self.contexts[user].take().ok_or("no file to close")?;
         self.scribe.step(format_args!("close u[{user}]"));
@@ -144,7 +145,14 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         }
         // Once that is noted, nonsense is told the same as what could be done.
         self.scribe.step("notice");
-        self.machine.device.note_lost();
+        let woken = self.machine.device.note_lost();
+        self.told(woken, false)?;
+        // The MMUs of a lost device are not to be read.
+        self.scribe.step("report faults");
+        self.scribe.outcome("-> fails EIO");
+        if let Ok(reported) = self.machine.device.report_faults(|_| {}) {
+            return Err(format!("a lost device gave {reported:?}"));
+        }
         for size in [1, 0] {
             self.scribe
                 .step(format_args!("map u[{user}] s[{user}] size {size}"));
@@ -171,6 +179,8 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         self.machine
             .recover()
             .map_err(|error| format!("recovering: {error}"))?;
+        self.model.forget_captured();
+        self.model.tell(true, self.rules.events);
         let privileged = self.engines[USERS];
         self.machine
             .asic
@@ -182,6 +192,14 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             return Ok(());
         }
         (0..USERS).try_for_each(|user| self.open(user))
+    }
+
+    /// Everybody was told how the device is, with somebody woken or nobody.
+    pub(super) fn told(&mut self, woken: bool, works: bool) -> Result<(), String> {
+        match self.model.tell(works, self.rules.events) == woken {
+            true => Ok(()),
+            false => Err(format!("readers are woken: {woken}, and not {}", !woken)),
+        }
     }
 
     /// Opens a new file among those of before the reset, whose device memory it does not get, shared or not.
@@ -253,6 +271,8 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
 
     /// Ends the epoch: nothing is left, and nobody touched what was not his.
     pub(super) fn end(mut self) -> Result<Summary, String> {
+        // What the MMUs keep is nobody's later.
+        self.report()?;
         self.end_everything()?;
         self.compare_pins()?;
         for user in 0..USERS {
