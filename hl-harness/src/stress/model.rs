@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hl_mem::uapi::Errno;
 
 pub(super) use events::{Heard, Told};
-pub(super) use things::{Buffer, File, Mapping, Named, Pack, Pool};
+pub(super) use things::{Buffer, File, Mapping, Named, Pack, Pool, REGISTERS};
 pub use things::{Memory, PageName, Rules};
 
 /// What is expected of a request.
@@ -41,6 +41,8 @@ pub struct Model {
     words: BTreeMap<(PageName, u64), u64>,
     /// Which files have written each word into device memory.
     authors: BTreeMap<u64, BTreeSet<u64>>,
+    /// How often registers are shown to processes.
+    pub register_views: u32,
     /// Where accesses were stopped that the driver has not been told of: the first by each MMU, for host
     /// memory and for device memory.
     captured: [Option<u64>; 2],
@@ -69,6 +71,8 @@ impl Model {
     pub fn may_read(&self, page: PageName, place: u64, word: u64) -> bool {
         match (self.words.get(&(page, place)), page) {
             (Some(written), _) => word == *written,
+            // Nobody knows what registers have before they are written.
+            (None, PageName::Buffer(REGISTERS, _)) => true,
             // Fresh pages are zeroed.
             (None, PageName::User(_) | PageName::Buffer(..)) => word == 0,
             // Fresh device memory is what a scrub leaves, or what the same owner left there.
@@ -175,6 +179,22 @@ impl Model {
     }
 
     // --- kernel buffers ---
+
+    /// A process is shown a buffer, or registers.
+    pub fn show(&mut self, name: u64) {
+        match name {
+            REGISTERS => self.register_views += 1,
+            _ => self.change_buffer(name, |buffer| buffer.views += 1),
+        }
+    }
+
+    /// It is not any more.
+    pub fn hide(&mut self, name: u64) {
+        match name {
+            REGISTERS => self.register_views -= 1,
+            _ => self.change_buffer(name, |buffer| buffer.views -= 1),
+        }
+    }
 
     /// Changes a buffer, which is gone when nothing is left of it.
     pub fn change_buffer(&mut self, name: u64, change: impl FnOnce(&mut Buffer)) {

@@ -49,6 +49,8 @@ pub enum Operation {
         /// And maps it.
         mapped: bool,
     },
+    /// Asks for a handle for registers.
+    Registers(u64),
     /// Makes timestamps.
     CreateTimestamps(u64),
     /// Asks for the time in a slot when a counter reaches a target.
@@ -193,7 +195,7 @@ impl Numbers {
     }
 
     fn operation(&mut self) -> Operation {
-        match self.below(2055) {
+        match self.below(2070) {
             0..400 => Operation::Map {
                 start: self.next(),
                 len: self.next(),
@@ -259,7 +261,8 @@ impl Numbers {
             1947..1985 => Operation::Settle,
             1985..2000 => Operation::Reopen,
             2000..2035 => Operation::Report,
-            _ => Operation::Hear(self.next()),
+            2035..2055 => Operation::Hear(self.next()),
+            _ => Operation::Registers(self.next()),
         }
     }
 

@@ -8,6 +8,7 @@ mod driver_memory;
 mod events;
 mod failures;
 mod files;
+mod registers;
 mod summary;
 mod user_memory;
 mod views;
@@ -30,7 +31,7 @@ use super::model::{Model, PageName, Rules};
 use super::operations::{Operation, Step};
 use super::scribe::Scribe;
 use super::snapshot::Snapshot;
-use crate::asic::{InitiatorId, InitiatorMode};
+use crate::asic::{AsicKind, InitiatorId, InitiatorMode};
 use crate::host::{Permission, Process, UserAddress};
 use crate::log::EventLog;
 use crate::machine::{
@@ -231,6 +232,7 @@ fn rules<A: machine::Model>(config: &MachineConfig) -> Rules {
         counters: config.counters as u64,
         buffers: config.buffers,
         budget: BUDGET as u64,
+        registers: (A::KIND == AsicKind::Gaudi2).then_some((machine::USER_REGISTERS, 2)),
         events: machine::EVENTS,
     }
 }
@@ -392,6 +394,7 @@ impl<'c, 's, 'm, A: machine::Model> Epoch<'c, 's, 'm, A> {
             Operation::CreateCommandBuffer { pages, mapped } => {
                 self.create_command_buffer(user, failure, pages, mapped)
             }
+            Operation::Registers(which) => self.registers(user, which),
             Operation::CreateTimestamps(count) => self.create_timestamps(user, failure, count),
             Operation::Register { pool, slot, target } => self.register(user, pool, slot, target),
             Operation::Reach(value) => self.reach(user, value),

@@ -38,6 +38,8 @@ pub struct Rules {
     pub buffers: usize,
     /// Pages that a user may have pinned.
     pub budget: u64,
+    /// By which address users ask for registers, and their pages, where there are any.
+    pub registers: Option<(u64, u64)>,
     /// Faults that are kept for a user until he has heard of them.
     pub events: usize,
 }
@@ -95,15 +97,23 @@ pub enum Named {
     CommandBuffer(u64, Option<u64>),
     /// Timestamps.
     Timestamps(u64),
+    /// Registers.
+    Registers,
 }
 
+/// What stands for registers where a buffer has its number: they are there all the time.
+pub(crate) const REGISTERS: u64 = 0;
+
 impl Named {
-    /// The buffer.
+    /// The buffer, or [`REGISTERS`].
     #[must_use]
     pub fn buffer(self) -> u64 {
-        let (Self::Block(buffer, _) | Self::CommandBuffer(buffer, _) | Self::Timestamps(buffer)) =
-            self;
-        buffer
+        match self {
+            Self::Block(buffer, _) | Self::CommandBuffer(buffer, _) | Self::Timestamps(buffer) => {
+                buffer
+            }
+            Self::Registers => REGISTERS,
+        }
     }
 }
 

@@ -246,8 +246,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
                 .device
                 .end_view(shown.view)
                 .map_err(|error| error.to_string())?;
-            self.model
-                .change_buffer(shown.buffer, |buffer| buffer.views -= 1);
+            self.model.hide(shown.buffer);
         }
         for exported in core::mem::take(&mut self.exports) {
             self.scribe.step(format_args!("unexport {}", exported.name));
