@@ -141,7 +141,12 @@ pub enum Operation {
     /// Reads up to so many of the things that he is told.
     Hear(u64),
     /// The device is lost and reset; all files are closed.
-    Die,
+    Die {
+        /// The reset keeps the device's memory.
+        kept: bool,
+        /// The driver notes the loss before the reset.
+        noted: bool,
+    },
 }
 
 /// What fails during a step.
@@ -271,7 +276,10 @@ impl Numbers {
     fn step(&mut self, users: usize) -> Step {
         let user = self.below(users as u64) as usize;
         let operation = match self.one_in(10_000) {
-            true => Operation::Die,
+            true => Operation::Die {
+                kept: self.one_in(2),
+                noted: !self.one_in(3),
+            },
             false => self.operation(),
         };
         let failure = match self.below(2000) {

@@ -3,6 +3,7 @@
 mod children;
 mod compare;
 mod data;
+mod deaths;
 mod device_memory;
 mod driver_memory;
 mod events;
@@ -427,7 +428,7 @@ impl<'c, 's, 'm, A: machine::Model> Epoch<'c, 's, 'm, A> {
             Operation::Reopen => self.reopen(user),
             Operation::Report => self.report(),
             Operation::Hear(most) => self.hear(user, 1 + most as usize % 6),
-            Operation::Die => self.die(user),
+            Operation::Die { kept, noted } => self.die(user, kept, noted),
         };
         if failure.is_some() {
             self.disarm();
