@@ -16,6 +16,8 @@ pub enum Place {
 /// What a user does. Numbers choose among what there is when the operation is carried out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Operation {
+    /// What kind of machine it is, where this is the first step of all; anywhere else, nothing.
+    Machine(Kind),
     /// Maps memory of the process, from a byte on, of which some may not be there.
     Map {
         /// The first byte.
@@ -147,6 +149,15 @@ pub enum Operation {
         /// The driver notes the loss before the reset.
         noted: bool,
     },
+}
+
+/// What can be chosen of a machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Kind {
+    /// A buffer may be shown any number of times, and not only once.
+    pub many_views: bool,
+    /// Users find the default page of the ASIC where nothing is mapped, if it has one.
+    pub default_page: bool,
 }
 
 /// What fails during a step.
@@ -302,5 +313,14 @@ impl Numbers {
 #[must_use]
 pub fn steps(seed: u64, users: usize, count: usize) -> Vec<Step> {
     let mut numbers = Numbers(fastrand::Rng::with_seed(seed));
-    (0..count).map(|_| numbers.step(users)).collect()
+    let kind = Step {
+        user: 0,
+        operation: Operation::Machine(Kind {
+            many_views: numbers.one_in(2),
+            default_page: numbers.one_in(2),
+        }),
+        failure: None,
+    };
+    let others = core::iter::repeat_with(|| numbers.step(users));
+    core::iter::once(kind).chain(others).take(count).collect()
 }

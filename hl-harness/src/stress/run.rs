@@ -22,14 +22,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use hl_mem::budget::Budget;
-use hl_mem::buffer::BufferId;
+use hl_mem::buffer::{BufferId, ViewPolicy};
 use hl_mem::context::DramExport;
 use hl_mem::profile::LargeHost;
 use mmu_core::DeviceAddr;
 
 use super::disagreement::Disagreement;
 use super::model::{Model, PageName, Rules};
-use super::operations::{Operation, Step};
+use super::operations::{Kind, Operation, Step};
 use super::scribe::Scribe;
 use super::snapshot::Snapshot;
 use crate::asic::{AsicKind, InitiatorId, InitiatorMode};
@@ -77,9 +77,20 @@ pub(super) fn written<A: machine::Model>(
     watch: &dyn Fn(usize),
     scribe: &Scribe,
 ) -> Result<Summary, Disagreement> {
+    let kind = match steps.first().map(|first| first.operation) {
+        Some(Operation::Machine(kind)) => kind,
+        _ => Kind::default(),
+    };
+    let views = match kind.many_views {
+        true => ViewPolicy::Counted,
+        false => ViewPolicy::Single,
+    };
     let config = MachineConfig {
         frames: 8192,
-        tables: 256,
+        // Those of the default page as well, for each user and one more.
+        tables: 256 + 130 * (USERS as u32 + 1),
+        views,
+        default_mapping: kind.default_page,
         users: USERS,
         mappings: 24,
         handles: 8,
@@ -150,7 +161,7 @@ fn run_on<A: machine::Model>(
 ) -> Result<Summary, String> {
     scribe.step(format_args!(
         "machine frames {} tables {} users {} mappings {} handles {} buffers {} packs {PACKS} pools {} \
-         timestamps {} counters {}",
+         timestamps {} counters {}{}{}",
         config.frames,
         config.tables,
         config.users,
@@ -159,7 +170,16 @@ fn run_on<A: machine::Model>(
         config.buffers,
         config.timestamp_pools,
         config.timestamps,
-        config.counters
+        config.counters,
+        match config.views {
+            ViewPolicy::Counted => " views counted",
+            ViewPolicy::Single => "",
+        },
+        if config.default_mapping {
+            " default-page"
+        } else {
+            ""
+        },
     ));
     let rules = rules::<A>(config);
     let mut summary = Summary::default();
@@ -214,7 +234,14 @@ fn rules<A: machine::Model>(config: &MachineConfig) -> Rules {
         (start, start + range.len())
     };
     let memory = profile.dram.user_memory().map_or(0, |memory| memory.len());
+    let default_page = profile.dram.default_page;
+    let default_page = default_page.filter(|_| config.default_mapping);
     Rules {
+        many_views: config.views == ViewPolicy::Counted,
+        default_word: default_page.map(|page| {
+            let bytes = [page.fill; 8];
+            (u64::from_le_bytes(bytes), bounds(page.range))
+        }),
         page: 4096,
         large: 2 << 20,
         host: bounds(profile.host.range),
@@ -381,6 +408,7 @@ impl<'c, 's, 'm, A: machine::Model> Epoch<'c, 's, 'm, A> {
             failure,
         } = *step;
         let outcome = match operation {
+            Operation::Machine(_) => Ok(()),
             Operation::Map {
                 start,
                 len,

@@ -38,6 +38,10 @@ pub struct Rules {
     pub buffers: usize,
     /// Pages that a user may have pinned.
     pub budget: u64,
+    /// Whether a buffer is shown more than once.
+    pub many_views: bool,
+    /// What users read where nothing is mapped, and at which addresses, instead of a fault.
+    pub default_word: Option<(u64, (u64, u64))>,
     /// By which address users ask for registers, and their pages, where there are any.
     pub registers: Option<(u64, u64)>,
     /// Faults that are kept for a user until he has heard of them.
@@ -45,6 +49,13 @@ pub struct Rules {
 }
 
 impl Rules {
+    /// What a user reads at an address where nothing is mapped; `None` for a fault.
+    #[must_use]
+    pub fn default_at(&self, at: u64) -> Option<u64> {
+        let (word, (start, end)) = self.default_word?;
+        (start <= at && at < end).then_some(word)
+    }
+
     /// Whether an MMU of its own translates an address, which is one of device memory.
     #[must_use]
     pub fn is_apart(&self, at: u64) -> bool {

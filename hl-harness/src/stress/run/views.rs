@@ -26,7 +26,7 @@ impl<'m, A: machine::Model> Epoch<'_, '_, 'm, A> {
         } else {
             bytes
         };
-        let expected = match wrong || buffer.views > 0 {
+        let expected = match wrong || (buffer.views > 0 && !self.rules.many_views) {
             true => Expected::Refused(Errno::EINVAL),
             false => Expected::Done,
         };
