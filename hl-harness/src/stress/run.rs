@@ -10,6 +10,7 @@ mod events;
 mod failures;
 mod files;
 mod registers;
+mod rules;
 mod summary;
 mod user_memory;
 mod views;
@@ -24,7 +25,6 @@ use std::sync::Arc;
 use hl_mem::budget::Budget;
 use hl_mem::buffer::{BufferId, ViewPolicy};
 use hl_mem::context::DramExport;
-use hl_mem::profile::LargeHost;
 use mmu_core::DeviceAddr;
 
 use super::disagreement::Disagreement;
@@ -32,7 +32,7 @@ use super::model::{Model, PageName, Rules};
 use super::operations::{Kind, Operation, Step};
 use super::scribe::Scribe;
 use super::snapshot::Snapshot;
-use crate::asic::{AsicKind, InitiatorId, InitiatorMode};
+use crate::asic::{InitiatorId, InitiatorMode};
 use crate::host::{Permission, Process, UserAddress};
 use crate::log::EventLog;
 use crate::machine::{
@@ -181,7 +181,7 @@ fn run_on<A: machine::Model>(
             ""
         },
     ));
-    let rules = rules::<A>(config);
+    let rules = rules::of::<A>(config);
     let mut summary = Summary::default();
     let mut first = 0;
     // Initiators are never taken away: each user keeps his, and the driver has the last one.
@@ -225,44 +225,6 @@ fn run_on<A: machine::Model>(
         }
     }
     Ok(summary)
-}
-
-fn rules<A: machine::Model>(config: &MachineConfig) -> Rules {
-    let profile = A::PROFILE;
-    let bounds = |range: mmu_core::AddrRange<DeviceAddr>| {
-        let start = range.start().get();
-        (start, start + range.len())
-    };
-    let memory = profile.dram.user_memory().map_or(0, |memory| memory.len());
-    let default_page = profile.dram.default_page;
-    let default_page = default_page.filter(|_| config.default_mapping);
-    Rules {
-        many_views: config.views == ViewPolicy::Counted,
-        default_word: default_page.map(|page| {
-            let bytes = [page.fill; 8];
-            (u64::from_le_bytes(bytes), bounds(page.range))
-        }),
-        page: 4096,
-        large: 2 << 20,
-        host: bounds(profile.host.range),
-        large_host: match &profile.large_host {
-            LargeHost::Own(range) => Some((bounds(range.range), range.page_bytes)),
-            LargeHost::Shared => None,
-        },
-        dram: profile.dram.mapped_at.map(|range| bounds(range.range)),
-        dram_apart: !profile.one_table,
-        dram_page: profile.dram.page_bytes,
-        dram_pages: memory / profile.dram.page_bytes,
-        packs: PACKS,
-        mappings: config.mappings,
-        handles: config.handles,
-        pools: config.timestamp_pools,
-        counters: config.counters as u64,
-        buffers: config.buffers,
-        budget: BUDGET as u64,
-        registers: (A::KIND == AsicKind::Gaudi2).then_some((machine::USER_REGISTERS, 2)),
-        events: machine::EVENTS,
-    }
 }
 
 /// An export and the file that it was made by.
