@@ -33,7 +33,7 @@ use mmu_core::Run;
 use rustix::fs::MemfdFlags;
 
 pub use failure::Failure;
-pub use options::{AsicName, DemoOptions, Trace, layout};
+pub use options::{DemoOptions, Trace, layout};
 pub use report::Report;
 
 use crate::host::FRAME_SIZE;

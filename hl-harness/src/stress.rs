@@ -22,7 +22,7 @@ mod snapshot;
 pub use command::{StressOptions, main};
 pub use disagreement::Disagreement;
 pub use model::{Memory, Model, PageName, Rules};
-pub use operations::{Failure, Operation, Place, Step, steps};
+pub use operations::{Failure, Kind, Operation, Place, Step, steps};
 pub use reproducer::reproducer;
 pub use run::{Summary, USERS, run};
 pub use scribe::as_scenario;

@@ -16,7 +16,7 @@ pub(crate) struct Options {
     /// Begins with this seed; one that found something repeats it
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
-    /// Works on one ASIC: goya, gaudi or gaudi2
+    /// Works on one ASIC: goya, gaudi, gaudi2-six or gaudi2-five; gaudi2 is both of them, in turn
     #[arg(long, value_name = "NAME")]
     asic: Option<String>,
 }

@@ -15,17 +15,6 @@ pub(super) const MAX_INPUT_BYTES: u64 = 4 << 30;
 /// The largest block: the host model keeps all of it in memory.
 const MAX_BLOCK_BYTES: u64 = 256 << 20;
 
-/// The ASICs of `hl-harness sample`, which has a Gaudi2 with six stacks only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum AsicName {
-    /// One MMU with five hops; page tables in device memory.
-    Goya,
-    /// As Goya, with device memory that is not behind the MMU.
-    Gaudi,
-    /// A host MMU with six hops; page tables in host memory.
-    Gaudi2,
-}
-
 /// How much of the event log is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Trace {

@@ -10,8 +10,6 @@ use clap::{Args, Subcommand};
 use super::hex;
 use super::sample::{SampleOptions, sample};
 use super::state::State;
-use crate::asic::AsicKind;
-use crate::demo::AsicName;
 use crate::scenario::words::Asics;
 
 /// What the commands that look end with.
@@ -78,8 +76,10 @@ pub struct Sight {
 #[derive(Clone, Debug, Args)]
 pub struct SampleArguments {
     /// The ASIC to run on.
-    #[arg(long, value_enum, default_value_t = AsicName::Gaudi2)]
-    pub asic: AsicName,
+    ///
+    /// Of those that a word stands for, as gaudi2 does for two, it is the first: the one with six stacks.
+    #[arg(long, value_enum, value_name = "ASIC", default_value_t = Asics::Gaudi2)]
+    pub asic: Asics,
 
     /// How many mappings are made; about one in five is unmapped again.
     #[arg(long, value_name = "N", default_value_t = 10,
@@ -187,12 +187,11 @@ fn run(
 ) -> Result<(), String> {
     match command {
         LookCommand::Sample(arguments) => {
+            let [asic, ..] = arguments.asic.parts() else {
+                return Err("the word stands for no ASIC".to_owned());
+            };
             let options = SampleOptions {
-                asic: match arguments.asic {
-                    AsicName::Goya => AsicKind::Goya,
-                    AsicName::Gaudi => AsicKind::Gaudi,
-                    AsicName::Gaudi2 => AsicKind::Gaudi2,
-                },
+                asic: *asic,
                 mappings: arguments.mappings,
                 seed: arguments.seed,
             };

@@ -6,10 +6,11 @@ use hl_mem::uapi::{self, FLAG_CONTIGUOUS, FLAG_USERPTR, MemoryInput, OP_ALLOC, O
 use mmu_core::DeviceAddr;
 
 use super::state::State;
-use crate::asic::{AsicKind, Completion, InitiatorMode, Operation};
+use crate::asic::{Completion, InitiatorMode, Operation};
 use crate::host::{FRAME_SIZE, Permission};
 use crate::log::EventLog;
 use crate::machine::{Machine, MachineConfig, Model, with_machine};
+use crate::scenario::words::AsicWord;
 
 /// Pages in a large leaf of host memory.
 const LARGE: u64 = 512;
@@ -18,7 +19,7 @@ const LARGE: u64 = 512;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SampleOptions {
     /// The device.
-    pub asic: AsicKind,
+    pub asic: AsicWord,
     /// How many mappings are made; about one in five is unmapped again.
     pub mappings: u32,
     /// What decides the lengths and the order.
@@ -35,9 +36,10 @@ pub struct SampleOptions {
 /// What the machine, `hl-mem` or the system refuses, in words.
 pub fn sample(options: SampleOptions) -> Result<State, String> {
     match options.asic {
-        AsicKind::Goya => sample_on::<Goya>(options),
-        AsicKind::Gaudi => sample_on::<Gaudi>(options),
-        AsicKind::Gaudi2 => sample_on::<Gaudi2<6>>(options),
+        AsicWord::Goya => sample_on::<Goya>(options),
+        AsicWord::Gaudi => sample_on::<Gaudi>(options),
+        AsicWord::Gaudi2 => sample_on::<Gaudi2<6>>(options),
+        AsicWord::Gaudi2Five => sample_on::<Gaudi2<5>>(options),
     }
 }
 
@@ -147,8 +149,7 @@ fn run<A: Model>(machine: &Machine<'_, '_, A>, options: SampleOptions) -> Result
     }
     let title = format!(
         "sample of {} mappings on {}",
-        options.mappings,
-        A::PROFILE.name
+        options.mappings, options.asic
     );
     let state = State::capture(&title, machine, &[&context]);
     context.close().map_err(|refused| in_words(&refused))?;

@@ -4,13 +4,15 @@
 //! numbers of an ASIC and of a machine ([`Rules`]), who has what, and the word that was last written
 //! into each page. Everything here can be read in one go, which is its point.
 
+mod events;
 mod things;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use hl_mem::uapi::Errno;
 
-pub(super) use things::{Buffer, File, Mapping, Named, Pack, Pool};
+pub(super) use events::{Heard, Told};
+pub(super) use things::{Buffer, File, Mapping, Named, Pack, Pool, REGISTERS};
 pub use things::{Memory, PageName, Rules};
 
 /// What is expected of a request.
@@ -39,6 +41,11 @@ pub struct Model {
     words: BTreeMap<(PageName, u64), u64>,
     /// Which files have written each word into device memory.
     authors: BTreeMap<u64, BTreeSet<u64>>,
+    /// How often registers are shown to processes.
+    pub register_views: u32,
+    /// Where accesses were stopped that the driver has not been told of: the first by each MMU, for host
+    /// memory and for device memory.
+    captured: [Option<u64>; 2],
     names: u64,
 }
 
@@ -64,6 +71,8 @@ impl Model {
     pub fn may_read(&self, page: PageName, place: u64, word: u64) -> bool {
         match (self.words.get(&(page, place)), page) {
             (Some(written), _) => word == *written,
+            // Nobody knows what registers have before they are written.
+            (None, PageName::Buffer(REGISTERS, _)) => true,
             // Fresh pages are zeroed.
             (None, PageName::User(_) | PageName::Buffer(..)) => word == 0,
             // Fresh device memory is what a scrub leaves, or what the same owner left there.
@@ -171,6 +180,22 @@ impl Model {
 
     // --- kernel buffers ---
 
+    /// A process is shown a buffer, or registers.
+    pub fn show(&mut self, name: u64) {
+        match name {
+            REGISTERS => self.register_views += 1,
+            _ => self.change_buffer(name, |buffer| buffer.views += 1),
+        }
+    }
+
+    /// It is not any more.
+    pub fn hide(&mut self, name: u64) {
+        match name {
+            REGISTERS => self.register_views -= 1,
+            _ => self.change_buffer(name, |buffer| buffer.views -= 1),
+        }
+    }
+
     /// Changes a buffer, which is gone when nothing is left of it.
     pub fn change_buffer(&mut self, name: u64, change: impl FnOnce(&mut Buffer)) {
         if let Some(buffer) = self.buffers.get_mut(&name) {
@@ -232,6 +257,42 @@ impl Model {
         for buffer in ended {
             self.change_buffer(buffer, |buffer| buffer.holds -= 1);
         }
+    }
+
+    // --- faults ---
+
+    /// An access was stopped. An MMU keeps the first until it is taken.
+    pub fn stop(&mut self, at: u64, rules: &Rules) {
+        let [host, dram] = &mut self.captured;
+        let captured = if rules.is_apart(at) { dram } else { host };
+        captured.get_or_insert(at);
+    }
+
+    /// The driver takes what was captured, and tells all users. Returns what, and whether one of them had
+    /// heard everything before.
+    pub fn report(&mut self, room: usize) -> (Vec<u64>, bool) {
+        let captured = core::mem::take(&mut self.captured);
+        let captured: Vec<u64> = captured.into_iter().flatten().collect();
+        let mut wake = false;
+        for at in &captured {
+            for file in &mut self.files {
+                wake |= file.events.post(Told::Fault(*at), room);
+            }
+        }
+        (captured, wake)
+    }
+
+    /// The driver notes that the device works, or does not, and tells all users. Returns whether one of them
+    /// had heard everything before.
+    pub fn tell(&mut self, works: bool, room: usize) -> bool {
+        let files = self.files.iter_mut();
+        let told = files.filter_map(|file| file.events.tell(works, room).then_some(()));
+        told.count() > 0
+    }
+
+    /// The device was reset, and its MMUs have forgotten what they captured.
+    pub fn forget_captured(&mut self) {
+        self.captured = [None; 2];
     }
 
     // --- device memory ---

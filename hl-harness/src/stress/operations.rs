@@ -16,6 +16,8 @@ pub enum Place {
 /// What a user does. Numbers choose among what there is when the operation is carried out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Operation {
+    /// What kind of machine it is, where this is the first step of all; anywhere else, nothing.
+    Machine(Kind),
     /// Maps memory of the process, from a byte on, of which some may not be there.
     Map {
         /// The first byte.
@@ -49,6 +51,8 @@ pub enum Operation {
         /// And maps it.
         mapped: bool,
     },
+    /// Asks for a handle for registers.
+    Registers(u64),
     /// Makes timestamps.
     CreateTimestamps(u64),
     /// Asks for the time in a slot when a counter reaches a target.
@@ -134,8 +138,26 @@ pub enum Operation {
     Settle,
     /// Closes the file, as it is, and opens another.
     Reopen,
+    /// The driver takes the faults that the device captured, and tells the users.
+    Report,
+    /// Reads up to so many of the things that he is told.
+    Hear(u64),
     /// The device is lost and reset; all files are closed.
-    Die,
+    Die {
+        /// The reset keeps the device's memory.
+        kept: bool,
+        /// The driver notes the loss before the reset.
+        noted: bool,
+    },
+}
+
+/// What can be chosen of a machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Kind {
+    /// A buffer may be shown any number of times, and not only once.
+    pub many_views: bool,
+    /// Users find the default page of the ASIC where nothing is mapped, if it has one.
+    pub default_page: bool,
 }
 
 /// What fails during a step.
@@ -189,7 +211,7 @@ impl Numbers {
     }
 
     fn operation(&mut self) -> Operation {
-        match self.below(2000) {
+        match self.below(2070) {
             0..400 => Operation::Map {
                 start: self.next(),
                 len: self.next(),
@@ -253,7 +275,10 @@ impl Numbers {
             1930..1945 => Operation::Replace(self.next()),
             1945..1947 => Operation::Reclaim,
             1947..1985 => Operation::Settle,
-            _ => Operation::Reopen,
+            1985..2000 => Operation::Reopen,
+            2000..2035 => Operation::Report,
+            2035..2055 => Operation::Hear(self.next()),
+            _ => Operation::Registers(self.next()),
         }
     }
 
@@ -262,7 +287,10 @@ impl Numbers {
     fn step(&mut self, users: usize) -> Step {
         let user = self.below(users as u64) as usize;
         let operation = match self.one_in(10_000) {
-            true => Operation::Die,
+            true => Operation::Die {
+                kept: self.one_in(2),
+                noted: !self.one_in(3),
+            },
             false => self.operation(),
         };
         let failure = match self.below(2000) {
@@ -285,5 +313,14 @@ impl Numbers {
 #[must_use]
 pub fn steps(seed: u64, users: usize, count: usize) -> Vec<Step> {
     let mut numbers = Numbers(fastrand::Rng::with_seed(seed));
-    (0..count).map(|_| numbers.step(users)).collect()
+    let kind = Step {
+        user: 0,
+        operation: Operation::Machine(Kind {
+            many_views: numbers.one_in(2),
+            default_page: numbers.one_in(2),
+        }),
+        failure: None,
+    };
+    let others = core::iter::repeat_with(|| numbers.step(users));
+    core::iter::once(kind).chain(others).take(count).collect()
 }

@@ -3,10 +3,14 @@
 mod children;
 mod compare;
 mod data;
+mod deaths;
 mod device_memory;
 mod driver_memory;
+mod events;
 mod failures;
 mod files;
+mod registers;
+mod rules;
 mod summary;
 mod user_memory;
 mod views;
@@ -19,14 +23,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use hl_mem::budget::Budget;
-use hl_mem::buffer::BufferId;
+use hl_mem::buffer::{BufferId, ViewPolicy};
 use hl_mem::context::DramExport;
-use hl_mem::profile::LargeHost;
 use mmu_core::DeviceAddr;
 
 use super::disagreement::Disagreement;
 use super::model::{Model, PageName, Rules};
-use super::operations::{Operation, Step};
+use super::operations::{Kind, Operation, Step};
 use super::scribe::Scribe;
 use super::snapshot::Snapshot;
 use crate::asic::{InitiatorId, InitiatorMode};
@@ -74,9 +77,20 @@ pub(super) fn written<A: machine::Model>(
     watch: &dyn Fn(usize),
     scribe: &Scribe,
 ) -> Result<Summary, Disagreement> {
+    let kind = match steps.first().map(|first| first.operation) {
+        Some(Operation::Machine(kind)) => kind,
+        _ => Kind::default(),
+    };
+    let views = match kind.many_views {
+        true => ViewPolicy::Counted,
+        false => ViewPolicy::Single,
+    };
     let config = MachineConfig {
         frames: 8192,
-        tables: 256,
+        // Those of the default page as well, for each user and one more.
+        tables: 256 + 130 * (USERS as u32 + 1),
+        views,
+        default_mapping: kind.default_page,
         users: USERS,
         mappings: 24,
         handles: 8,
@@ -147,7 +161,7 @@ fn run_on<A: machine::Model>(
 ) -> Result<Summary, String> {
     scribe.step(format_args!(
         "machine frames {} tables {} users {} mappings {} handles {} buffers {} packs {PACKS} pools {} \
-         timestamps {} counters {}",
+         timestamps {} counters {}{}{}",
         config.frames,
         config.tables,
         config.users,
@@ -156,9 +170,18 @@ fn run_on<A: machine::Model>(
         config.buffers,
         config.timestamp_pools,
         config.timestamps,
-        config.counters
+        config.counters,
+        match config.views {
+            ViewPolicy::Counted => " views counted",
+            ViewPolicy::Single => "",
+        },
+        if config.default_mapping {
+            " default-page"
+        } else {
+            ""
+        },
     ));
-    let rules = rules::<A>(config);
+    let rules = rules::of::<A>(config);
     let mut summary = Summary::default();
     let mut first = 0;
     // Initiators are never taken away: each user keeps his, and the driver has the last one.
@@ -202,35 +225,6 @@ fn run_on<A: machine::Model>(
         }
     }
     Ok(summary)
-}
-
-fn rules<A: machine::Model>(config: &MachineConfig) -> Rules {
-    let profile = A::PROFILE;
-    let bounds = |range: mmu_core::AddrRange<DeviceAddr>| {
-        let start = range.start().get();
-        (start, start + range.len())
-    };
-    let memory = profile.dram.user_memory().map_or(0, |memory| memory.len());
-    Rules {
-        page: 4096,
-        large: 2 << 20,
-        host: bounds(profile.host.range),
-        large_host: match &profile.large_host {
-            LargeHost::Own(range) => Some((bounds(range.range), range.page_bytes)),
-            LargeHost::Shared => None,
-        },
-        dram: profile.dram.mapped_at.map(|range| bounds(range.range)),
-        dram_apart: !profile.one_table,
-        dram_page: profile.dram.page_bytes,
-        dram_pages: memory / profile.dram.page_bytes,
-        packs: PACKS,
-        mappings: config.mappings,
-        handles: config.handles,
-        pools: config.timestamp_pools,
-        counters: config.counters as u64,
-        buffers: config.buffers,
-        budget: BUDGET as u64,
-    }
 }
 
 /// An export and the file that it was made by.
@@ -376,6 +370,7 @@ impl<'c, 's, 'm, A: machine::Model> Epoch<'c, 's, 'm, A> {
             failure,
         } = *step;
         let outcome = match operation {
+            Operation::Machine(_) => Ok(()),
             Operation::Map {
                 start,
                 len,
@@ -390,6 +385,7 @@ impl<'c, 's, 'm, A: machine::Model> Epoch<'c, 's, 'm, A> {
             Operation::CreateCommandBuffer { pages, mapped } => {
                 self.create_command_buffer(user, failure, pages, mapped)
             }
+            Operation::Registers(which) => self.registers(user, which),
             Operation::CreateTimestamps(count) => self.create_timestamps(user, failure, count),
             Operation::Register { pool, slot, target } => self.register(user, pool, slot, target),
             Operation::Reach(value) => self.reach(user, value),
@@ -420,7 +416,9 @@ impl<'c, 's, 'm, A: machine::Model> Epoch<'c, 's, 'm, A> {
             }
             Operation::Settle => self.settle(),
             Operation::Reopen => self.reopen(user),
-            Operation::Die => self.die(user),
+            Operation::Report => self.report(),
+            Operation::Hear(most) => self.hear(user, 1 + most as usize % 6),
+            Operation::Die { kept, noted } => self.die(user, kept, noted),
         };
         if failure.is_some() {
             self.disarm();

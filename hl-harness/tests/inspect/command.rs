@@ -1,6 +1,9 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use hl_harness::asic::HbmStacks;
+use hl_harness::inspect::State;
+
 fn run(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_hl-harness"))
         .args(arguments)
@@ -54,6 +57,21 @@ fn a_sample_is_saved_walked_dumped_and_drawn() {
         let drawn = std::fs::read_to_string(picture).unwrap();
         assert!(drawn.starts_with("<svg ") && drawn.trim_end().ends_with("</svg>"));
         assert_eq!(run(&[command, "--state", state]).stdout, drawn.as_bytes());
+    }
+}
+
+#[test]
+fn a_sample_is_of_the_part_that_is_asked_for() {
+    for (word, part, stacks) in [
+        ("gaudi2", "gaudi2-six", HbmStacks::Six),
+        ("gaudi2-five", "gaudi2-five", HbmStacks::Five),
+    ] {
+        let path = file(&format!("sample-{word}.json"));
+        let saved = run(&["sample", "--asic", word, "--state", path.to_str().unwrap()]);
+        assert!(saved.status.success(), "{saved:?}");
+        let state = State::load(std::fs::File::open(&path).unwrap()).unwrap();
+        assert_eq!(state.asic.hbm_stacks, stacks);
+        assert_eq!(state.title, format!("sample of 10 mappings on {part}"));
     }
 }
 

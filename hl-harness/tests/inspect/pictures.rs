@@ -1,17 +1,17 @@
 use std::collections::BTreeMap;
 
-use hl_harness::asic::AsicKind;
 use hl_harness::inspect::{Event, SampleOptions, Stage, State, sample};
+use hl_harness::scenario::words::AsicWord;
 use mmu_core::DeviceAddr;
 use svg::node::Attributes;
 use svg::node::element::tag::Type;
 use svg::parser;
 
-use crate::rig::KINDS;
+use crate::rig::PARTS;
 
 const ALARM: &str = "#d7263d";
 
-pub(crate) fn sample_of(asic: AsicKind, mappings: u32) -> State {
+pub(crate) fn sample_of(asic: AsicWord, mappings: u32) -> State {
     sample(SampleOptions {
         asic,
         mappings,
@@ -201,7 +201,7 @@ fn leaves(tip: &str) -> (u64, String) {
 
 #[test]
 fn the_map_of_few_mappings_has_each_of_them_with_all_its_leaves() {
-    for asic in KINDS {
+    for asic in PARTS {
         let state = sample_of(asic, 12);
         let picture = read(&format!("map-{asic}-12.svg"), &state.map());
         let mut mappings = picture.of_class("mapping");
@@ -246,7 +246,7 @@ fn the_map_of_few_mappings_has_each_of_them_with_all_its_leaves() {
 
 #[test]
 fn the_map_of_ten_thousand_mappings_and_their_timeline_can_be_read() {
-    let state = sample_of(AsicKind::Gaudi2, 10_000);
+    let state = sample_of(AsicWord::Gaudi2, 10_000);
     let map = state.map();
     let picture = read("map-gaudi2-10000.svg", &map);
     let live = state.space(1).unwrap().mappings.len();
@@ -320,7 +320,7 @@ fn released_early(state: &State) -> State {
 
 #[test]
 fn a_leaf_that_leads_elsewhere_is_drawn_in_an_alarming_colour() {
-    for asic in KINDS {
+    for asic in PARTS {
         let mut state = sample_of(asic, 12);
         let mapping = &state.space(1).unwrap().mappings;
         let small = mapping
@@ -352,7 +352,7 @@ fn a_leaf_that_leads_elsewhere_is_drawn_in_an_alarming_colour() {
 
 #[test]
 fn the_timeline_of_few_mappings_shows_the_order_of_each() {
-    for asic in KINDS {
+    for asic in PARTS {
         let state = sample_of(asic, 24);
         let history = state.history();
         let picture = read(&format!("timeline-{asic}-24.svg"), &state.timeline());
@@ -402,7 +402,7 @@ fn the_timeline_of_few_mappings_shows_the_order_of_each() {
 
 #[test]
 fn a_state_without_mappings_and_events_is_drawn_too() {
-    for asic in KINDS {
+    for asic in PARTS {
         let mut state = sample_of(asic, 1);
         state.events.clear();
         state.tables.clear();

@@ -1,16 +1,22 @@
 //! A machine with a few mappings, and what is known of it.
 
-use hl_harness::asic::{AsicKind, InitiatorId, InitiatorMode};
+use hl_harness::asic::{InitiatorId, InitiatorMode};
 use hl_harness::host::Permission;
 use hl_harness::inspect::State;
 use hl_harness::log::{Event, EventLog};
 use hl_harness::machine::{Machine, MachineConfig, MachineContext, Model, with_machine};
+use hl_harness::scenario::words::AsicWord;
 use hl_mem::budget::Budget;
 use hl_mem::uapi::{self, FLAG_USERPTR, MemoryInput, OP_ALLOC, OP_MAP, OP_UNMAP};
 use mmu_core::{BusAddr, DeviceAddr};
 
 pub(crate) const PAGE: u64 = 4096;
-pub(crate) const KINDS: [AsicKind; 3] = [AsicKind::Goya, AsicKind::Gaudi, AsicKind::Gaudi2];
+pub(crate) const PARTS: [AsicWord; 4] = [
+    AsicWord::Goya,
+    AsicWord::Gaudi,
+    AsicWord::Gaudi2,
+    AsicWord::Gaudi2Five,
+];
 
 #[path = "../support/each_asic.rs"]
 mod each_asic;

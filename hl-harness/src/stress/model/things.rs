@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Model;
+use super::events::Events;
 
 /// Numbers of an ASIC and of a machine.
 #[derive(Clone, Debug)]
@@ -37,6 +38,32 @@ pub struct Rules {
     pub buffers: usize,
     /// Pages that a user may have pinned.
     pub budget: u64,
+    /// Whether a buffer is shown more than once.
+    pub many_views: bool,
+    /// What users read where nothing is mapped, and at which addresses, instead of a fault.
+    pub default_word: Option<(u64, (u64, u64))>,
+    /// By which address users ask for registers, and their pages, where there are any.
+    pub registers: Option<(u64, u64)>,
+    /// Faults that are kept for a user until he has heard of them.
+    pub events: usize,
+}
+
+impl Rules {
+    /// What a user reads at an address where nothing is mapped; `None` for a fault.
+    #[must_use]
+    pub fn default_at(&self, at: u64) -> Option<u64> {
+        let (word, (start, end)) = self.default_word?;
+        (start <= at && at < end).then_some(word)
+    }
+
+    /// Whether an MMU of its own translates an address, which is one of device memory.
+    #[must_use]
+    pub fn is_apart(&self, at: u64) -> bool {
+        self.dram_apart
+            && self
+                .dram
+                .is_some_and(|(start, end)| start <= at && at < end)
+    }
 }
 
 /// A page by what it belongs to, wherever it lies.
@@ -81,15 +108,23 @@ pub enum Named {
     CommandBuffer(u64, Option<u64>),
     /// Timestamps.
     Timestamps(u64),
+    /// Registers.
+    Registers,
 }
 
+/// What stands for registers where a buffer has its number: they are there all the time.
+pub(crate) const REGISTERS: u64 = 0;
+
 impl Named {
-    /// The buffer.
+    /// The buffer, or [`REGISTERS`].
     #[must_use]
     pub fn buffer(self) -> u64 {
-        let (Self::Block(buffer, _) | Self::CommandBuffer(buffer, _) | Self::Timestamps(buffer)) =
-            self;
-        buffer
+        match self {
+            Self::Block(buffer, _) | Self::CommandBuffer(buffer, _) | Self::Timestamps(buffer) => {
+                buffer
+            }
+            Self::Registers => REGISTERS,
+        }
     }
 }
 
@@ -155,6 +190,8 @@ pub struct File {
     pub pools: BTreeMap<u64, Pool>,
     /// Where something was mapped once.
     pub past: Vec<u64>,
+    /// What the user has not heard of the device.
+    pub events: Events,
 }
 
 impl File {

@@ -39,8 +39,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             });
         }
         for copy in copies {
-            self.model
-                .change_buffer(copy.buffer, |buffer| buffer.views += 1);
+            self.model.show(copy.buffer);
             self.views.push(copy);
             self.check_view(self.views.len() - 1)?;
         }

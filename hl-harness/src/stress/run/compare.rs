@@ -53,6 +53,11 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
                 model.buffers.len() as u64,
             ),
             ("views", device.buffers.views.into(), views.into()),
+            (
+                "views of registers",
+                device.register_views.into(),
+                model.register_views.into(),
+            ),
             ("holds", device.buffers.holds.into(), holds.into()),
             (
                 "buffers in quarantine",
@@ -86,6 +91,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         for (what, number) in [
             ("kernel-buffers", model.buffers.len() as u64),
             ("views-of-kernel-buffers", views.into()),
+            ("views-of-registers", model.register_views.into()),
             ("holds-of-kernel-buffers", holds.into()),
             ("kernel-buffers-in-quarantine", quarantined.into()),
             ("privileged-address-bytes", privileged),

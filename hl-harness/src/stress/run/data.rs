@@ -131,22 +131,28 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         }
         let asid = self.context(user)?.asid().get();
         self.reading(user, at);
-        if !covered {
+        let default = self.rules.default_at(at).filter(|_| !covered);
+        if let Some(word) = default {
+            self.scribe.outcome(format_args!("expect word {word:#x}"));
+        } else if !covered {
             let at = self.scribe.address(user, at);
             let expected = format_args!("-> faults asid {asid} at {at}");
             self.scribe.outcome(expected);
         }
-        self.scribe.step("report faults");
         let got = self.device_word(self.engines[user], at);
         // They are kept until somebody takes them.
         let _ = self.machine.asic.take_faults();
-        let _ = self.machine.device.report_faults(|_| {});
         match (got, covered) {
+            (Ok(word), false) if default == Some(word) => {
+                self.summary.compared += 1;
+                Ok(())
+            }
             (Ok(_), true) => Ok(()),
             (Ok(word), false) => Err(format!("{word:#x} is read at {at:#x}, where nothing is")),
             (Err(error), true) => Err(format!("reading {at:#x}: {error}")),
             (Err(error), false) => {
                 self.summary.faults += 1;
+                self.model.stop(at, self.rules);
                 let fault = error.fault().ok_or("the device is lost")?;
                 match (fault.asid, fault.address.get()) == (asid, at) {
                     true => Ok(()),

@@ -32,7 +32,12 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         name
     }
 
-    fn add_handle(&mut self, user: usize, handle: RawHandle, named: Named) -> Result<(), String> {
+    pub(super) fn add_handle(
+        &mut self,
+        user: usize,
+        handle: RawHandle,
+        named: Named,
+    ) -> Result<(), String> {
         let handles = &mut self.model.files[user].handles;
         match handles.insert(handle.get(), named) {
             None => Ok(()),
@@ -372,12 +377,15 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         let Some((handle, named)) = self.handle(user, which) else {
             return Ok(());
         };
+        if named == Named::Registers {
+            return self.no_destroy(user, handle);
+        }
         let context = self.context(user)?;
         let written = self.scribe.handle(Handles::Objects, handle.get());
         let what = match named {
             Named::Block(..) => "destroy",
             Named::CommandBuffer(..) => "cb destroy",
-            Named::Timestamps(_) => "ts destroy",
+            Named::Timestamps(_) | Named::Registers => "ts destroy",
         };
         self.scribe.step(format_args!("{what} u[{user}] {written}"));
         let (got, mapped) = match named {
@@ -386,7 +394,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
                 context.destroy_command_buffer(handle).map_err(Errno::from),
                 at,
             ),
-            Named::Timestamps(_) => (
+            Named::Timestamps(_) | Named::Registers => (
                 context.destroy_timestamps(handle).map_err(Errno::from),
                 None,
             ),
@@ -435,7 +443,11 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         if self.model.files[user].handles.contains_key(&handle) {
             return Ok(());
         }
-        let handle = RawHandle::new(handle);
+        self.no_destroy(user, RawHandle::new(handle))
+    }
+
+    /// A handle names nothing that can be destroyed by it.
+    fn no_destroy(&mut self, user: usize, handle: RawHandle) -> Result<(), String> {
         let context = self.context(user)?;
         let answers = [
             context.destroy_block(handle).map_err(Errno::from),
@@ -443,8 +455,8 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
             context.destroy_timestamps(handle).map_err(Errno::from),
         ];
         for (what, got) in ["destroy", "cb destroy", "ts destroy"].iter().zip(answers) {
-            self.scribe
-                .step(format_args!("{what} u[{user}] {:#x}", handle.get()));
+            let written = self.scribe.handle(Handles::Objects, handle.get());
+            self.scribe.step(format_args!("{what} u[{user}] {written}"));
             self.check(Expected::Refused(Errno::EINVAL), None, &got)?;
         }
         Ok(())

@@ -1,11 +1,8 @@
-//! Files: opened, closed with whatever is in them, settled, and lost with the device.
+//! Files: opened, settled, and closed with whatever is in them.
 
-use hl_mem::uapi::{Errno, FLAG_USERPTR, OP_MAP};
-
-use super::super::model::{Expected, Memory};
-use super::super::scribe::Handles;
+use super::super::model::Memory;
 use super::{BUDGET, Epoch, Summary, USERS};
-use crate::asic::{DramContent, InitiatorMode};
+use crate::asic::InitiatorMode;
 use crate::machine;
 
 impl<A: machine::Model> Epoch<'_, '_, '_, A> {
@@ -40,6 +37,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
                 self.check_pack(user, *handle)?;
             }
         }
+        self.hear(user, usize::MAX)?;
         self.summary.files += 1;
         let context = self.contexts[user].take().ok_or("no file to close")?;
         self.scribe.step(format_args!("close u[{user}]"));
@@ -115,105 +113,8 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
         Ok(())
     }
 
-    /// The device is lost: requests fail, it is reset, and every file is closed. New ones are opened.
-    pub(super) fn die(&mut self, user: usize) -> Result<(), String> {
-        self.summary.deaths += 1;
-        self.disarm();
-        self.machine.asic.lose();
-        self.scribe.step("lose");
-        self.scribe
-            .step(format_args!("map u[{user}] s[{user}] size 1"));
-        self.scribe.outcome("-> fails EIO or EBUSY or ENOMEM");
-        let context = self.context(user)?;
-        let input = hl_mem::uapi::MemoryInput {
-            arguments: [self.address(user, 0).get(), 0, 1],
-            op: OP_MAP,
-            flags: FLAG_USERPTR,
-            ..Default::default()
-        };
-        let full = self.model.files[user].mapping_count() >= self.rules.mappings
-            || self.model.charged(user) >= self.rules.budget;
-        let refused = hl_mem::uapi::dispatch(context, &input.to_bytes());
-        let told = match refused {
-            Err(Errno::EIO | Errno::EBUSY) => true,
-            Err(Errno::ENOMEM) => full,
-            _ => false,
-        };
-        if !told {
-            return Err(format!("a lost device answers {refused:?}"));
-        }
-        // Once that is noted, nonsense is told the same as what could be done.
-        self.scribe.step("notice");
-        self.machine.device.note_lost();
-        for size in [1, 0] {
-            self.scribe
-                .step(format_args!("map u[{user}] s[{user}] size {size}"));
-            self.scribe.outcome("-> fails EBUSY");
-            let arguments = [self.address(user, 0).get(), 0, size];
-            let refused = self.call(user, arguments, OP_MAP, FLAG_USERPTR)?;
-            if refused != Err(Errno::EBUSY) {
-                return Err(format!("a device noted as lost answers {refused:?}"));
-            }
-        }
-        // What is mapped stays pinned: nobody knows what the device still does.
-        let pins: u64 = self
-            .model
-            .pins()
-            .values()
-            .map(|pins| u64::from(*pins))
-            .sum();
-        if self.machine.host.counters().pins < pins {
-            return Err("pins went without the device's word".to_owned());
-        }
-        self.scribe.step("reset undefined");
-        self.scribe.step("recover");
-        self.machine.reset(DramContent::Undefined);
-        self.machine
-            .recover()
-            .map_err(|error| format!("recovering: {error}"))?;
-        let privileged = self.engines[USERS];
-        self.machine
-            .asic
-            .set_initiator_mode(privileged, InitiatorMode::Privileged);
-        self.share_nothing_of_before(user)?;
-        self.end_everything()?;
-        if self.storages.len() < USERS {
-            self.over = true;
-            return Ok(());
-        }
-        (0..USERS).try_for_each(|user| self.open(user))
-    }
-
-    /// Opens a new file among those of before the reset, whose device memory it does not get, shared or not.
-    fn share_nothing_of_before(&mut self, user: usize) -> Result<(), String> {
-        for pack in self.model.packs.values_mut() {
-            pack.lost = true;
-        }
-        // One for him now, and one for everybody afterwards.
-        if self.storages.len() <= USERS {
-            return Ok(());
-        }
-        self.close(user)?;
-        self.open(user)?;
-        let others = self.model.packs.iter();
-        let others: Vec<_> = others.map(|(handle, pack)| (*handle, *pack)).collect();
-        for (handle, pack) in others {
-            let expected = match (self.rules.dram, pack.owner, pack.shared) {
-                (None, ..) | (_, None, _) => Errno::EINVAL,
-                (Some(_), Some(_), false) => Errno::EPERM,
-                (Some(_), Some(_), true) => Errno::ENODEV,
-            };
-            let written = self.scribe.handle(Handles::Memory, handle);
-            self.scribe
-                .step(format_args!("map u[{user}] dram {written}"));
-            let got = self.call(user, [0, handle, 0], OP_MAP, 0)?;
-            self.check(Expected::Refused(expected), None, &got)?;
-        }
-        Ok(())
-    }
-
     /// Closes every file and ends every view and export.
-    fn end_everything(&mut self) -> Result<(), String> {
+    pub(super) fn end_everything(&mut self) -> Result<(), String> {
         for user in 0..USERS {
             if self.contexts[user].is_some() {
                 self.close(user)?;
@@ -228,8 +129,7 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
                 .device
                 .end_view(shown.view)
                 .map_err(|error| error.to_string())?;
-            self.model
-                .change_buffer(shown.buffer, |buffer| buffer.views -= 1);
+            self.model.hide(shown.buffer);
         }
         for exported in core::mem::take(&mut self.exports) {
             self.scribe.step(format_args!("unexport {}", exported.name));
@@ -253,6 +153,8 @@ impl<A: machine::Model> Epoch<'_, '_, '_, A> {
 
     /// Ends the epoch: nothing is left, and nobody touched what was not his.
     pub(super) fn end(mut self) -> Result<Summary, String> {
+        // What the MMUs keep is nobody's later.
+        self.report()?;
         self.end_everything()?;
         self.compare_pins()?;
         for user in 0..USERS {

@@ -17,6 +17,8 @@ pub struct Summary {
     pub compared: u64,
     /// Accesses that faulted, as they should.
     pub faults: u64,
+    /// Events that users read.
+    pub told: u64,
     /// Files closed.
     pub files: u64,
     /// Deaths of the device.
@@ -32,6 +34,7 @@ impl Summary {
         self.failures += other.failures;
         self.compared += other.compared;
         self.faults += other.faults;
+        self.told += other.told;
         self.files += other.files;
         self.deaths += other.deaths;
     }
@@ -42,13 +45,14 @@ impl fmt::Display for Summary {
         write!(
             f,
             "{} steps: {} requests granted, {} refused ({} by injected failures), {} words compared, \
-             {} faults, {} files, {} deaths of the device",
+             {} faults, {} events, {} files, {} deaths of the device",
             self.steps,
             self.done,
             self.refused,
             self.failures,
             self.compared,
             self.faults,
+            self.told,
             self.files,
             self.deaths
         )

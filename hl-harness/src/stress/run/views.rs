@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use hl_mem::uapi::Errno;
 
-use super::super::model::{Expected, PageName};
+use super::super::model::{Expected, Named, PageName};
 use super::super::scribe::Handles;
 use super::{Epoch, Shown, Viewer, places};
 use crate::machine::{self, Machine};
@@ -16,13 +16,17 @@ impl<'m, A: machine::Model> Epoch<'_, '_, 'm, A> {
         };
         let name = named.buffer();
         let buffer = self.model.buffers.get(&name).copied().unwrap_or_default();
-        let bytes = buffer.pages * self.rules.page;
+        let pages = match (named, self.rules.registers) {
+            (Named::Registers, Some((_, pages))) => pages,
+            _ => buffer.pages,
+        };
+        let bytes = pages * self.rules.page;
         let len = if wrong {
             bytes + self.rules.page
         } else {
             bytes
         };
-        let expected = match wrong || buffer.views > 0 {
+        let expected = match wrong || (buffer.views > 0 && !self.rules.many_views) {
             true => Expected::Refused(Errno::EINVAL),
             false => Expected::Done,
         };
@@ -35,7 +39,7 @@ impl<'m, A: machine::Model> Epoch<'_, '_, 'm, A> {
         let got = got.map_err(Errno::from);
         self.check(expected, None, &got)?;
         if let Ok(view) = got {
-            self.model.change_buffer(name, |buffer| buffer.views += 1);
+            self.model.show(name);
             self.views.push(Shown {
                 name: name_of_view,
                 viewer: Viewer::User(user),
@@ -74,7 +78,7 @@ impl<'m, A: machine::Model> Epoch<'_, '_, 'm, A> {
                 words.push((number, place, word));
             }
         }
-        // The first page of a block and all of a command buffer are the user's to write.
+        // The first page of a block, all of a command buffer and of registers are the user's to write.
         let stamp = self.summary.steps << 8 | 0xF1;
         let written = !gone.contains(&0) && view.store_u64(16, stamp).is_ok();
         for (number, place, word) in words {
@@ -128,10 +132,9 @@ impl<'m, A: machine::Model> Epoch<'_, '_, 'm, A> {
         end(self.machine)?;
         // A buffer whose removal was confirmed along with another's goes with its last view.
         let settled = self.machine.device.usage().buffers.quarantined < quarantined;
-        self.model.change_buffer(buffer, |buffer| {
-            buffer.views -= 1;
-            buffer.quarantined &= !settled;
-        });
+        self.model
+            .change_buffer(buffer, |buffer| buffer.quarantined &= !settled);
+        self.model.hide(buffer);
         Ok(())
     }
 
