@@ -16,9 +16,6 @@ use super::run::{Summary, USERS, run};
 use crate::machine::Model;
 use crate::scenario::words::{AsicWord, Asics};
 
-/// Steps of one machine, after which another one is built with another seed.
-const STEPS: usize = 20_000;
-
 /// Options of `hl-harness stress`.
 #[derive(Clone, Debug, Args)]
 #[command(
@@ -33,6 +30,10 @@ pub struct StressOptions {
     /// The first seed; each machine takes the next one.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+
+    /// Steps on one machine, after which another one is built with another seed.
+    #[arg(long, default_value_t = 20_000)]
+    pub steps: usize,
 
     /// An ASIC. May be repeated, and is taken in turn with the others [default: all].
     #[arg(long, value_enum, value_name = "ASIC")]
@@ -66,7 +67,7 @@ pub fn main(options: &StressOptions) -> ExitCode {
                 bar.set_position(begun.elapsed().as_secs());
             }
         };
-        match one(seed, &watch) {
+        match one(seed, options.steps, &watch) {
             Ok(more) => summary.add(&more),
             Err(scenario) => {
                 if let Some(bar) = &bar {
@@ -105,8 +106,8 @@ fn progress(end: Duration) -> Option<ProgressBar> {
 }
 
 /// One machine; a disagreement is told as a scenario with the fewest steps that lead to one.
-fn one<A: Model>(seed: u64, watch: &dyn Fn()) -> Result<Summary, String> {
-    let all = steps(seed, USERS, STEPS);
+fn one<A: Model>(seed: u64, count: usize, watch: &dyn Fn()) -> Result<Summary, String> {
+    let all = steps(seed, USERS, count);
     // Panics are disagreements like others, and told as such.
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
