@@ -84,3 +84,17 @@ fn a_file_stays_open_until_the_mmu_of_device_memory_is_back_as_well() {
     refused.into_context().close().unwrap();
     assert_eq!(device.usage().free_asids, 1);
 }
+
+#[test]
+fn the_next_user_of_a_space_is_told_nothing_of_what_happened_to_the_former() {
+    let device = two_mmus(NoCache::new(3), NoCache::new(3));
+    let open = || device.open((), &BUDGET, file_storage()).unwrap();
+    let former = open();
+    assert!(device.note_lost(), "he had read everything");
+    device.recover(DramContent::Scrubbed).unwrap();
+    assert!(former.next_event().is_some());
+    former.close().unwrap();
+    let next = open();
+    assert_eq!(next.next_event(), None);
+    next.close().unwrap();
+}
