@@ -86,7 +86,7 @@ fn a_file_stays_open_until_the_mmu_of_device_memory_is_back_as_well() {
 }
 
 #[test]
-fn the_next_user_of_a_space_is_told_nothing_of_what_happened_to_the_former() {
+fn the_next_user_of_a_space_is_told_what_happens_to_him_and_not_what_happened_to_the_former() {
     let device = two_mmus(NoCache::new(3), NoCache::new(3));
     let open = || device.open((), &BUDGET, file_storage()).unwrap();
     let former = open();
@@ -96,5 +96,7 @@ fn the_next_user_of_a_space_is_told_nothing_of_what_happened_to_the_former() {
     former.close().unwrap();
     let next = open();
     assert_eq!(next.next_event(), None);
+    assert!(device.note_lost());
+    assert!(next.next_event().is_some());
     next.close().unwrap();
 }
