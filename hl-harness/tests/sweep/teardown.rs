@@ -80,8 +80,12 @@ fn check_close<A: Model>(
             }
         }
     }
-    // What the file could not give up stays with the device.
     machine.asic.clear_injections();
+    if machine.asic.is_lost() {
+        // It went at the last access, which is not waited for on Gaudi.
+        mend();
+    }
+    // What the file could not give up stays with the device.
     machine.device.settle_quarantine().unwrap();
     for view in views {
         machine.device.end_view(view).unwrap();
