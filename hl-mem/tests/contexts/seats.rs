@@ -4,11 +4,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hl_mem::budget::Budget;
 use hl_mem::context::OpenError;
+use hl_mem::device::{BringUpError, Device};
 use hl_mem::dram::DramContent;
+use hl_mem::profile::Gaudi2;
 
-use super::support::smallest_port::PAGE_BYTES;
-use super::support::{NoCache, file_storage};
-use super::{map, two_mmus};
+use super::support::smallest_port::{NoEngines, PAGE_BYTES};
+use super::support::{Manner, NoCache, TestPort, arena_tables, file_storage, parts};
+use super::{Tables, map, two_mmus};
 
 static BUDGET: Budget = Budget::unlimited();
 
@@ -99,4 +101,62 @@ fn the_next_user_of_a_space_is_told_what_happens_to_him_and_not_what_happened_to
     assert!(device.note_lost());
     assert!(next.next_event().is_some());
     next.close().unwrap();
+}
+
+/// A port for a device with so many address spaces, the privileged one among them.
+struct Spaces<const NUMBER: u16>;
+
+impl<const NUMBER: u16> Manner for Spaces<NUMBER> {
+    const MAX_ASID: Option<u16> = Some(NUMBER);
+}
+
+type WithSpaces<const NUMBER: u16> =
+    TestPort<NoCache, Tables, NoEngines, Spaces<NUMBER>, NoCache, Tables>;
+
+/// Acceptance A-01: all are opened, and one more; they are closed in another order, and opened again.
+fn spaces_run_out_and_come_back<const NUMBER: u16>() {
+    let users = usize::from(NUMBER) - 1;
+    let bring_up = |seats| {
+        let tables = || arena_tables(users + 8, |region| region);
+        let parts = parts::<Gaudi2<6>, WithSpaces<NUMBER>>(tables(), NoEngines, seats);
+        let mmu = |_parking| NoCache::new(NUMBER);
+        Device::with_dram_mmu(parts, mmu, Some((tables(), mmu)))
+    };
+    let too_many = bring_up(users + 1).map(drop);
+    let users_at_most = NUMBER - 1;
+    assert_eq!(
+        too_many,
+        Err(BringUpError::TooManySeats {
+            users: users_at_most
+        })
+    );
+    let (device, _privilege) = bring_up(users).unwrap();
+    let open = || device.open((), &BUDGET, file_storage());
+    let before = device.usage();
+    for _ in 0..3 {
+        let mut files: Vec<_> = (0..users).map(|_| Some(open().unwrap())).collect();
+        let mut asids: Vec<u16> = files
+            .iter()
+            .flatten()
+            .map(|file| file.asid().get())
+            .collect();
+        asids.sort_unstable();
+        assert!(asids.iter().copied().eq(1..NUMBER), "{asids:?}");
+        let full = device.usage();
+        assert_eq!(open().map(drop), Err(OpenError::NoAddressSpace));
+        assert_eq!(device.usage(), full);
+        for number in 0..users {
+            // A step that has no factor in common with any of the numbers of users.
+            let file = files[number * 101 % users].take();
+            file.expect("each is closed once").close().unwrap();
+        }
+        assert_eq!(device.usage(), before);
+    }
+}
+
+#[test]
+fn address_spaces_of_users_run_out_and_come_back_however_many_there_are() {
+    spaces_run_out_and_come_back::<2>();
+    spaces_run_out_and_come_back::<4>();
+    spaces_run_out_and_come_back::<256>();
 }
