@@ -171,30 +171,33 @@ impl<A: Asic, P: Port> Seat<A, P> {
 
     /// Empties the tables of a seat that is free, after a reset of the device.
     pub(super) fn wipe(&self) {
-        let taken = self.state.lock().tables.take();
-        if let Some(mut tables) = taken {
+        self.with_free_tables(|tables| {
             // Nothing is mapped there; but somebody may have failed to map something.
             wipe(&mut tables.host);
             if let Some(dram) = &mut tables.dram {
                 wipe(dram);
             }
-            self.state.lock().tables = Some(tables);
-        }
+        });
     }
 
     /// Notes that the MMUs have taken over all roots, having forgotten what they had before; `forgot`
     /// confirms it. Of the seats that are taken, it is decided when they come back.
     pub(super) fn note_rooted(&self, forgot: &mut impl Invalidate) {
-        let taken = {
-            let mut state = self.state.lock();
-            state.rootless = false;
-            state.tables.take()
-        };
-        if let Some(mut tables) = taken {
-            let dram = tables.dram.as_mut();
+        self.state.lock().rootless = false;
+        self.with_free_tables(|tables| {
             // What the device's memory does not take any more waits for the next time.
             let _ = confirm_rest(&mut tables.host, forgot);
-            let _ = dram.map(|dram| confirm_rest(dram, forgot));
+            if let Some(dram) = &mut tables.dram {
+                let _ = confirm_rest(dram, forgot);
+            }
+        });
+    }
+
+    /// Works on the tables of a seat that is free, without its lock.
+    fn with_free_tables(&self, work: impl FnOnce(&mut Tables<A, P>)) {
+        let taken = self.state.lock().tables.take();
+        if let Some(mut tables) = taken {
+            work(&mut tables);
             self.state.lock().tables = Some(tables);
         }
     }
