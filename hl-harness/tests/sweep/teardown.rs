@@ -13,7 +13,7 @@ use hl_mem::uapi::{Errno, FLAG_USERPTR, OP_MAP};
 use mmu_core::DeviceAddr;
 
 use crate::creations::{ALL, Creation, Made, Prepared};
-use crate::rig::{PAGE, Room, Storage, call, furnish, machine, on_each_asic, sparse, wide};
+use crate::rig::{PAGE, Room, Scene, Storage, call, furnish, machine, on_each_asic, sparse, wide};
 
 on_each_asic!(
     closing_with_each_invalidation_failing_loses_nothing,
@@ -214,12 +214,8 @@ fn recovering_with_each_step_failing_is_done_after_another_reset<A: Model>() {
 fn every_making_fails_on_a_lost_device_or_does_not_need_it<A: Model>() {
     machine::<A>(config(), |machine| {
         for creation in ALL {
-            let budget = Budget::unlimited();
-            let before = Snapshot::of(machine, &[], &[&budget]).without_dirt();
-            let process = machine.spawn();
-            let mut storage = Storage::new(Room::default());
-            let context = storage.open(machine, &process, &budget).unwrap();
-            furnish(machine, &context, &process, &budget, |scene| {
+            let what = format!("{creation:?}");
+            amid_a_scene(machine, &what, |scene, budget| {
                 if !creation.exists(scene) {
                     return;
                 }
@@ -230,26 +226,42 @@ fn every_making_fails_on_a_lost_device_or_does_not_need_it<A: Model>() {
                     Ok(made) => creation.unmake(scene, made).unwrap(),
                     Err(errno) => {
                         let told = matches!(errno, Errno::EIO | Errno::EBUSY);
-                        assert!(told, "{creation:?}: {errno}");
+                        assert!(told, "{what}: {errno}");
                     }
                 }
-                assert_eq!(
-                    machine.host.counters().pins,
-                    budget.charged() as u64,
-                    "{creation:?}"
-                );
+                let pins = machine.host.counters().pins;
+                assert_eq!(pins, budget.charged() as u64, "{what}");
             });
-            if machine.asic.is_lost() {
-                machine.reset(DramContent::Undefined);
-                machine.recover().unwrap();
-            }
-            context.close().unwrap();
-            machine.device.settle_quarantine().unwrap();
-            drop(process);
-            let after = Snapshot::of(machine, &[], &[&budget]).without_dirt();
-            after.assert_is(&before, format_args!("{creation:?}"));
         }
     });
+}
+
+/// Works in a file of its own, closes it, after a reset where the device is lost, and finds everything as
+/// before. Returns whether the device was lost.
+fn amid_a_scene<'s, 'm, A: Model>(
+    machine: &Machine<'s, 'm, A>,
+    what: &str,
+    work: impl FnOnce(&Scene<'_, '_, 's, 'm, A>, &Budget),
+) -> bool {
+    let budget = Budget::unlimited();
+    let before = Snapshot::of(machine, &[], &[&budget]).without_dirt();
+    let process = machine.spawn();
+    let mut storage = Storage::new(Room::default());
+    let context = storage.open(machine, &process, &budget).unwrap();
+    furnish(machine, &context, &process, &budget, |scene| {
+        work(scene, &budget);
+    });
+    let lost = machine.asic.is_lost();
+    if lost {
+        machine.reset(DramContent::Undefined);
+        machine.recover().unwrap();
+    }
+    context.close().unwrap();
+    machine.device.settle_quarantine().unwrap();
+    drop(process);
+    let after = Snapshot::of(machine, &[], &[&budget]).without_dirt();
+    after.assert_is(&before, what);
+    lost
 }
 
 /// The first access of an operation finds no device any more, then the second one, and so on until it has
@@ -279,12 +291,7 @@ fn lose_amid<A: Model>(
     nth: u64,
     what: &str,
 ) -> bool {
-    let budget = Budget::unlimited();
-    let before = Snapshot::of(machine, &[], &[&budget]).without_dirt();
-    let process = machine.spawn();
-    let mut storage = Storage::new(Room::default());
-    let context = storage.open(machine, &process, &budget).unwrap();
-    furnish(machine, &context, &process, &budget, |scene| {
+    amid_a_scene(machine, what, |scene, budget| {
         if !creation.exists(scene) {
             return;
         }
@@ -318,18 +325,7 @@ fn lose_amid<A: Model>(
         }
         let pins = machine.host.counters().pins;
         assert_eq!(pins, budget.charged() as u64, "{what}");
-    });
-    let lost = machine.asic.is_lost();
-    if lost {
-        machine.reset(DramContent::Undefined);
-        machine.recover().unwrap();
-    }
-    context.close().unwrap();
-    machine.device.settle_quarantine().unwrap();
-    drop(process);
-    let after = Snapshot::of(machine, &[], &[&budget]).without_dirt();
-    after.assert_is(&before, what);
-    lost
+    })
 }
 
 fn closing_survives_a_device_that_goes_at_any_access<A: Model>() {
